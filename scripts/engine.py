@@ -1,0 +1,209 @@
+"""The per-pair fit: a MONAI Inferer that makes fresh weights for every pair and trains them, coarse to fine.
+
+One call is one pair; nothing of it stays behind. Networks and losses are handed in by the config; this room must not know
+which ones they are, nor any file.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Events
+from ignite.handlers import ProgressBar
+from monai.engines import SupervisedTrainer
+from monai.handlers import LrScheduleHandler
+from monai.inferers import Inferer
+from torch import nn
+
+from scripts.errors import PairError
+from scripts.field import FieldSpace, dense_field
+from scripts.geometry import Warp, field_to_vox
+from scripts.losses import WeightedSum
+from scripts.objective import Objective
+from scripts.pyramid import PairImages, level_images
+
+logger = logging.getLogger("scripts.engine")
+
+BAR_EVERY = 5  # iterations between two updates of the progress bar: reading a loss waits for the device
+CAREFUL = 3.0  # by this the learning rate is divided at every further attempt
+WORSE_BY = 1e-3  # a fit may end this much above the loss of doing nothing: identical scans start at 0
+
+
+@dataclass(frozen=True)
+class Level:
+    """One step of the fit.
+
+    voxels: nodes of the image lattice. control_points: nodes the network is asked at. learning_rate: at its first
+    iteration, from where a cosine leads down.
+    """
+
+    voxels: int
+    control_points: int
+    iterations: int
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a fit leaves behind.
+
+    field_vox: (1, 3, W, H, D) on the fixed grid. weights: the network's state, on the CPU. space and control_points: what
+    is needed to ask it again. history: one entry a level, with the losses of every iteration by name. attempt: 1 unless
+    the fit diverged and was tried again.
+    """
+
+    field_vox: torch.Tensor
+    weights: dict[str, torch.Tensor]
+    space: FieldSpace
+    control_points: int
+    history: list[dict[str, Any]]
+    attempt: int
+
+
+def prepare_pair(
+    batch: dict[str, Any], device: torch.device | str | None = None, non_blocking: bool = False, **kwargs: Any
+) -> tuple[PairImages, None]:
+    """The preprocessed pair as (inputs, no target) for MONAI's evaluator: scaled images and weights on the device."""
+    batch["seconds"] = {"reading": time.perf_counter() - batch["begun_s"]}
+    volumes = {
+        name: batch[key].as_tensor()[None].to(device, torch.float32, non_blocking=non_blocking)
+        for name, key in (("fixed", "fixed_scaled"), ("moving", "moving_scaled"))
+    }
+    for side in ("fixed", "moving"):
+        weight = batch[f"{side}_weight"].as_tensor()[None]
+        volumes[f"{side}_weight"] = weight.to(device, torch.float32, non_blocking=non_blocking)
+    affines = {f"{side}_affine": np.asarray(batch[side].affine, dtype=np.float64) for side in ("fixed", "moving")}
+    return PairImages(**volumes, **affines, start_mm=np.asarray(batch["initial_mm"], dtype=np.float64)), None
+
+
+class DivergedError(Exception):
+    """The fit ended above where it began, or not finite; another attempt may help."""
+
+
+class PairOptimizer(Inferer):
+    """Fits the network to one pair and returns a `Fit`.
+
+    Args:
+        loss: named terms. warp: reads the moving image. levels: mappings with the entries of `Level`, coarse first.
+        learning_rate_end: of every level's cosine schedule (paper: 1e-6). Adam's moments are carried from level to level.
+        seed: of the fresh weights. interpolation: 1 linear, 3 cubic B-spline, between the control nodes.
+        amp: bfloat16 for the network (fields and images stay float32). attempts: tries before a diverging pair is given
+            up, each with a third of the learning rate of the last. least_nodes: along every axis of every level.
+    """
+
+    def __init__(
+        self,
+        *,
+        loss: WeightedSum,
+        warp: Warp,
+        levels: Sequence[Mapping[str, Any]],
+        learning_rate_end: float = 1e-6,
+        seed: int = 0,
+        interpolation: int = 3,
+        amp: bool = False,
+        attempts: int = 3,
+        least_nodes: int = 12,
+        progress: bool = True,
+    ) -> None:
+        super().__init__()
+        self.loss, self.warp = loss, warp
+        self.levels = [Level(**level) for level in levels]
+        self.learning_rate_end = learning_rate_end
+        self.seed, self.interpolation, self.amp = seed, interpolation, amp
+        self.attempts, self.least_nodes, self.progress = attempts, least_nodes, progress
+
+    def __call__(self, inputs: PairImages, network: nn.Module, *args: Any, **kwargs: Any) -> Fit:
+        """The fit of one pair; raises PairError when no attempt ends better than doing nothing."""
+        network.to(inputs.fixed.device)
+        reason = ""
+        for attempt in range(1, self.attempts + 1):
+            try:
+                with torch.enable_grad(), torch.random.fork_rng():
+                    torch.manual_seed(self.seed)
+                    network.reset_parameters()  # type: ignore[operator]
+                    return self._fit(inputs, network, attempt=attempt)
+            except DivergedError as stop:
+                reason = str(stop)
+                logger.warning("attempt %d of %d: %s", attempt, self.attempts, reason)
+        raise PairError(
+            f"no registration found in {self.attempts} attempts: {reason}. "
+            "Nothing was written. Check that both scans show the same anatomy; a mask or a lower learning_rate may help"
+        )
+
+    def _fit(self, pair: PairImages, network: nn.Module, *, attempt: int) -> Fit:
+        start_vox = (
+            field_to_vox(torch.as_tensor(pair.start_mm, dtype=torch.float64).view(3, 1, 1, 1), pair.fixed_affine)
+            .flatten()
+            .tolist()
+        )
+        space = FieldSpace(pair.fixed_shape, pair.fixed_affine, self.interpolation, tuple(start_vox))
+        optimizer = torch.optim.Adam(network.parameters())
+        history = []
+        for number, level in enumerate(self.levels, start=1):
+            begun = time.perf_counter()
+            images = level_images(pair, level.voxels, least=self.least_nodes)
+            control = space.control(level.control_points)
+            objective = Objective(
+                network, loss=self.loss, warp=self.warp, images=images, space=space, control=control, amp=self.amp
+            )
+            title = f"level {number} of {len(self.levels)}"
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] = level.learning_rate / CAREFUL ** (attempt - 1)
+            losses = self._train(objective, optimizer, iterations=level.iterations, title=title)
+            nothing = sum(value.item() for value in objective.of_doing_nothing().values())
+            first, last = (sum(values[i] for values in losses.values()) for i in (0, -1))
+            seconds = time.perf_counter() - begun
+            logger.info("%s, %s nodes: loss %.4f -> %.4f, %.1f s", title, _times(images.lattice.shape), first, last, seconds)
+            if not last <= nothing + WORSE_BY:
+                raise DivergedError(f"{title} ended at a loss of {last:.4g}, where doing nothing has {nothing:.4g}")
+            history.append({"level": number, "shape": images.lattice.shape, "seconds": seconds, "losses": losses})
+        field = dense_field(network, space, control)
+        weights = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
+        return Fit(field, weights, space, level.control_points, history, attempt)
+
+    def _train(
+        self, objective: Objective, optimizer: torch.optim.Optimizer, *, iterations: int, title: str
+    ) -> dict[str, list[float]]:
+        """The value of every term at every iteration of one level, which is run here by an engine of its own."""
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations, eta_min=self.learning_rate_end)
+        kept: list[dict[str, torch.Tensor]] = []
+
+        def step(engine: SupervisedTrainer, _: Any) -> dict[str, torch.Tensor]:
+            optimizer.zero_grad(set_to_none=True)
+            terms = objective()
+            total = torch.stack(list(terms.values())).sum()
+            total.backward()
+            optimizer.step()
+            kept.append({name: value.detach() for name, value in terms.items()})
+            return {"loss": total.detach()}
+
+        trainer = SupervisedTrainer(
+            device=objective.images.fixed.device,
+            max_epochs=1,
+            train_data_loader=range(iterations),
+            network=objective.network,
+            optimizer=optimizer,
+            loss_function=self.loss,
+            iteration_update=step,
+            train_handlers=[LrScheduleHandler(schedule, print_lr=False, epoch_level=False)],
+            decollate=False,
+        )
+        if self.progress:
+            bar = ProgressBar(desc=title, persist=False)
+            bar.attach(
+                trainer,
+                event_name=Events.ITERATION_COMPLETED(every=BAR_EVERY),
+                output_transform=lambda output: {"loss": output["loss"].item()},
+            )
+        trainer.run()
+        return {name: torch.stack([terms[name] for terms in kept]).tolist() for name in kept[0]}
+
+
+def _times(shape: Sequence[int]) -> str:
+    return " x ".join(str(n) for n in shape)

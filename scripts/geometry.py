@@ -1,0 +1,308 @@
+"""Every convention of the project about space, in one place: grids, fields, units, directions, resampling.
+
+This room knows voxel indices, millimetres and lattices. It must not know networks, losses, files or configs, and no other
+module may repeat its arithmetic (`tests/test_layers.py` holds that).
+
+Conventions
+-----------
+* A *grid* is an array shape with an affine: voxel index -> RAS millimetres (as nibabel and MONAI have it).
+* A *field* ``u`` lives on the fixed image's grid, shape ``(3, W, H, D)`` (often with a leading batch axis), float32;
+  channel ``c`` moves array axis ``c``, in voxels of that grid. ``warped(x) = moving(A_m^-1 A_f (x + u(x)))``.
+* Millimetres: RAS displacement is ``A_f[:3, :3] @ u``; ITK wants LPS, which negates the first two components.
+* Voxel *i* is a point, the centre of a cell. Corners of an array map to -1 and +1 (``align_corners=True``).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from monai.networks.blocks import Warp as MonaiWarp
+
+RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])  # a displacement's or a point's components; its own inverse
+GAUSS_REACH = 3.0  # a Gaussian is cut at this many standard deviations
+PADDING_NOISE = 1e-6  # weights below this count as no data at all
+
+
+def spacing_mm(affine: np.ndarray) -> np.ndarray:
+    """Voxel size along each array axis in mm, shape (3,), from a 4x4 voxel -> mm affine."""
+    return np.sqrt((np.asarray(affine, dtype=np.float64)[:3, :3] ** 2).sum(axis=0))
+
+
+def to_mm(points_vox: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """RAS millimetres (N, 3) of voxel indices (N, 3)."""
+    affine = np.asarray(affine, dtype=np.float64)
+    return np.asarray(points_vox, dtype=np.float64) @ affine[:3, :3].T + affine[:3, 3]
+
+
+def to_vox(points_mm: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Voxel indices (N, 3) of RAS millimetres (N, 3)."""
+    return to_mm(points_mm, np.linalg.inv(np.asarray(affine, dtype=np.float64)))
+
+
+def field_to_mm(field_vox: torch.Tensor, affine: np.ndarray) -> torch.Tensor:
+    """Displacement in RAS mm, shape (..., 3, W, H, D), of a field in voxels of the same shape."""
+    matrix = torch.as_tensor(np.asarray(affine)[:3, :3], dtype=field_vox.dtype, device=field_vox.device)
+    return torch.einsum("cd,...dwhk->...cwhk", matrix, field_vox)
+
+
+def field_to_vox(field_mm: torch.Tensor, affine: np.ndarray) -> torch.Tensor:
+    """Displacement in voxels, shape (..., 3, W, H, D), of a field in RAS mm of the same shape."""
+    return field_to_mm(field_mm, np.linalg.inv(np.asarray(affine, dtype=np.float64)))
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """Evenly spread points in the fixed image's voxel space: node ``i`` lies at ``origin_vox + i * step_vox``."""
+
+    shape: tuple[int, int, int]
+    origin_vox: tuple[float, float, float]
+    step_vox: tuple[float, float, float]
+
+    def axis(self, a: int, *, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+        """Positions of the nodes along axis ``a`` in fixed voxels, shape (shape[a],)."""
+        return self.origin_vox[a] + torch.arange(self.shape[a], dtype=dtype) * self.step_vox[a]
+
+    def points(self) -> torch.Tensor:
+        """All nodes in fixed voxels, shape (3, *shape), float32."""
+        return torch.stack(torch.meshgrid(*[self.axis(a) for a in range(3)], indexing="ij")).float()
+
+    def affine(self, fixed_affine: np.ndarray) -> np.ndarray:
+        """The 4x4 affine node index -> RAS mm of this lattice."""
+        own = np.eye(4)
+        own[:3, :3] = np.diag(self.step_vox)
+        own[:3, 3] = self.origin_vox
+        return np.asarray(fixed_affine, dtype=np.float64) @ own
+
+
+def lattice_over(shape: Sequence[int], nodes: Sequence[int]) -> Lattice:
+    """The lattice of ``nodes`` points whose corners are the corners of a grid of ``shape`` voxels."""
+    step = tuple((n - 1) / (m - 1) if m > 1 else 1.0 for n, m in zip(shape, nodes, strict=True))
+    return Lattice((nodes[0], nodes[1], nodes[2]), (0.0, 0.0, 0.0), (step[0], step[1], step[2]))
+
+
+def nodes_for_budget(shape: Sequence[int], spacing: Sequence[float], budget: int, *, least: int = 2) -> tuple[int, int, int]:
+    """Node counts along each axis so that about ``budget`` points are spread as evenly in mm as the grid allows.
+
+    Never more nodes than voxels along an axis (a thick-slice scan is not refined across its slices), and never fewer than
+    ``least`` where the axis has as many voxels.
+    """
+    extent = [(n - 1) * s for n, s in zip(shape, spacing, strict=True)]
+
+    def at(step_mm: float) -> tuple[int, int, int]:
+        counts = [min(n, max(least, round(e / step_mm) + 1)) for n, e in zip(shape, extent, strict=True)]
+        return counts[0], counts[1], counts[2]
+
+    low, high = min(spacing) / 2, max(extent)
+    for _ in range(60):  # bisection on the step, far below a voxel's difference
+        middle = (low * high) ** 0.5
+        low, high = (middle, high) if np.prod(at(middle)) > budget else (low, middle)
+    return at(high)
+
+
+def lattice_over_moving(
+    level: Lattice, fixed_affine: np.ndarray, moving_affine: np.ndarray, moving_shape: Sequence[int]
+) -> Lattice:
+    """The lattice with the level's step that covers the whole moving image, in the fixed image's voxel space.
+
+    Its nodes need not coincide with the level's; `Warp` takes the offset between the two.
+    """
+    corners = np.array(np.meshgrid(*[[0, n - 1] for n in moving_shape], indexing="ij")).reshape(3, -1).T
+    inside = to_vox(to_mm(corners, moving_affine), fixed_affine)
+    low, high, step = inside.min(axis=0), inside.max(axis=0), np.array(level.step_vox)
+    nodes = np.maximum(np.ceil((high - low) / step - 1e-6).astype(int) + 1, 2)
+    return Lattice(tuple(int(n) for n in nodes), tuple(low.tolist()), level.step_vox)
+
+
+def offset_between(level: Lattice, moving: Lattice) -> tuple[float, float, float]:
+    """Where node 0 of the level lies in nodes of the moving lattice (both have one step), shape (3,)."""
+    o = [(a - b) / s for a, b, s in zip(level.origin_vox, moving.origin_vox, level.step_vox, strict=True)]
+    return o[0], o[1], o[2]
+
+
+def isotropic_coordinates(lattice: Lattice, fixed_shape: Sequence[int], fixed_affine: np.ndarray) -> torch.Tensor:
+    """Network input, shape (3, *lattice.shape): positions about the fixed image's centre over half its longest side.
+
+    One scale in mm for all three axes, so a sine of the network has one wavelength in space whatever the grid.
+    """
+    spacing = torch.as_tensor(spacing_mm(fixed_affine), dtype=torch.float32)
+    extent = (torch.tensor([float(n - 1) for n in fixed_shape])) * spacing
+    centre, half = extent / 2, half_extent_mm(fixed_shape, fixed_affine)
+    shape = (3, 1, 1, 1)
+    return (lattice.points() * spacing.view(shape) - centre.view(shape)) / half
+
+
+def half_extent_mm(fixed_shape: Sequence[int], fixed_affine: np.ndarray) -> float:
+    """Half the longest side of the fixed image in mm: the unit of the network's input and output."""
+    return float(((np.asarray(fixed_shape) - 1) * spacing_mm(fixed_affine)).max() / 2)
+
+
+def interpolation_matrix(source: int, positions: torch.Tensor, *, order: int) -> torch.Tensor:
+    """Weights (len(positions), source), float32, that interpolate a row of ``source`` nodes at ``positions`` (in nodes).
+
+    ``order`` 1 is linear; 3 is the uniform cubic B-spline (an approximating one: nodes are control points), with the
+    nodes beyond either end extrapolated linearly, so that a linear row is reproduced exactly by both.
+    """
+    if order not in (1, 3):
+        raise ValueError(f"interpolation order is 1 (linear) or 3 (cubic B-spline), not {order}")
+    if source == 1:
+        return torch.ones(len(positions), 1)
+    positions = positions.double()
+    base = positions.floor().clamp(0, source - 2)
+    t = positions - base
+    if order == 1:
+        weights, first = [1 - t, t], 0
+    else:
+        first = -1
+        weights = [(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, 1 + 3 * t + 3 * t**2 - 3 * t**3, t**3]
+        weights = [w / 6 for w in weights]
+    matrix = torch.zeros(len(positions), source + 2, dtype=torch.float64)
+    rows = torch.arange(len(positions))
+    for k, weight in enumerate(weights):
+        matrix.index_put_((rows, base.long() + first + k + 1), weight, accumulate=True)
+    inner = matrix[:, 1:-1].clone()
+    inner[:, 0] += 2 * matrix[:, 0]
+    inner[:, 1] -= matrix[:, 0]
+    inner[:, -1] += 2 * matrix[:, -1]
+    inner[:, -2] -= matrix[:, -1]
+    return inner.float()
+
+
+def separable(volume: torch.Tensor, matrices: Sequence[torch.Tensor]) -> torch.Tensor:
+    """``volume`` (..., W, H, D) with one matrix (out, in) applied along each of its last three axes."""
+    first, second, third = matrices
+    volume = volume @ third.T
+    volume = second @ volume
+    lead, (w, h, d) = volume.shape[:-3], volume.shape[-3:]
+    return (first @ volume.reshape(*lead, w, h * d)).reshape(*lead, first.shape[0], h, d)
+
+
+class Upsampler:
+    """Values on a control lattice -> values on a finer lattice, by three small matrix products (linear or B-spline)."""
+
+    def __init__(self, control: Lattice, fine: Lattice, *, order: int, device: torch.device | str = "cpu") -> None:
+        self.matrices = []
+        for a in range(3):
+            nodes = (fine.axis(a) - control.origin_vox[a]) / control.step_vox[a]
+            self.matrices.append(interpolation_matrix(control.shape[a], nodes, order=order).to(device))
+
+    def __call__(self, values: torch.Tensor) -> torch.Tensor:
+        """Values (B, C, *fine) of control values (B, C, *control)."""
+        return separable(values, self.matrices)
+
+
+def gaussian_matrix(size: int, sigma: float) -> torch.Tensor:
+    """Weights (size, size) of a Gaussian of ``sigma`` samples, cut at 3 sigma; rows are *not* renormalised at the ends."""
+    if sigma <= 0:
+        return torch.eye(size)
+    distance = torch.arange(size).view(-1, 1) - torch.arange(size).view(1, -1)
+    reach = max(1, int(np.ceil(GAUSS_REACH * sigma)))
+    weights = torch.exp(-0.5 * (distance / sigma) ** 2) * (distance.abs() <= reach)
+    span = torch.arange(-reach, reach + 1)
+    return weights / torch.exp(-0.5 * (span / sigma) ** 2).sum()
+
+
+def normalised(positions: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """Positions (B, 3, W, H, D) in voxels of an image of ``shape`` as torch's sampling grid (B, W, H, D, 3), x last axis.
+
+    Corners at -1 and +1; an axis of one voxel sits at -1.
+    """
+    scale = torch.tensor([2 / max(n - 1, 1) for n in shape], device=positions.device, dtype=positions.dtype)
+    return (positions * scale.view(1, 3, 1, 1, 1) - 1).flip(1).movedim(1, -1)
+
+
+def threaded(grid: torch.Tensor) -> torch.Tensor:
+    """The sampling grid (1, W, H, D, 3) folded to (k, W H D / k, 1, 1, 3), because torch's CPU kernels share work by batch.
+
+    ``k`` is the largest divisor of the number of points that is at most the number of threads; 1 on other devices.
+    """
+    count = grid[..., 0].numel()
+    parts = torch.get_num_threads() if grid.device.type == "cpu" else 1
+    while count % parts:
+        parts -= 1
+    return grid.reshape(parts, count // parts, 1, 1, 3)
+
+
+def sample(
+    image: torch.Tensor, positions: torch.Tensor, *, mode: str = "bilinear", padding_mode: str = "zeros"
+) -> torch.Tensor:
+    """``image`` (1, C, W, H, D) read at ``positions`` (1, 3, w, h, d), in voxels of ``image``: (1, C, w, h, d)."""
+    grid = threaded(normalised(positions, image.shape[2:]))
+    parts = grid.shape[0]
+    found = F.grid_sample(
+        image.expand(parts, -1, -1, -1, -1), grid, mode=mode, padding_mode=padding_mode, align_corners=True
+    )
+    return found.transpose(0, 1).reshape(1, image.shape[1], *positions.shape[2:])
+
+
+def moving_positions(field_vox: torch.Tensor, *, fixed_affine: np.ndarray, moving_affine: np.ndarray) -> torch.Tensor:
+    """Where each fixed voxel x reads the moving image, in its voxels: ``A_m^-1 A_f (x + u(x))``, (1, 3, W, H, D).
+
+    ``field_vox``: (1, 3, W, H, D) on the fixed grid.
+    """
+    matrix = np.linalg.inv(np.asarray(moving_affine, np.float64)) @ np.asarray(fixed_affine, np.float64)
+    grid = lattice_over(field_vox.shape[2:], field_vox.shape[2:]).points().to(field_vox.device)
+    offset = torch.as_tensor(matrix[:3, 3], dtype=torch.float32, device=field_vox.device)
+    return field_to_mm(grid + field_vox, matrix) + offset.view(1, 3, 1, 1, 1)
+
+
+def image_on_lattice(
+    image: torch.Tensor, weight: torch.Tensor, lattice: Lattice, *, affine: np.ndarray, fixed_affine: np.ndarray
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """An image and its data weight on a lattice, both (1, 1, *lattice.shape), smoothed first so that nothing aliases.
+
+    Voxels of weight 0 (padding, outside a mask) take no part in the average (normalised convolution); a node's own weight
+    says how much of its neighbourhood holds data, 0 outside the image.
+
+    Args:
+        image: (1, 1, W, H, D) on its own grid. weight: the same shape, 0 to 1.
+        affine: the image's own voxel -> mm. fixed_affine: of the space the lattice lives in.
+    """
+    own_spacing, step = spacing_mm(affine), spacing_mm(lattice.affine(fixed_affine))
+    own = np.linalg.inv(np.asarray(affine, dtype=np.float64)) @ lattice.affine(fixed_affine)
+    direction = np.abs(own[:3, :3]) * own_spacing[:, None] / step[None, :]  # own axis against lattice axis, cosines
+    want = (direction**2) @ (step**2)
+    sigma = 0.5 * np.sqrt(np.maximum(want / own_spacing**2 - 1, 0))
+    passes = [gaussian_matrix(n, float(s)).to(image) for n, s in zip(image.shape[2:], sigma, strict=True)]
+    parts = separable(torch.cat([image * weight, weight], dim=1), passes)
+    matrix = torch.as_tensor(own, dtype=torch.float64)
+    nodes = [torch.arange(n, dtype=torch.float64) for n in lattice.shape]
+    positions = matrix[:3, 3].view(3, 1, 1, 1) + sum(
+        matrix[:3, a].view(3, 1, 1, 1) * nodes[a].view(*[-1 if a == b else 1 for b in range(3)]) for a in range(3)
+    )
+    parts = sample(parts, positions.float().to(image.device)[None])
+    total = parts[:, 1:].clamp(0, 1)
+    return parts[:, :1] / total.clamp(min=PADDING_NOISE), total
+
+
+class Warp(MonaiWarp):
+    """MONAI's `Warp` with a reference grid that is built once, for images on another lattice than the field.
+
+    ``warped(i) = image(i + offset + field(i))``, all in nodes; equal to MONAI's where the two shapes agree and the offset
+    is zero. The grid of the parent class is built anew at every call (its cache compares the wrong axes).
+    """
+
+    def __init__(self, mode: str = "bilinear", padding_mode: str = "zeros") -> None:
+        with warnings.catch_warnings():  # the parent warns that it uses torch's sampler, which is what is wanted here
+            warnings.simplefilter("ignore")
+            super().__init__(mode=mode, padding_mode=padding_mode)
+        self._key: tuple | None = None
+
+    def positions(self, field: torch.Tensor, offset: Sequence[float] = (0.0, 0.0, 0.0)) -> torch.Tensor:
+        """Where each node reads the image, in nodes of the image's lattice, shape of ``field`` (B, 3, W, H, D)."""
+        key = (tuple(field.shape[2:]), tuple(offset), field.device)
+        if key != self._key:
+            axes = [o + torch.arange(n, dtype=torch.float32) for o, n in zip(offset, field.shape[2:], strict=True)]
+            self.ref_grid = torch.stack(torch.meshgrid(*axes, indexing="ij"))[None].to(field.device)
+            self._key = key
+        return self.ref_grid + field
+
+    def forward(self, image: torch.Tensor, ddf: torch.Tensor, offset: Sequence[float] = (0.0, 0.0, 0.0)) -> torch.Tensor:
+        """The image (B, C, *any) pulled back to the field's lattice: (B, C, *ddf.shape[2:])."""
+        return sample(
+            image, self.positions(ddf, offset), mode=self._interp_mode_native, padding_mode=self._padding_mode_native
+        )

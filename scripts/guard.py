@@ -1,0 +1,90 @@
+"""Between a run and the person who started it: what went wrong in one line, and a summary of what came out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+
+from scripts.errors import PairError
+
+
+def explanation(error: BaseException) -> str | None:
+    """The message meant for a person, if a PairError or Ctrl-C is this error or one of its causes; None otherwise."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, PairError):
+            return str(cause)
+        if isinstance(cause, KeyboardInterrupt):
+            return "interrupted; the result is not complete and metrics.json was not written"
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+class DeviceCheck:
+    """Ends the process with one line where the device cannot be used; runs before anything is put on it."""
+
+    def __init__(self, device: str | torch.device) -> None:
+        self.device = device
+
+    def run(self) -> None:
+        """Nothing; exits with status 1 when a tensor cannot be made there."""
+        try:
+            torch.zeros(1, device=torch.device(self.device))
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            reason = str(error).strip().splitlines()[0]
+            sys.exit(f"error: device {str(self.device)!r} cannot be used ({reason}); pass --device cpu")
+
+
+class GuardedRun:
+    """Runs an evaluator; a PairError or Ctrl-C ends the process with one line and status 1 instead of a traceback."""
+
+    def __init__(self, evaluator: Engine) -> None:
+        self.evaluator = evaluator
+
+    def run(self) -> None:
+        """Nothing; the evaluator has run through all its pairs."""
+        try:
+            self.evaluator.run()
+        except (Exception, KeyboardInterrupt) as error:
+            message = explanation(error)
+            if message is None:
+                raise
+            sys.exit(f"error: {message}")
+
+
+class Summary:
+    """Prints after each pair, in words, what changed and where the files are (an Ignite handler)."""
+
+    def attach(self, engine: Engine) -> None:
+        """Asks the engine to call this after each pair."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        print(summary(engine.state.output["metrics"], engine.state.output["result_dir"]), flush=True)
+
+
+def summary(metrics: Mapping[str, Any], result_dir: str) -> str:
+    """The closing lines for a person: before, after, folds, warnings, where the files are."""
+    lines = [f"Registered {metrics['name']} in {metrics['seconds']['total']:.1f} s."]
+    if "tre_mm" in metrics:
+        tre = metrics["tre_mm"]
+        lines.append(
+            f"  landmarks   {tre['before']['mean']:.2f} mm before, {tre['after']['mean']:.2f} mm after "
+            f"(median {tre['after']['median']:.2f}, 95 % below {tre['after']['p95']:.2f}; {tre['after']['count']} points)"
+        )
+    if "dice" in metrics and metrics["dice"]["after"]["mean"] is not None:
+        dice = metrics["dice"]
+        lines.append(f"  labels      Dice {dice['before']['mean']:.3f} before, {dice['after']['mean']:.3f} after")
+    alike = metrics["similarity"]
+    lines.append(f"  images      correlation {alike['before']['ncc']:.3f} before, {alike['after']['ncc']:.3f} after")
+    folds = metrics["folded_share"]
+    inside = f", {100 * folds['in_label']:.3f} % inside the fixed label" if "in_label" in folds else ""
+    lines.append(f"  folds       {100 * folds['all']:.3f} % of voxels{inside}")
+    if metrics["attempts"] > 1:
+        lines.append(f"  note        the first attempt diverged; this is attempt {metrics['attempts']}, more careful")
+    lines.append(f"  files       {result_dir}")
+    return "\n".join(lines)

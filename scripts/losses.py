@@ -1,0 +1,215 @@
+"""The loss terms of the paper (section 3.2) that MONAI lacks or has too slowly, and their weighted, named sum.
+
+A term sees one `Sampled` state of the fit and returns a number. Nothing here knows networks, levels or files.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from monai.losses import SSIMLoss as MonaiSSIMLoss
+from torch import nn
+
+from scripts.geometry import normalised, separable, threaded
+
+LEAST_OVERLAP = 1e-3  # share of the lattice; keeps a pair without any common data finite
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """One moment of a fit, on one level's lattice.
+
+    warped, fixed: (1, 1, W, H, D) in [0, 1]; where the weight is 0 they are equal, so that no loss sees a difference.
+    weight: (1, 1, W, H, D), 0 to 1: where both images have data. field: (1, 3, W, H, D) in nodes.
+    positions: (1, 3, W, H, D), where the moving lattice was read, in its nodes; moving_shape: that lattice's shape.
+    """
+
+    warped: torch.Tensor
+    fixed: torch.Tensor
+    weight: torch.Tensor
+    field: torch.Tensor
+    positions: torch.Tensor
+    moving_shape: tuple[int, int, int]
+
+
+class SSIMLoss(MonaiSSIMLoss):
+    """MONAI's `SSIMLoss` in three 1D passes, with the target's moments computed once; same value, same gradient.
+
+    A Gaussian (or box) window is a product of three 1D windows, so a dense 11x11x11 convolution becomes three small
+    matrix products. Moments are taken about 0.5, which leaves variances as they are and keeps float32 exact enough.
+    """
+
+    SHIFT = 0.5  # middle of a data range of 1; variances do not depend on it, their rounding error does
+
+    def __init__(self, spatial_dims: int = 3, **options) -> None:
+        super().__init__(spatial_dims, **options)
+        if spatial_dims != 3:
+            raise ValueError(f"the separable SSIM is for 3 spatial dimensions, not {spatial_dims}")
+        self._target: weakref.ref[torch.Tensor] | None = None
+        self._moments: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._passes: list[torch.Tensor] = []
+
+    def _window(self, axis: int) -> torch.Tensor:
+        size = self.kernel_size[axis]
+        if self.kernel_type == "uniform":
+            return torch.full((size,), 1.0 / size)
+        span = torch.arange((1 - size) / 2, (1 + size) / 2)  # as monai.metrics.regression._gaussian_kernel
+        gauss = torch.exp(-((span / self.kernel_sigma[axis]) ** 2) / 2)
+        return gauss / gauss.sum()
+
+    def _matrices(self, target: torch.Tensor) -> list[torch.Tensor]:
+        """One (n - window + 1, n) banded matrix an axis: the window at every place where it fits."""
+        found = []
+        for a, n in enumerate(target.shape[2:]):
+            window = self._window(a)
+            places = n - len(window) + 1
+            if places < 1:
+                raise ValueError(f"SSIM window of {len(window)} does not fit into {n} voxels along axis {a}")
+            matrix = torch.zeros(places, n)
+            for k, w in enumerate(window):
+                matrix[torch.arange(places), torch.arange(places) + k] = w
+            found.append(matrix.to(target))
+        return found
+
+    def _prepare(self, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if self._target is None or self._target() is not target or self._moments is None:
+            with torch.no_grad():
+                self._passes = self._matrices(target)
+                shifted = target - self.SHIFT
+                mu = separable(shifted, self._passes)
+                self._moments = mu, separable(shifted * shifted, self._passes) - mu * mu
+            self._target = weakref.ref(target)
+        return self._moments
+
+    def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """1 - mean SSIM of input and target, both (1, 1, W, H, D)."""
+        mu_y, var_y = self._prepare(target)
+        x, y = input - self.SHIFT, target - self.SHIFT
+        mu_x, mu_xx, mu_xy = separable(torch.cat([x, x * x, x * y], dim=1), self._passes).split(1, dim=1)
+        c1, c2 = (self.k1 * self.data_range) ** 2, (self.k2 * self.data_range) ** 2
+        contrast = (2 * (mu_xy - mu_x * mu_y) + c2) / (mu_xx - mu_x * mu_x + var_y + c2)
+        mu_x, mu_y = mu_x + self.SHIFT, mu_y + self.SHIFT
+        luminance = (2 * mu_x * mu_y + c1) / (mu_x * mu_x + mu_y * mu_y + c1)
+        return 1 - (luminance * contrast).mean()
+
+
+class _Visits(torch.autograd.Function):
+    """How often each voxel is visited: the adjoint of trilinear sampling, applied to ones."""
+
+    @staticmethod
+    def forward(ctx, grid: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
+        ctx.save_for_backward(grid)
+        ctx.shape = shape
+        ones = grid.new_ones(()).expand(grid.shape[0], 1, *grid.shape[1:4])
+        image = grid.new_zeros(()).expand(grid.shape[0], 1, *shape)
+        visits, _ = torch.ops.aten.grid_sampler_3d_backward(ones, image, grid, 0, 0, True, [True, False])
+        return visits.sum(dim=0, keepdim=True)
+
+    @staticmethod
+    def backward(ctx, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (grid,) = ctx.saved_tensors
+        image = grads[0].expand(grid.shape[0], 1, *ctx.shape)
+        ones = grid.new_ones(()).expand(grid.shape[0], 1, *grid.shape[1:4])
+        _, to_grid = torch.ops.aten.grid_sampler_3d_backward(ones, image, grid, 0, 0, True, [False, True])
+        return to_grid, None
+
+
+def visits(positions: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
+    """Occupancy B (1, 1, *shape): trilinear visits of each moving voxel by positions (1, 3, w, h, d), in voxels."""
+    return _Visits.apply(threaded(normalised(positions, shape)), shape)
+
+
+class OccupancyLoss(nn.Module):
+    """Root mean square of the differences of the occupancy along x, y and z (paper section 3.2), pooled over the axes.
+
+    ``sqrt(mean(d^2))`` over all differences d of neighbouring voxels of B. A difference that touches a visit of the outer
+    ``margin`` nodes of the field is left out: there B falls to zero because the field of view ends, not because of the map.
+    """
+
+    def __init__(self, margin: int = 2, eps: float = 1e-4) -> None:
+        super().__init__()
+        self.margin = margin
+        self.eps = eps
+
+    def forward(self, positions: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
+        """The loss of positions (1, 3, w, h, d), in voxels of a moving lattice of ``shape``."""
+        b = visits(positions, shape)
+        free = self._edge(positions.detach(), shape) <= 0
+        total, count = b.new_zeros(()), b.new_zeros(())
+        for axis in range(2, 5):
+            keep = free.narrow(axis, 1, b.shape[axis] - 1) & free.narrow(axis, 0, b.shape[axis] - 1)
+            difference = torch.diff(b, dim=axis) * keep
+            total = total + (difference * difference).sum()
+            count = count + keep.sum()
+        return torch.sqrt(total / count.clamp(min=1) + self.eps**2) - self.eps
+
+    def _edge(self, positions: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
+        """Visits of the outer nodes alone."""
+        m, edge = self.margin, positions.new_zeros(1, 1, *shape)
+        if m == 0:
+            return edge
+        for axis in range(2, 5):
+            for start in (0, positions.shape[axis] - m):
+                edge = edge + visits(positions.narrow(axis, start, m), shape)
+        return edge
+
+
+class ImageTerm(nn.Module):
+    """A loss of two images (prediction, target), per unit of overlap; any such loss of torch or MONAI.
+
+    Where data is missing the two images are equal, so the plain mean is divided by the share of the lattice that counts.
+    """
+
+    def __init__(self, loss: nn.Module, weight: float = 1.0) -> None:
+        super().__init__()
+        self.loss, self.weight = loss, weight
+
+    def forward(self, state: Sampled) -> torch.Tensor:
+        return self.weight * self.loss(state.warped, state.fixed) / state.weight.mean().clamp(min=LEAST_OVERLAP)
+
+
+class CorrelationTerm(ImageTerm):
+    """As `ImageTerm`, for losses that are -1 at best (MONAI's local NCC): shifted to 0 first, so overlap is no reward."""
+
+    def forward(self, state: Sampled) -> torch.Tensor:
+        share = state.weight.mean().clamp(min=LEAST_OVERLAP)
+        return self.weight * (1 + self.loss(state.warped, state.fixed)) / share
+
+
+class FieldTerm(nn.Module):
+    """A loss of the displacement (1, 3, W, H, D) in nodes, such as MONAI's `BendingEnergyLoss` or `DiffusionLoss`."""
+
+    def __init__(self, loss: nn.Module, weight: float = 1.0) -> None:
+        super().__init__()
+        self.loss, self.weight = loss, weight
+
+    def forward(self, state: Sampled) -> torch.Tensor:
+        return self.weight * self.loss(state.field)
+
+
+class OccupancyTerm(nn.Module):
+    """The occupancy loss, weighted (paper: 0.1)."""
+
+    def __init__(self, loss: OccupancyLoss, weight: float = 0.1) -> None:
+        super().__init__()
+        self.loss, self.weight = loss, weight
+
+    def forward(self, state: Sampled) -> torch.Tensor:
+        return self.weight * self.loss(state.positions, state.moving_shape)
+
+
+class WeightedSum(nn.Module):
+    """The sum of named terms (paper equation 1)."""
+
+    def __init__(self, terms: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        if not terms:
+            raise ValueError("the loss needs at least one term")
+        self.terms = nn.ModuleDict(dict(terms))
+
+    def forward(self, state: Sampled) -> dict[str, torch.Tensor]:
+        """The weighted value of each term, by name; their sum is what is minimised."""
+        return {name: term(state) for name, term in self.terms.items()}

@@ -1,0 +1,72 @@
+"""The loss of a network on one level of one pair, as a function without arguments.
+
+Here the path of the method is written once: coordinates -> network -> control values -> field on the level -> warp ->
+named terms. It must not know optimisers, engines, or which terms there are.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import nn
+
+from scripts.field import FieldSpace
+from scripts.geometry import Lattice, Upsampler, Warp
+from scripts.losses import Sampled, WeightedSum
+from scripts.pyramid import LevelImages
+
+
+class Objective:
+    """Value of every loss term for the network's present weights; a float32 scalar each, by name.
+
+    Args:
+        control: the lattice the network is asked on. amp: ask it in bfloat16; everything after it stays float32.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        loss: WeightedSum,
+        warp: Warp,
+        images: LevelImages,
+        space: FieldSpace,
+        control: Lattice,
+        amp: bool,
+    ) -> None:
+        device, step = images.fixed.device, images.lattice.step_vox
+        self.network, self.loss, self.warp, self.images, self.amp = network, loss, warp, images, amp
+        self.coordinates = space.network_input(control, device)
+        self.upsample = Upsampler(control, images.lattice, order=space.order, device=device)
+        self.unit, self.start = space.unit_vox(step, device), space.start(step, device)
+
+    def __call__(self) -> dict[str, torch.Tensor]:
+        with self._precision():
+            values = self.network(self.coordinates)
+        return self.loss(self._sampled(self.upsample(values.float() * self.unit) + self.start))
+
+    @torch.no_grad()
+    def of_doing_nothing(self) -> dict[str, torch.Tensor]:
+        """The terms where the field is the start displacement everywhere."""
+        shape = self.images.lattice.shape
+        return self.loss(self._sampled(self.start.expand(1, 3, *shape)))
+
+    def _precision(self) -> AbstractContextManager:
+        return torch.autocast(self.coordinates.device.type, torch.bfloat16) if self.amp else nullcontext()
+
+    def _sampled(self, field: torch.Tensor) -> Sampled:
+        """The state of the fit for a field (1, 3, W, H, D) in nodes."""
+        images, offset = self.images, self.images.offset
+        read = self.warp(images.moving, field, offset)
+        # data outside the moving image counts for nothing, and the fit must gain nothing by pushing it there: no gradient
+        weight = images.fixed_weight * read[:, 1:].detach().clamp(0, 1)
+        warped = images.fixed + weight * (read[:, :1] - images.fixed)
+        return Sampled(
+            warped=warped,
+            fixed=images.fixed,
+            weight=weight,
+            field=field,
+            positions=self.warp.positions(field, offset),
+            moving_shape=images.moving_lattice.shape,
+        )

@@ -1,0 +1,83 @@
+"""One pair of images on the levels of a coarse-to-fine fit.
+
+A level is a budget of points, not a factor: it is spread over the fixed image as evenly in mm as its voxels allow, so that
+one recipe serves thin-slice and thick-slice scans of any size. The moving image gets a lattice of the same step that covers
+all of it, so what lies outside the fixed field of view can be brought in. No networks, no losses here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from scripts.geometry import (
+    Lattice,
+    image_on_lattice,
+    lattice_over,
+    lattice_over_moving,
+    nodes_for_budget,
+    offset_between,
+    spacing_mm,
+)
+
+DATA_SHARE = 0.5  # a fixed node counts as far as the fit goes when at least half its neighbourhood holds data
+
+
+@dataclass(frozen=True)
+class PairImages:
+    """A pair as the fit takes it: intensities in [0, 1] and data weights, each (1, 1, W, H, D) on its own grid.
+
+    fixed_affine, moving_affine: 4x4 voxel -> RAS mm. start_mm: RAS displacement (3,) the fit begins with.
+    """
+
+    fixed: torch.Tensor
+    moving: torch.Tensor
+    fixed_weight: torch.Tensor
+    moving_weight: torch.Tensor
+    fixed_affine: np.ndarray
+    moving_affine: np.ndarray
+    start_mm: np.ndarray
+
+    @property
+    def fixed_shape(self) -> tuple[int, int, int]:
+        """The fixed image's grid."""
+        w, h, d = self.fixed.shape[2:]
+        return w, h, d
+
+
+@dataclass(frozen=True)
+class LevelImages:
+    """A pair on one level: fixed and its weight on `lattice`, the moving image and its weight stacked on `moving_lattice`.
+
+    offset: where node 0 of `lattice` lies on the moving lattice, in nodes.
+    """
+
+    lattice: Lattice
+    moving_lattice: Lattice
+    fixed: torch.Tensor
+    fixed_weight: torch.Tensor
+    moving: torch.Tensor
+    offset: tuple[float, float, float]
+
+
+def level_images(pair: PairImages, points: int, *, least: int) -> LevelImages:
+    """The pair on a level of about ``points`` fixed nodes, at least ``least`` along each axis that has them."""
+    spacing = spacing_mm(pair.fixed_affine)
+    lattice = lattice_over(pair.fixed_shape, nodes_for_budget(pair.fixed_shape, spacing, points, least=least))
+    around = lattice_over_moving(lattice, pair.fixed_affine, pair.moving_affine, pair.moving.shape[2:])
+    fixed, weight = image_on_lattice(
+        pair.fixed, pair.fixed_weight, lattice, affine=pair.fixed_affine, fixed_affine=pair.fixed_affine
+    )
+    moving, moving_weight = image_on_lattice(
+        pair.moving, pair.moving_weight, around, affine=pair.moving_affine, fixed_affine=pair.fixed_affine
+    )
+    return LevelImages(
+        lattice=lattice,
+        moving_lattice=around,
+        fixed=fixed,
+        fixed_weight=torch.where(weight < DATA_SHARE, 0.0, weight),
+        moving=torch.cat([moving, moving_weight], dim=1),
+        offset=offset_between(lattice, around),
+    )

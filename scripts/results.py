@@ -1,0 +1,196 @@
+"""What comes out of a fit: the dictionary transforms behind the inferer, from a `Fit` to files.
+
+Images and labels are read once, from the moving file's own grid, at the places the field names. Everything is written
+here and nowhere else, metrics.json last: a folder that has one is complete. No networks, no losses.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import MapTransform, Transform
+
+from scripts.exporters import claim_folder, save_checkpoint, save_image, save_itk_field, save_json, sha256_of
+from scripts.geometry import moving_positions, sample
+from scripts.metrics import (
+    dice_per_label,
+    fold_share,
+    jacobian_determinant,
+    landmark_summary,
+    log_jacobian_spread,
+    similarity,
+    tre_mm,
+)
+
+INPUT_KEYS = ("fixed", "moving", "fixed_label", "moving_label", "fixed_mask", "landmarks")
+PACKAGES = ("monai", "torch", "numpy", "nibabel", "pytorch-ignite")
+
+
+class WarpToFixedd(MapTransform):
+    """The pair with moving volumes carried to the fixed grid: ``warped``, ``warped_label``, and the same of no motion.
+
+    Args:
+        keys: of the moving side. mode: ``bilinear`` for images, ``nearest`` for labels, one each. Where the field leaves
+            the moving image, an image gets its own lowest value and a label 0.
+    """
+
+    def __init__(self, keys: Sequence[str] = ("moving", "moving_label"), mode: Sequence[str] = ("bilinear", "nearest")):
+        super().__init__(keys, allow_missing_keys=True)
+        self.mode = tuple(mode)
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """A new dictionary; ``<before|warped>`` and ``..._label`` are (W, H, D), ``overlap`` says what was inside."""
+        pair = dict(data)
+        fixed, moving = pair["fixed"], pair["moving"]
+        affines = {"fixed_affine": _affine(fixed), "moving_affine": _affine(moving)}
+        field = pair["pred"].field_vox
+        shape = (1, 3, *fixed.shape[1:])
+        for prefix, u in (("before", field.new_zeros(()).expand(shape)), ("warped", field)):
+            positions = moving_positions(u, **affines)
+            for key, mode in self.key_iterator(pair, self.mode):
+                volume = pair[key].as_tensor().to(field.device)[None]
+                floor = volume.min() if mode == "bilinear" else volume.new_zeros(())
+                read = sample(volume - floor, positions, mode=mode) + floor
+                pair[prefix + str(key).removeprefix("moving")] = read[0, 0].cpu()
+            valid = pair["moving_valid"].to(field.device, torch.float32)[None]
+            pair[f"{prefix}_valid"] = (sample(valid, positions)[0, 0] > 0.5).cpu()
+        return pair
+
+
+class Measured(Transform):
+    """The pair with ``metrics``: how alike the two sides are before and after, and how regular the map is."""
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """A new dictionary. Shares are of voxels, 0 to 1; distances in mm; see docs/README.md for every entry."""
+        pair, fit = dict(data), data["pred"]
+        begun = time.perf_counter()
+        field = fit.field_vox[0].cpu()
+        metrics: dict[str, Any] = {"name": pair["name"], "similarity": {}}
+        for when, name in (("before", "before"), ("after", "warped")):
+            weight = pair["fixed_weight"].as_tensor()[0] * pair[f"{name}_valid"]
+            metrics["similarity"][when] = similarity(pair["fixed"].as_tensor()[0], pair[name], weight)
+        label = pair["fixed_label"].as_tensor()[0] if "fixed_label" in pair else None
+        if label is not None and "moving_label" in pair:
+            metrics["dice"] = _dice(label, before=pair["before_label"], after=pair["warped_label"])
+        if "landmarks" in pair:
+            affines = {"fixed_affine": _affine(pair["fixed"]), "moving_affine": _affine(pair["moving"])}
+            errors = {"before": tre_mm(None, pair["landmarks"], **affines)}
+            errors["after"] = tre_mm(field, pair["landmarks"], **affines)
+            metrics["tre_mm"] = {when: landmark_summary(e) for when, e in errors.items()}
+        det = jacobian_determinant(field)
+        metrics["folded_share"] = {"all": fold_share(det)}
+        metrics["log_jacobian_spread"] = {"all": log_jacobian_spread(det)}
+        if label is not None:
+            metrics["folded_share"]["in_label"] = fold_share(det, label > 0)
+            metrics["log_jacobian_spread"]["in_label"] = log_jacobian_spread(det, label > 0)
+        metrics["attempts"] = fit.attempt
+        levels = {f"level_{entry['level']}": entry["seconds"] for entry in fit.history}
+        metrics["seconds"] = {**pair.get("seconds", {}), **levels, "measuring": time.perf_counter() - begun}
+        pair["metrics"] = metrics
+        return pair
+
+
+class SaveResultd(Transform):
+    """The pair with ``result_dir``: every file of the result written, each whole or not at all, metrics.json last.
+
+    Args:
+        output_dir: results go to ``<output_dir>/<name>/``. config: what run.json repeats of the config, as plain data.
+        network_options: what builds the same network again; kept in network.pt beside the weights.
+    """
+
+    def __init__(self, output_dir: str, *, config: Mapping[str, Any], network_options: Mapping[str, Any]) -> None:
+        self.output_dir, self.config, self.network_options = output_dir, dict(config), dict(network_options)
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """A new dictionary; raises PairError where the folder cannot be written or the disk is full."""
+        pair, fit = dict(data), data["pred"]
+        begun = time.perf_counter()
+        affine = _affine(pair["fixed"])
+        folder = claim_folder(Path(self.output_dir) / pair["name"])
+        (folder / "metrics.json").unlink(missing_ok=True)
+        save_itk_field(folder / "displacement.nii.gz", fit.field_vox[0], affine)
+        save_image(folder / "warped.nii.gz", _in_type_of(pair["warped"], pair["moving"]), affine)
+        if "warped_label" in pair:
+            save_image(folder / "warped_label.nii.gz", _label_type(pair["warped_label"]), affine)
+        save_checkpoint(folder / "network.pt", self._checkpoint(pair))
+        save_json(folder / "run.json", self._run(pair))
+        metrics = pair["metrics"]
+        metrics["seconds"]["writing"] = time.perf_counter() - begun
+        metrics["seconds"]["total"] = time.perf_counter() - pair["begun_s"]
+        metrics["peak_memory_mib"] = peak_memory_mib(fit.field_vox.device)
+        save_json(folder / "metrics.json", metrics)
+        pair["result_dir"] = str(folder)
+        return pair
+
+    def _checkpoint(self, pair: Mapping[str, Any]) -> dict[str, Any]:
+        fit = pair["pred"]
+        return {
+            "weights": fit.weights,
+            "network": self.network_options,
+            "fixed_shape": list(fit.space.shape),
+            "fixed_affine": torch.as_tensor(fit.space.affine, dtype=torch.float64),
+            "interpolation": fit.space.order,
+            "start_vox": list(fit.space.start_vox),
+            "control_points": fit.control_points,
+        }
+
+    def _run(self, pair: Mapping[str, Any]) -> dict[str, Any]:
+        paths = pair["files"]
+        return {
+            "config": self.config,
+            "inputs": {key: {"path": path, "sha256": sha256_of(path)} for key, path in paths.items()},
+            "intensity": pair["intensity"],
+            "start_mm": pair["initial_mm"],
+            "device": str(pair["pred"].field_vox.device),
+            "threads": torch.get_num_threads(),
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+            "platform": platform.platform(),
+            "losses": [{k: entry[k] for k in ("level", "shape", "losses")} for entry in pair["pred"].history],
+        }
+
+
+def peak_memory_mib(device: torch.device) -> dict[str, float | None]:
+    """Largest resident memory of this process so far, and of the accelerator, in MiB; None where it cannot be known."""
+    host = None
+    if sys.platform != "win32":
+        import resource  # not on Windows
+
+        unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB on Linux
+        host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    accelerator = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
+    return {"host": host, "accelerator": accelerator}
+
+
+def _affine(image: Any) -> np.ndarray:
+    return np.asarray(image.affine, dtype=np.float64)
+
+
+def _dice(label: torch.Tensor, *, before: torch.Tensor, after: torch.Tensor) -> dict[str, Any]:
+    found = {"before": dice_per_label(label, before), "after": dice_per_label(label, after)}
+    return {
+        when: {"mean": float(np.mean(list(scores.values()))) if scores else None, "labels": scores}
+        for when, scores in found.items()
+    }
+
+
+def _in_type_of(volume: torch.Tensor, original: torch.Tensor) -> np.ndarray:
+    """Whole numbers in int16 where the moving file held such (CT), float32 otherwise."""
+    array = volume.numpy()
+    info = np.iinfo(np.int16)
+    values = original.as_tensor() if hasattr(original, "as_tensor") else original
+    whole = bool((values == values.round()).all()) and info.min <= values.min() and values.max() <= info.max
+    return np.rint(array).astype(np.int16) if whole else array
+
+
+def _label_type(volume: torch.Tensor) -> np.ndarray:
+    """Labels in the smallest unsigned type that holds them (signed where one is negative)."""
+    array = volume.numpy().astype(np.int64)
+    return array.astype(np.promote_types(np.min_scalar_type(array.min()), np.min_scalar_type(array.max())))
