@@ -2,7 +2,8 @@
 
 ``python -m scripts register FIXED MOVING`` (or ``ncf register ...`` once installed) is the same run as
 ``python -m monai.bundle run --config_file configs/inference.json --fixed FIXED --moving MOVING``, but for one thing: an
-unknown option is refused. Paths are made absolute first, because MONAI evaluates values that begin with ``$``.
+unknown option is refused. Paths are handed over as `Path` objects, because MONAI evaluates strings that begin with ``$``
+and rewrites those that hold ``#``.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 import fire
 from fire.decorators import SetParseFn
 
+HELP = ("--help", "-h", "--")
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 
@@ -35,7 +37,7 @@ class Job:
         """Nothing; the run is over. Exits with status 1 and one line when it cannot be done."""
         from monai.bundle import ConfigWorkflow  # takes seconds to import; a typo should not wait for it
 
-        logging.getLogger("monai").setLevel(logging.WARNING)
+        logging.getLogger("monai.bundle.workflows").setLevel(logging.WARNING)  # it tells which logging.conf it found
         workflow = ConfigWorkflow(config_file=list(self.config_files), workflow_type="inference", **dict(self.overrides))
         workflow.initialize()
         workflow.run()
@@ -82,7 +84,7 @@ def register(
     """
     paths = {"fixed": fixed, "moving": moving, "fixed_label": fixed_label, "moving_label": moving_label}
     paths |= {"fixed_mask": fixed_mask, "landmarks": landmarks, "output_dir": output_dir}
-    overrides: dict[str, Any] = {key: _absolute(value) for key, value in paths.items() if value is not None}
+    overrides: dict[str, Any] = {key: _absolute(key, value) for key, value in paths.items() if value is not None}
     overrides["seed"] = _whole_number("seed", seed)
     overrides["align_centres"] = _true_or_false("align_centres", align_centres)
     overrides["progress"] = _true_or_false("progress", progress)
@@ -102,13 +104,15 @@ def _refuse(message: str) -> None:
     sys.exit(f"error: {message}")
 
 
-def _absolute(path: str) -> str:
-    return str(Path(path).expanduser().absolute())
+def _absolute(option: str, path: str) -> Path:
+    if not path:
+        _refuse(f"--{option} must not be empty")
+    return Path(path).expanduser().absolute()
 
 
 def _plain(option: str, value: str) -> str:
-    if value[:1] in "$@%" or not value:
-        _refuse(f"--{option} must not be empty or begin with $, @ or %, got {value!r}")
+    if not value or set(value) & set("$@%#"):
+        _refuse(f"--{option} must not be empty or hold $, @, % or #, got {value!r}")
     return value
 
 
@@ -134,19 +138,32 @@ def _preset_files(preset: str | None) -> list[str]:
 
 
 def refuse_unknown(arguments: Sequence[str]) -> None:
-    """Nothing; exits with one line when a verb or an option is not known, naming the nearest one that is."""
-    if not arguments or arguments[0] in ("--help", "-h", "--"):
+    """Nothing; exits with one line where Fire would guess.
+
+    That is a verb or an option that is not known (the nearest one is named), an option without a value, which Fire takes
+    for "True", and one name too many, which Fire looks up inside of what the verb returned.
+    """
+    if not arguments or arguments[0] in HELP:
         return
     verb = arguments[0]
     if verb not in VERBS:
         _refuse(f"no command {verb!r}{_nearest(verb, list(VERBS))}; there are: {', '.join(VERBS)}")
-    options = list(inspect.signature(VERBS[verb]).parameters)
-    for argument in arguments[1:]:
-        name = argument.split("=")[0]
-        if argument in ("--help", "-h", "--"):
+    parameters = inspect.signature(VERBS[verb]).parameters.values()
+    options = [parameter.name for parameter in parameters]
+    free = [parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
+    named, rest = 0, iter(arguments[1:])
+    for argument in rest:
+        name, equals, _ = argument.partition("=")
+        if argument in HELP:
             return
-        if argument.startswith("--") and name[2:].replace("-", "_") not in options:
-            _refuse(f"unknown option {name}{_nearest(name[2:], options, '--')}")
+        if not argument.startswith("-"):
+            named += 1
+            if named > len(free):
+                _refuse(f"{verb} takes {' and '.join(free)}, {argument!r} is one too many")
+        elif name[2:].replace("-", "_") not in options or not name.startswith("--"):
+            _refuse(f"unknown option {name}{_nearest(name.strip('-'), options, '--')}")
+        elif not equals and next(rest, "--").startswith("--"):
+            _refuse(f"{name} needs a value")
 
 
 def _nearest(word: str, known: Sequence[str], prefix: str = "") -> str:
@@ -157,13 +174,14 @@ def _nearest(word: str, known: Sequence[str], prefix: str = "") -> str:
 def main() -> None:
     """Nothing; the command line was carried out."""
     refuse_unknown(sys.argv[1:])
+    arguments = sys.argv[1:] or ["--help"]
     said = io.StringIO()
     try:
         with redirect_stderr(said):  # Fire answers a mistake with a page of usage; one line is enough
-            job = fire.Fire(VERBS, name="ncf", serialize=lambda _: None)
+            job = fire.Fire(VERBS, arguments, name="ncf", serialize=lambda _: None)
     except fire.core.FireExit as stop:
         if stop.code:
-            _refuse(f"{stop.trace.elements[-1].ErrorAsStr()}; see: ncf {sys.argv[1]} --help")
+            _refuse(f"{stop.trace.elements[-1].ErrorAsStr()}; see: ncf {arguments[0]} --help")
         sys.stderr.write(said.getvalue())
         raise
     if isinstance(job, Job):

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from ignite.engine import Events
+from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar
 from monai.engines import SupervisedTrainer
 from monai.handlers import LrScheduleHandler
@@ -33,6 +33,8 @@ logger = logging.getLogger("scripts.engine")
 BAR_EVERY = 5  # iterations between two updates of the progress bar: reading a loss waits for the device
 CAREFUL = 3.0  # by this the learning rate is divided at every further attempt
 WORSE_BY = 1e-3  # a fit may end this much above the loss of doing nothing: identical scans start at 0
+OVERLAP_KEPT = 0.5  # of the overlap at the start: a real motion loses little, a field that runs away all of it
+LEAST_OVERLAP = 1e-3  # of the fixed data: with less of it in common there is nothing to follow
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Level:
     """One step of the fit.
 
     voxels: nodes of the image lattice. control_points: nodes the network is asked at. learning_rate: at its first
-    iteration, from where a cosine leads down.
+    iteration, from where a cosine leads down. All of them positive, or ValueError.
     """
 
     voxels: int
@@ -48,18 +50,23 @@ class Level:
     iterations: int
     learning_rate: float
 
+    def __post_init__(self) -> None:
+        if not min(self.voxels, self.control_points, self.iterations, self.learning_rate) > 0:
+            raise ValueError(f"a level of a fit needs numbers above zero, got {self}")
+
 
 @dataclass(frozen=True)
 class Fit:
     """What a fit leaves behind.
 
-    field_vox: (1, 3, W, H, D) on the fixed grid. weights: the network's state, on the CPU. space and control_points: what
-    is needed to ask it again. history: one entry a level, with the losses of every iteration by name. attempt: 1 unless
-    the fit diverged and was tried again.
+    field_vox: (1, 3, W, H, D) on the fixed grid. weights: the network's state, on the CPU. modules: names of its classes,
+    to know it again by. space and control_points: what is needed to ask it again. history: one entry a level, with the
+    losses of every iteration by name. attempt: 1 unless the fit diverged and was tried again.
     """
 
     field_vox: torch.Tensor
     weights: dict[str, torch.Tensor]
+    modules: list[str]
     space: FieldSpace
     control_points: int
     history: list[dict[str, Any]]
@@ -71,19 +78,57 @@ def prepare_pair(
 ) -> tuple[PairImages, None]:
     """The preprocessed pair as (inputs, no target) for MONAI's evaluator: scaled images and weights on the device."""
     batch["seconds"] = {"reading": time.perf_counter() - batch["begun_s"]}
-    volumes = {
-        name: batch[key].as_tensor()[None].to(device, torch.float32, non_blocking=non_blocking)
-        for name, key in (("fixed", "fixed_scaled"), ("moving", "moving_scaled"))
-    }
-    for side in ("fixed", "moving"):
-        weight = batch[f"{side}_weight"].as_tensor()[None]
-        volumes[f"{side}_weight"] = weight.to(device, torch.float32, non_blocking=non_blocking)
-    affines = {f"{side}_affine": np.asarray(batch[side].affine, dtype=np.float64) for side in ("fixed", "moving")}
-    return PairImages(**volumes, **affines, start_mm=np.asarray(batch["initial_mm"], dtype=np.float64)), None
+
+    def volume(key: str) -> torch.Tensor:
+        return batch[key].as_tensor()[None].to(device, torch.float32, non_blocking=non_blocking)
+
+    return PairImages(
+        fixed=volume("fixed_scaled"),
+        moving=volume("moving_scaled"),
+        fixed_weight=volume("fixed_weight"),
+        moving_weight=volume("moving_weight"),
+        fixed_affine=np.asarray(batch["fixed"].affine, dtype=np.float64),
+        moving_affine=np.asarray(batch["moving"].affine, dtype=np.float64),
+        start_mm=np.asarray(batch["initial_mm"], dtype=np.float64),
+    ), None
 
 
 class DivergedError(Exception):
-    """The fit ended above where it began, or not finite; another attempt may help."""
+    """The fit ended above where it began, off the images, or not finite; another attempt may help."""
+
+
+def start_afresh(network: nn.Module, seed: int) -> None:
+    """Nothing; the network has its first weights again, on the CPU and the same ones for a seed, whatever came before.
+
+    They are drawn on the CPU, so that they do not depend on the device; torch's own random state is left as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        network.cpu().reset_parameters()  # type: ignore[operator]
+
+
+def _check_start(objective: Objective, title: str) -> None:
+    """Nothing; raises PairError where a level has nothing to compare."""
+    share, _ = objective.overlap()
+    if not share > LEAST_OVERLAP:  # not "<=", which the nan of a mask without a node would pass
+        raise PairError(
+            f"{title}: {100 * share:.2g} % of the fixed data meets moving data, there is nothing to compare; correct the "
+            "headers, pass --align_centres true to start with both centres together, or use a larger mask"
+        )
+
+
+def _check_end(objective: Objective, title: str) -> None:
+    """Nothing; raises DivergedError unless the weights after the last step are better than doing nothing."""
+    with torch.no_grad():
+        last = sum(value.item() for value in objective().values())
+    nothing = sum(value.item() for value in objective.of_doing_nothing().values())
+    if not last <= nothing + WORSE_BY:
+        raise DivergedError(f"{title} ended at a loss of {last:.4g}, where doing nothing has {nothing:.4g}")
+    at_start, now = objective.overlap()
+    if not now >= OVERLAP_KEPT * at_start:
+        raise DivergedError(
+            f"{title} left {100 * now:.2g} % of the images in common, of {100 * at_start:.2g} % at the start"
+        )
 
 
 class PairOptimizer(Inferer):
@@ -114,20 +159,22 @@ class PairOptimizer(Inferer):
         super().__init__()
         self.loss, self.warp = loss, warp
         self.levels = [Level(**level) for level in levels]
+        if not self.levels:
+            raise ValueError("a fit needs at least one level")
         self.learning_rate_end = learning_rate_end
         self.seed, self.interpolation, self.amp = seed, interpolation, amp
         self.attempts, self.least_nodes, self.progress = attempts, least_nodes, progress
 
-    def __call__(self, inputs: PairImages, network: nn.Module, *args: Any, **kwargs: Any) -> Fit:
+    def __call__(  # type: ignore[override]  # MONAI writes "tensor"; an evaluator hands over whatever was prepared
+        self, inputs: PairImages, network: nn.Module, *args: Any, **kwargs: Any
+    ) -> Fit:
         """The fit of one pair; raises PairError when no attempt ends better than doing nothing."""
-        network.to(inputs.fixed.device)
         reason = ""
         for attempt in range(1, self.attempts + 1):
             try:
-                with torch.enable_grad(), torch.random.fork_rng():
-                    torch.manual_seed(self.seed)
-                    network.reset_parameters()  # type: ignore[operator]
-                    return self._fit(inputs, network, attempt=attempt)
+                with torch.enable_grad():
+                    start_afresh(network, self.seed)
+                    return self._fit(inputs, network.to(inputs.fixed.device), attempt=attempt)
             except DivergedError as stop:
                 reason = str(stop)
                 logger.warning("attempt %d of %d: %s", attempt, self.attempts, reason)
@@ -155,26 +202,28 @@ class PairOptimizer(Inferer):
             title = f"level {number} of {len(self.levels)}"
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] = level.learning_rate / CAREFUL ** (attempt - 1)
+            _check_start(objective, title)
             losses = self._train(objective, optimizer, iterations=level.iterations, title=title)
-            nothing = sum(value.item() for value in objective.of_doing_nothing().values())
             first, last = (sum(values[i] for values in losses.values()) for i in (0, -1))
             seconds = time.perf_counter() - begun
             logger.info("%s, %s nodes: loss %.4f -> %.4f, %.1f s", title, _times(images.lattice.shape), first, last, seconds)
-            if not last <= nothing + WORSE_BY:
-                raise DivergedError(f"{title} ended at a loss of {last:.4g}, where doing nothing has {nothing:.4g}")
+            _check_end(objective, title)
             history.append({"level": number, "shape": images.lattice.shape, "seconds": seconds, "losses": losses})
         field = dense_field(network, space, control)
         weights = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
-        return Fit(field, weights, space, level.control_points, history, attempt)
+        modules = [type(module).__name__ for module in network.modules()]
+        return Fit(field, weights, modules, space, level.control_points, history, attempt)
 
     def _train(
         self, objective: Objective, optimizer: torch.optim.Optimizer, *, iterations: int, title: str
     ) -> dict[str, list[float]]:
         """The value of every term at every iteration of one level, which is run here by an engine of its own."""
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations, eta_min=self.learning_rate_end)
+        # MONAI's annotation has torch's old name for a scheduler
+        by_iteration = LrScheduleHandler(schedule, print_lr=False, epoch_level=False)  # type: ignore[arg-type]
         kept: list[dict[str, torch.Tensor]] = []
 
-        def step(engine: SupervisedTrainer, _: Any) -> dict[str, torch.Tensor]:
+        def step(engine: Engine, _: Any) -> dict[str, torch.Tensor]:
             optimizer.zero_grad(set_to_none=True)
             terms = objective()
             total = torch.stack(list(terms.values())).sum()
@@ -191,7 +240,7 @@ class PairOptimizer(Inferer):
             optimizer=optimizer,
             loss_function=self.loss,
             iteration_update=step,
-            train_handlers=[LrScheduleHandler(schedule, print_lr=False, epoch_level=False)],
+            train_handlers=[by_iteration],
             decollate=False,
         )
         if self.progress:

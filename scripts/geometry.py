@@ -55,6 +55,16 @@ def field_to_vox(field_mm: torch.Tensor, affine: np.ndarray) -> torch.Tensor:
     return field_to_mm(field_mm, np.linalg.inv(np.asarray(affine, dtype=np.float64)))
 
 
+def jacobian_of_map(field: torch.Tensor) -> torch.Tensor:
+    """Determinant (W, H, D) of the Jacobian of x -> x + u(x), for u (3, W, H, D) in nodes of its own lattice.
+
+    Central differences inside, one-sided ones at the borders; 0 or less is a fold. In mm it is the same number.
+    """
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = (torch.gradient(channel, dim=(0, 1, 2)) for channel in field)
+    xx, yy, zz = xx + 1, yy + 1, zz + 1
+    return xx * (yy * zz - yz * zy) - xy * (yx * zz - yz * zx) + xz * (yx * zy - yy * zx)
+
+
 @dataclass(frozen=True)
 class Lattice:
     """Evenly spread points in the fixed image's voxel space: node ``i`` lies at ``origin_vox + i * step_vox``."""
@@ -85,7 +95,9 @@ def lattice_over(shape: Sequence[int], nodes: Sequence[int]) -> Lattice:
     return Lattice((nodes[0], nodes[1], nodes[2]), (0.0, 0.0, 0.0), (step[0], step[1], step[2]))
 
 
-def nodes_for_budget(shape: Sequence[int], spacing: Sequence[float], budget: int, *, least: int = 2) -> tuple[int, int, int]:
+def nodes_for_budget(
+    shape: Sequence[int], spacing: Sequence[float] | np.ndarray, budget: int, *, least: int = 2
+) -> tuple[int, int, int]:
     """Node counts along each axis so that about ``budget`` points are spread as evenly in mm as the grid allows.
 
     Never more nodes than voxels along an axis (a thick-slice scan is not refined across its slices), and never fewer than
@@ -114,8 +126,9 @@ def lattice_over_moving(
     corners = np.array(np.meshgrid(*[[0, n - 1] for n in moving_shape], indexing="ij")).reshape(3, -1).T
     inside = to_vox(to_mm(corners, moving_affine), fixed_affine)
     low, high, step = inside.min(axis=0), inside.max(axis=0), np.array(level.step_vox)
-    nodes = np.maximum(np.ceil((high - low) / step - 1e-6).astype(int) + 1, 2)
-    return Lattice(tuple(int(n) for n in nodes), tuple(low.tolist()), level.step_vox)
+    w, h, d = np.maximum(np.ceil((high - low) / step - 1e-6).astype(int) + 1, 2).tolist()
+    x, y, z = low.tolist()
+    return Lattice((w, h, d), (x, y, z), level.step_vox)
 
 
 def offset_between(level: Lattice, moving: Lattice) -> tuple[float, float, float]:
@@ -291,6 +304,7 @@ class Warp(MonaiWarp):
             warnings.simplefilter("ignore")
             super().__init__(mode=mode, padding_mode=padding_mode)
         self._key: tuple | None = None
+        self.ref_grid: torch.Tensor = torch.empty(0)
 
     def positions(self, field: torch.Tensor, offset: Sequence[float] = (0.0, 0.0, 0.0)) -> torch.Tensor:
         """Where each node reads the image, in nodes of the image's lattice, shape of ``field`` (B, 3, W, H, D)."""

@@ -64,7 +64,8 @@ class Summary:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        print(summary(engine.state.output["metrics"], engine.state.output["result_dir"]), flush=True)
+        output: Any = engine.state.output
+        print(summary(output["metrics"], output["result_dir"]), flush=True)
 
 
 def summary(metrics: Mapping[str, Any], result_dir: str) -> str:

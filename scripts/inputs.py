@@ -1,4 +1,7 @@
-"""Where a pair comes from: the files a person names, or a phantom made on the spot when none are named."""
+"""Where a pair comes from and where it may go: the files a person names, or a phantom made on the spot when none are named.
+
+What can be known about the output folder is found out here, before the fit; no images are read here.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from typing import Any
 
 from monai.transforms import Transform
 
+from scripts.checks import safe_name
+from scripts.errors import PairError
 from scripts.exporters import claim_folder
 from scripts.phantom import breathing_thorax, write
 
@@ -24,14 +29,37 @@ class PairOrPhantom(Transform):
         size: of the phantom's grid. seed: of its anatomy and noise.
     """
 
-    def __init__(self, output_dir: str, *, size: Sequence[int] = (112, 96, 104), seed: int = 0) -> None:
+    def __init__(self, output_dir: str | Path, *, size: Sequence[int] = (112, 96, 104), seed: int = 0) -> None:
         self.output_dir, self.size, self.seed = output_dir, tuple(size), seed
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """A new dictionary with paths and ``begun_s`` (of `time.perf_counter`)."""
+        """A new dictionary with paths and ``begun_s`` (of `time.perf_counter`); raises PairError for a full disk."""
         pair: dict[str, Any] = {**data, "begun_s": time.perf_counter()}
         if not any(pair.get(key) for key in PAIR_KEYS):
-            pair["name"] = str(pair.get("name") or PHANTOM_NAME)
+            pair["name"] = safe_name(str(pair.get("name") or PHANTOM_NAME))
+            phantom = breathing_thorax(self.size, seed=self.seed)
             folder = claim_folder(Path(self.output_dir) / pair["name"])
-            pair |= write(breathing_thorax(self.size, seed=self.seed), folder)
+            try:
+                pair |= write(phantom, folder)
+            except OSError as error:
+                raise PairError(f"cannot write the phantom to {folder}: {error.strerror}; free some space") from error
         return pair
+
+
+class CheckOutput(Transform):
+    """The pair unchanged, after a look whether its folder can be made and written, without making it.
+
+    A fit takes minutes; that the disk is read-only should be said before it.
+    """
+
+    def __init__(self, output_dir: str | Path) -> None:
+        self.output_dir = output_dir
+
+    def __call__(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The same dictionary; raises PairError where ``<output_dir>/<name>/`` cannot be written."""
+        folder = (Path(self.output_dir) / data["name"]).absolute()
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        if not there.is_dir():
+            raise PairError(f"cannot write {folder}: {there} is a file, not a folder; choose another output_dir or name")
+        claim_folder(there)
+        return data

@@ -13,7 +13,7 @@ import torch
 from monai.losses import SSIMLoss as MonaiSSIMLoss
 from torch import nn
 
-from scripts.geometry import normalised, separable, threaded
+from scripts.geometry import jacobian_of_map, normalised, separable, threaded
 
 LEAST_OVERLAP = 1e-3  # share of the lattice; keeps a pair without any common data finite
 
@@ -24,6 +24,7 @@ class Sampled:
 
     warped, fixed: (1, 1, W, H, D) in [0, 1]; where the weight is 0 they are equal, so that no loss sees a difference.
     weight: (1, 1, W, H, D), 0 to 1: where both images have data. field: (1, 3, W, H, D) in nodes.
+    control: (1, 3, w, h, d), the control values the field is interpolated from, in control nodes, less the start.
     positions: (1, 3, W, H, D), where the moving lattice was read, in its nodes; moving_shape: that lattice's shape.
     """
 
@@ -31,6 +32,7 @@ class Sampled:
     fixed: torch.Tensor
     weight: torch.Tensor
     field: torch.Tensor
+    control: torch.Tensor
     positions: torch.Tensor
     moving_shape: tuple[int, int, int]
 
@@ -199,6 +201,21 @@ class OccupancyTerm(nn.Module):
 
     def forward(self, state: Sampled) -> torch.Tensor:
         return self.weight * self.loss(state.positions, state.moving_shape)
+
+
+class FoldingTerm(nn.Module):
+    """How far the map is from keeping every place's orientation: mean of ``max(0, floor - det J)``, not in the paper.
+
+    Zero, gradient included, wherever volume shrinks to no less than ``floor`` of itself, so it leaves good maps alone. It
+    sees the whole control lattice, also the border of the field of view, which the occupancy does not.
+    """
+
+    def __init__(self, weight: float = 1.0, floor: float = 0.2) -> None:
+        super().__init__()
+        self.weight, self.floor = weight, floor
+
+    def forward(self, state: Sampled) -> torch.Tensor:
+        return self.weight * torch.relu(self.floor - jacobian_of_map(state.control[0])).mean()
 
 
 class WeightedSum(nn.Module):

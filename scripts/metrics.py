@@ -14,7 +14,7 @@ import torch
 from monai.metrics import compute_dice
 
 from scripts.errors import PairError
-from scripts.geometry import sample, to_mm
+from scripts.geometry import jacobian_of_map, sample, to_mm
 
 PIECE_VOXELS = 2**21  # voxels worked on at a time: 8 MiB for each float32 temporary
 EDGE_VOX = 1.0  # landmarks further outside the grid are refused; counting from 1 instead of 0 still passes
@@ -122,12 +122,8 @@ def jacobian_determinant(field_vox: torch.Tensor) -> torch.Tensor:
 
 
 def _slab_determinant(slab: torch.Tensor, first: int, last: int) -> torch.Tensor:
-    """Determinant on the planes first..last of a slab (3, P, H, D), by the rule of Sarrus."""
-    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = (
-        [part[first:last] for part in torch.gradient(slab[c], dim=(0, 1, 2))] for c in range(3)
-    )
-    xx, yy, zz = xx + 1, yy + 1, zz + 1
-    return xx * (yy * zz - yz * zy) - xy * (yx * zz - yz * zx) + xz * (yx * zy - yy * zx)
+    """Determinant on the planes first..last of a slab (3, P, H, D)."""
+    return jacobian_of_map(slab)[first:last]
 
 
 def fold_share(det: torch.Tensor, mask: torch.Tensor | None = None) -> float:
@@ -173,14 +169,10 @@ def dice_per_label(a: torch.Tensor, b: torch.Tensor, labels: Sequence[int] | Non
         PairError: shapes differ, or a map holds values that are no labels (an interpolated map).
     """
     if a.shape != b.shape:
-        raise PairError(
-            f"label maps must share a grid, got {tuple(a.shape)} and {tuple(b.shape)}: resample one of them"
-        )
+        raise PairError(f"label maps must share a grid, got {tuple(a.shape)} and {tuple(b.shape)}: resample one of them")
     for name, volume in (("fixed", a), ("other", b)):
         if not all(bool((piece == piece.round()).all()) for (piece,) in _pieces(volume)):
-            raise PairError(
-                f"the {name} label map holds values between whole numbers: resample it by nearest neighbour"
-            )
+            raise PairError(f"the {name} label map holds values between whole numbers: resample it by nearest neighbour")
     if labels is None:
         labels = sorted({int(v) for (piece,) in _pieces(a) for v in torch.unique(piece)} - {0})
     return {int(label): _dice(a == label, b == label) for label in labels}

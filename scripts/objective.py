@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from scripts.field import FieldSpace
-from scripts.geometry import Lattice, Upsampler, Warp
+from scripts.geometry import PADDING_NOISE, Lattice, Upsampler, Warp
 from scripts.losses import Sampled, WeightedSum
 from scripts.pyramid import LevelImages
 
@@ -40,33 +40,57 @@ class Objective:
         self.coordinates = space.network_input(control, device)
         self.upsample = Upsampler(control, images.lattice, order=space.order, device=device)
         self.unit, self.start = space.unit_vox(step, device), space.start(step, device)
+        self.control_unit = space.unit_vox(control.step_vox, device)
 
     def __call__(self) -> dict[str, torch.Tensor]:
-        with self._precision():
-            values = self.network(self.coordinates)
-        return self.loss(self._sampled(self.upsample(values.float() * self.unit) + self.start))
+        values = self._values()
+        return self.loss(self._sampled(self._field(values), values))
 
     @torch.no_grad()
     def of_doing_nothing(self) -> dict[str, torch.Tensor]:
         """The terms where the field is the start displacement everywhere."""
-        shape = self.images.lattice.shape
-        return self.loss(self._sampled(self.start.expand(1, 3, *shape)))
+        nothing = torch.zeros_like(self.coordinates)
+        return self.loss(self._sampled(self._field(nothing), nothing))
+
+    @torch.no_grad()
+    def overlap(self) -> tuple[float, float]:
+        """Share of the fixed data that meets moving data, 0 to 1: where the field is the start displacement, and now.
+
+        A field that points out of the moving image has no loss left, so the loss alone does not tell a good fit. Both are
+        nan where the fixed image has no data on this level.
+        """
+        whole = self.images.fixed_weight.sum()
+        values = self._values()
+        met = [self._sampled(self._field(v), v).weight.sum() for v in (torch.zeros_like(values), values)]
+        return float(met[0] / whole), float(met[1] / whole)
+
+    def _values(self) -> torch.Tensor:
+        """What the network says at the control nodes, (1, 3, *control.shape), in its own unit."""
+        with self._precision():
+            values = self.network(self.coordinates)
+        return values.float()
+
+    def _field(self, values: torch.Tensor) -> torch.Tensor:
+        """The field of control values, (1, 3, W, H, D) in nodes of the level."""
+        return self.upsample(values * self.unit) + self.start
 
     def _precision(self) -> AbstractContextManager:
         return torch.autocast(self.coordinates.device.type, torch.bfloat16) if self.amp else nullcontext()
 
-    def _sampled(self, field: torch.Tensor) -> Sampled:
-        """The state of the fit for a field (1, 3, W, H, D) in nodes."""
+    def _sampled(self, field: torch.Tensor, values: torch.Tensor) -> Sampled:
+        """The state of the fit for a field (1, 3, W, H, D) in nodes and the control values it comes from."""
         images, offset = self.images, self.images.offset
         read = self.warp(images.moving, field, offset)
+        moving = read[:, :1] / read[:, 1:].clamp(min=PADDING_NOISE)
         # data outside the moving image counts for nothing, and the fit must gain nothing by pushing it there: no gradient
         weight = images.fixed_weight * read[:, 1:].detach().clamp(0, 1)
-        warped = images.fixed + weight * (read[:, :1] - images.fixed)
+        warped = images.fixed + weight * (moving - images.fixed)
         return Sampled(
             warped=warped,
             fixed=images.fixed,
             weight=weight,
             field=field,
+            control=values * self.control_unit,
             positions=self.warp.positions(field, offset),
             moving_shape=images.moving_lattice.shape,
         )

@@ -49,8 +49,10 @@ class PairImages:
 
 @dataclass(frozen=True)
 class LevelImages:
-    """A pair on one level: fixed and its weight on `lattice`, the moving image and its weight stacked on `moving_lattice`.
+    """A pair on one level: fixed and its weight on `lattice`, the moving image on `moving_lattice`.
 
+    moving: (1, 2, W, H, D), intensity times weight, then weight: interpolated together and divided after, they give the
+    average of the data alone, where the intensity by itself would fade to 0 towards missing data.
     offset: where node 0 of `lattice` lies on the moving lattice, in nodes.
     """
 
@@ -78,6 +80,6 @@ def level_images(pair: PairImages, points: int, *, least: int) -> LevelImages:
         moving_lattice=around,
         fixed=fixed,
         fixed_weight=torch.where(weight < DATA_SHARE, 0.0, weight),
-        moving=torch.cat([moving, moving_weight], dim=1),
+        moving=torch.cat([moving * moving_weight, moving_weight], dim=1),
         offset=offset_between(lattice, around),
     )

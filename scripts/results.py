@@ -6,10 +6,11 @@ here and nowhere else, metrics.json last: a folder that has one is complete. No 
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -46,9 +47,9 @@ class WarpToFixedd(MapTransform):
         super().__init__(keys, allow_missing_keys=True)
         self.mode = tuple(mode)
 
-    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """A new dictionary; ``<before|warped>`` and ``..._label`` are (W, H, D), ``overlap`` says what was inside."""
-        pair = dict(data)
+        pair: dict[Hashable, Any] = dict(data)
         fixed, moving = pair["fixed"], pair["moving"]
         affines = {"fixed_affine": _affine(fixed), "moving_affine": _affine(moving)}
         field = pair["pred"].field_vox
@@ -111,30 +112,34 @@ class SaveResultd(Transform):
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """A new dictionary; raises PairError where the folder cannot be written or the disk is full."""
-        pair, fit = dict(data), data["pred"]
-        begun = time.perf_counter()
+        pair, begun = dict(data), time.perf_counter()
+        with result_folder(Path(self.output_dir) / pair["name"]) as folder:
+            for name in ("metrics.json", "warped_label.nii.gz"):  # of an earlier run; the others are replaced
+                (folder / name).unlink(missing_ok=True)
+            self._save(pair, folder)
+            ended = time.perf_counter()
+            seconds = {**pair["metrics"]["seconds"], "writing": ended - begun, "total": ended - pair["begun_s"]}
+            memory = peak_memory_mib(pair["pred"].field_vox.device)
+            pair["metrics"] = {**pair["metrics"], "seconds": seconds, "peak_memory_mib": memory}
+            save_json(folder / "metrics.json", pair["metrics"])
+        pair["result_dir"] = str(folder)
+        return pair
+
+    def _save(self, pair: Mapping[str, Any], folder: Path) -> None:
         affine = _affine(pair["fixed"])
-        folder = claim_folder(Path(self.output_dir) / pair["name"])
-        (folder / "metrics.json").unlink(missing_ok=True)
-        save_itk_field(folder / "displacement.nii.gz", fit.field_vox[0], affine)
+        save_itk_field(folder / "displacement.nii.gz", pair["pred"].field_vox[0], affine)
         save_image(folder / "warped.nii.gz", _in_type_of(pair["warped"], pair["moving"]), affine)
         if "warped_label" in pair:
             save_image(folder / "warped_label.nii.gz", _label_type(pair["warped_label"]), affine)
         save_checkpoint(folder / "network.pt", self._checkpoint(pair))
         save_json(folder / "run.json", self._run(pair))
-        metrics = pair["metrics"]
-        metrics["seconds"]["writing"] = time.perf_counter() - begun
-        metrics["seconds"]["total"] = time.perf_counter() - pair["begun_s"]
-        metrics["peak_memory_mib"] = peak_memory_mib(fit.field_vox.device)
-        save_json(folder / "metrics.json", metrics)
-        pair["result_dir"] = str(folder)
-        return pair
 
     def _checkpoint(self, pair: Mapping[str, Any]) -> dict[str, Any]:
         fit = pair["pred"]
         return {
             "weights": fit.weights,
             "network": self.network_options,
+            "modules": fit.modules,
             "fixed_shape": list(fit.space.shape),
             "fixed_affine": torch.as_tensor(fit.space.affine, dtype=torch.float64),
             "interpolation": fit.space.order,
@@ -155,6 +160,20 @@ class SaveResultd(Transform):
             "platform": platform.platform(),
             "losses": [{k: entry[k] for k in ("level", "shape", "losses")} for entry in pair["pred"].history],
         }
+
+
+@contextlib.contextmanager
+def result_folder(path: Path) -> Iterator[Path]:
+    """The folder, made where missing; when what is done in it fails, the folders that were made and are empty go again."""
+    path = path.absolute()
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        yield claim_folder(path)
+    except BaseException:  # Ctrl-C too; raised again below
+        with contextlib.suppress(OSError):  # the first one that is not empty
+            for folder in made:
+                folder.rmdir()
+        raise
 
 
 def peak_memory_mib(device: torch.device) -> dict[str, float | None]:

@@ -34,8 +34,9 @@ HEADER_ERRORS = (ImageFileError, HeaderDataError, HeaderTypeError)  # truncated 
 AIR_HU = -1024.0  # the lowest value that means air; scanners and converters pad below it (-2000, -2048, -3024)
 PADDING_SHARE = 1e-3  # of the voxels: a value held by fewer is a dark spot, and leaving it in costs nothing
 PADDING_GAP = 0.25  # of the range of the other values: what no scanner noise bridges
-PADDING_REST = (2.0, 99.0)  # percentiles for that range; 2 lets resampled padding blur into its neighbours
+PADDING_REST = (10.0, 99.0)  # percentiles for that range; resampling blurs padding into a few percent of the rest
 SLAB_CONTRAST = 0.25  # of the robust range: what differs more from an empty slab belongs to the patient
+SLAB_SECTION = 0.1  # of a slice: how much the largest cross-section must fill for its ends to tell anything
 SLAB_EDGE = 0.03  # of the axis' length, the depth within which a cut patient shows; bodies round off more slowly
 SLAB_CUT = 0.6  # of the largest cross-section, seen within that depth; measured: cuts 0.76 to 1, natural ends to 0.47
 SLAB_NOISE = 1e-3  # of a slice: with fewer voxels of contrast it is empty
@@ -149,11 +150,11 @@ class DataWeightd(MapTransform):
     (empty air beside a patient says where the skin is), and a user who knows better gives a mask:
 
     * *Padding* (`padding`): the image's lowest value, when it lies below air, is held by many voxels, reaches a face of
-      the array, and leaves a gap below all other values that scanner noise does not bridge. Zero is never padding: it
+      the array, and leaves a gap below nearly all others that scanner noise does not bridge. Zero is never padding: it
       is also the background of MR, PET, shifted CT and masked images.
     * *Slabs* (`slab`): empty slices at an end of an axis, where the patient starts at once with a full cross-section:
       the scan was cut there. A body that ends by itself starts with a small one. A box that floats in an empty
-      background looks like a cut; slabs tilted by more than about 1 degree are not found, they need a mask.
+      background looks like a cut; slabs tilted by more than 1 or 2 degrees are not found, they need a mask.
 
     ``weight`` is ``valid`` times the user's ``<key>_mask`` if there is one (any weights, scaled to a maximum of 1).
     ``valid`` is kept beside it because intensities are scaled by all data, not by a mask that only one image has.
@@ -202,6 +203,7 @@ def padding(volume: torch.Tensor) -> torch.Tensor:
     if held.float().mean() < PADDING_SHARE or held.all() or not on_a_face:
         return none
     low, high = np.percentile(volume[~held].numpy(), PADDING_REST)
+    low = min(float(low), AIR_HU)  # where the scan shows no air, the gap still ends there
     if low - lowest <= PADDING_GAP * (high - low):
         return none
     return volume < (lowest + low) / 2  # the middle of the gap also takes what resampling blurred
@@ -222,7 +224,7 @@ def slab(slices: torch.Tensor, *, end: int, contrast: float) -> torch.Tensor:
     start = int((section > SLAB_NOISE).int().argmax())
     reach = start + max(1, round(SLAB_EDGE * len(section)))
     full = (section[start:reach] >= SLAB_CUT * section.max()).nonzero()
-    depth = start + int(full[0]) if len(full) and start else 0
+    depth = start + int(full[0]) if start and len(full) and section.max() >= SLAB_SECTION else 0
     empty = patient[:depth].cumsum(0) == 0
     return empty.flip(0) if end else empty
 

@@ -84,7 +84,7 @@ def test_files_that_no_reader_could_take(pair: dict[str, str], tmp_path: Path) -
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
 def test_a_file_without_permission(pair: dict[str, str]) -> None:
     os.chmod(pair["fixed"], 0)
-    with pytest.raises(PairError, match="fixed: cannot open .*Permission denied"):
+    with pytest.raises(PairError, match=r"fixed: cannot open .*Permission denied"):
         CheckFilesd()(pair)
 
 
@@ -103,7 +103,7 @@ def test_a_folder_holds_one_dicom_series(pair: dict[str, str], tmp_path: Path) -
     with pytest.raises(PairError, match=r"moving: .*scans holds 2 DICOM series, expected exactly one; keep one"):
         CheckFilesd()({**pair, "moving": str(folder)})
     (tmp_path / "bare").mkdir()
-    with pytest.raises(PairError, match="bare holds 0 DICOM series.*name an image file"):
+    with pytest.raises(PairError, match=r"bare holds 0 DICOM series.*name an image file"):
         CheckFilesd()({**pair, "fixed": str(tmp_path / "bare")})
 
 
@@ -198,7 +198,7 @@ def test_what_labels_and_masks_may_hold(tmp_path: Path) -> None:
         CheckPaird()(read(tmp_path, moving_label=(label, affine)))
     with pytest.raises(PairError, match=r"fixed_mask .*: the mask is zero everywhere"):
         CheckPaird()(read(tmp_path, fixed_mask=(np.zeros(SHAPE), affine)))
-    with pytest.raises(PairError, match="must not be negative, the lowest is -0.5"):
+    with pytest.raises(PairError, match=r"must not be negative, the lowest is -0\.5"):
         CheckPaird()(read(tmp_path, fixed_mask=(changed(-0.5).clip(-0.5), affine)))
     CheckPaird()(read(tmp_path, fixed_mask=(np.abs(label) / 7, affine), fixed_label=(np.zeros(SHAPE), affine)))
 

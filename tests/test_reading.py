@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import SimpleITK as sitk
 from monai.utils import OptionalImportError
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from scipy.spatial.transform import Rotation
 
 from scripts import transforms
@@ -32,7 +33,6 @@ DIRECTIONS = {  # of the array axes in RAS; all right-handed, which DICOM slices
 POINT_MM = 1e-4  # NIfTI keeps affines in float32: 1e-7 of positions up to some 100 mm
 VALUE = 1e-6  # relative; float32
 RAS_OF_LPS = np.array([-1.0, -1.0, 1.0])
-CT_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 
 
 def affine_of(name: str) -> np.ndarray:
@@ -55,6 +55,10 @@ def write_sitk(path: Path, array: np.ndarray, affine: np.ndarray) -> str:
     image.SetOrigin((RAS_OF_LPS * affine[:3, 3]).tolist())
     sitk.WriteImage(image, str(path))
     return str(path)
+
+
+def nifti(path: str | Path) -> Any:
+    return nib.load(path)
 
 
 def write_nifti(path: Path, array: np.ndarray, *, sform: np.ndarray | None, qform: np.ndarray | None) -> str:
@@ -93,9 +97,9 @@ def write_dicom(
         if k in skip:
             continue
         data, meta = Dataset(), FileMetaDataset()
-        meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = ExplicitVRLittleEndian, CT_STORAGE
+        meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = ExplicitVRLittleEndian, CTImageStorage
         meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = generate_uid()
-        data.file_meta, data.SOPClassUID, data.Modality = meta, CT_STORAGE, "CT"
+        data.file_meta, data.SOPClassUID, data.Modality = meta, CTImageStorage, "CT"
         data.SeriesInstanceUID, data.StudyInstanceUID, data.SeriesDate = series, study, "20200102"
         data.InstanceNumber = int(rng.integers(1, 10**6))
         position = RAS_OF_LPS * affine[:3, 3] + k * (columns[:, 2] * SPACING_MM[2] + np.array([0, tilt_mm, 0]))
@@ -180,9 +184,9 @@ def test_nifti_with_an_sform_only_keeps_it_whatever_pixdim_says(tmp_path: Path, 
         image.set_qform(None, 0)
         image.header.set_zooms(SPACING_MM)
         nib.save(image, path)
-    assert int(nib.load(path).header["qform_code"]) == 0
+    assert int(nifti(path).header["qform_code"]) == 0
     read = read_image("fixed", path).affine.numpy()
-    np.testing.assert_array_equal(read, nib.load(path).affine)
+    np.testing.assert_array_equal(read, nifti(path).affine)
     assert np.abs(read - affine_of("oblique")).max() < POINT_MM
 
 
@@ -190,7 +194,7 @@ def test_nifti_slope_and_intercept_are_applied(tmp_path: Path) -> None:
     image = nib.Nifti1Image(volume(), affine_of("LPS"))
     image.header.set_slope_inter(0.25, -1024)
     nib.save(image, tmp_path / "x.nii")
-    np.testing.assert_array_equal(nib.load(tmp_path / "x.nii").dataobj.get_unscaled(), volume())
+    np.testing.assert_array_equal(nifti(tmp_path / "x.nii").dataobj.get_unscaled(), volume())
     np.testing.assert_allclose(read_image("fixed", str(tmp_path / "x.nii")).numpy()[0], volume() * 0.25 - 1024)
     check_against_referee(str(tmp_path / "x.nii"))
 
@@ -248,7 +252,7 @@ def test_colour_is_refused_and_not_turned_into_grey(tmp_path: Path, suffix: str)
         nib.save(nib.Nifti1Image(np.zeros(SHAPE, [("R", "u1"), ("G", "u1"), ("B", "u1")]), np.eye(4)), path)
     else:
         sitk.WriteImage(sitk.GetImageFromArray(np.stack([volume("uint8")] * 3, axis=-1), isVector=True), str(path))
-    with pytest.raises(PairError, match="(RGB|3-component) voxels, expected one real number"):
+    with pytest.raises(PairError, match=r"(RGB|3-component) voxels, expected one real number"):
         read_image("fixed", str(path))
 
 

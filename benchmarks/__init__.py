@@ -1,0 +1,1 @@
+"""Measurements anyone can repeat; nothing in `scripts` imports this."""
