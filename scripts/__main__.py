@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 import io
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
@@ -35,6 +36,9 @@ class Job:
 
     def start(self) -> None:
         """Nothing; the run is over. Exits with status 1 and one line when it cannot be done."""
+        # Threads that spin while they wait slow a run on a busy machine several times (docs/decisions/0005-threads.md); the
+        # library reads this once, when torch is loaded.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         from monai.bundle import ConfigWorkflow  # takes seconds to import; a typo should not wait for it
 
         logging.getLogger("monai.bundle.workflows").setLevel(logging.WARNING)  # it tells which logging.conf it found

@@ -23,10 +23,11 @@ from torch import nn
 
 from scripts.errors import PairError
 from scripts.field import FieldSpace, dense_field
-from scripts.geometry import Warp, field_to_vox
+from scripts.geometry import field_to_vox
 from scripts.losses import WeightedSum
 from scripts.objective import Objective
 from scripts.pyramid import PairImages, level_images
+from scripts.sampling import Warp
 
 logger = logging.getLogger("scripts.engine")
 

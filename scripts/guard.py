@@ -11,15 +11,23 @@ from ignite.engine import Engine, Events
 
 from scripts.errors import PairError
 
+OUT_OF_MEMORY = "DefaultCPUAllocator"  # in the text of torch's RuntimeError on the CPU, which has no class of its own
+
 
 def explanation(error: BaseException) -> str | None:
-    """The message meant for a person, if a PairError or Ctrl-C is this error or one of its causes; None otherwise."""
+    """The message meant for a person, if this error or one of its causes has one; None for a fault of the program.
+
+    Those are a PairError, Ctrl-C, and memory that does not suffice.
+    """
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, PairError):
             return str(cause)
         if isinstance(cause, KeyboardInterrupt):
             return "interrupted; the result is not complete and metrics.json was not written"
+        if isinstance(cause, (MemoryError, torch.OutOfMemoryError)) or OUT_OF_MEMORY in str(cause):
+            reason = str(cause).strip().partition("\n")[0]
+            return f"out of memory ({reason}); use fewer voxels and control_points in fit::levels, or another device"
         cause = cause.__cause__ or cause.__context__
     return None
 

@@ -13,7 +13,8 @@ import torch
 from monai.losses import SSIMLoss as MonaiSSIMLoss
 from torch import nn
 
-from scripts.geometry import jacobian_of_map, normalised, separable, threaded
+from scripts.geometry import jacobian_of_map, separable
+from scripts.sampling import normalised, threaded
 
 LEAST_OVERLAP = 1e-3  # share of the lattice; keeps a pair without any common data finite
 
@@ -129,15 +130,24 @@ class OccupancyLoss(nn.Module):
 
     ``sqrt(mean(d^2))`` over all differences d of neighbouring voxels of B. A difference that touches a visit of the outer
     ``margin`` nodes of the field is left out: there B falls to zero because the field of view ends, not because of the map.
+
+    Args:
+        stride: 1 is the paper. With s, every s-th node along each axis visits voxels s times as large, at 1/s^3 of the cost;
+            the differences are divided by s, so that an even change of volume gives the same loss.
     """
 
-    def __init__(self, margin: int = 2, eps: float = 1e-4) -> None:
+    def __init__(self, margin: int = 2, stride: int = 1, eps: float = 1e-4) -> None:
         super().__init__()
         self.margin = margin
+        self.stride = stride
         self.eps = eps
 
     def forward(self, positions: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
         """The loss of positions (1, 3, w, h, d), in voxels of a moving lattice of ``shape``."""
+        s = self.stride
+        if s > 1:
+            positions = positions[:, :, ::s, ::s, ::s] / s
+            shape = ((shape[0] - 1) // s + 1, (shape[1] - 1) // s + 1, (shape[2] - 1) // s + 1)
         b = visits(positions, shape)
         free = self._edge(positions.detach(), shape) <= 0
         total, count = b.new_zeros(()), b.new_zeros(())
@@ -146,17 +156,16 @@ class OccupancyLoss(nn.Module):
             difference = torch.diff(b, dim=axis) * keep
             total = total + (difference * difference).sum()
             count = count + keep.sum()
-        return torch.sqrt(total / count.clamp(min=1) + self.eps**2) - self.eps
+        return (torch.sqrt(total / count.clamp(min=1) + self.eps**2) - self.eps) / s
 
     def _edge(self, positions: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
-        """Visits of the outer nodes alone."""
-        m, edge = self.margin, positions.new_zeros(1, 1, *shape)
+        """Visits of the outer nodes alone (those at two faces count twice: only "visited or not" is asked)."""
+        m = self.margin
         if m == 0:
-            return edge
-        for axis in range(2, 5):
-            for start in (0, positions.shape[axis] - m):
-                edge = edge + visits(positions.narrow(axis, start, m), shape)
-        return edge
+            return positions.new_zeros(1, 1, *shape)
+        faces = [(axis, start) for axis in range(2, 5) for start in (0, positions.shape[axis] - m)]
+        outer = torch.cat([positions.narrow(axis, start, m).flatten(2) for axis, start in faces], dim=2)
+        return visits(outer[..., None, None], shape)
 
 
 class ImageTerm(nn.Module):

@@ -14,7 +14,8 @@ import torch
 from monai.metrics import compute_dice
 
 from scripts.errors import PairError
-from scripts.geometry import jacobian_of_map, sample, to_mm
+from scripts.geometry import jacobian_of_map, to_mm
+from scripts.sampling import sample
 
 PIECE_VOXELS = 2**21  # voxels worked on at a time: 8 MiB for each float32 temporary
 EDGE_VOX = 1.0  # landmarks further outside the grid are refused; counting from 1 instead of 0 still passes

@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 from scripts.field import FieldSpace
-from scripts.geometry import PADDING_NOISE, Lattice, Upsampler, Warp
+from scripts.geometry import Lattice, Upsampler
 from scripts.losses import Sampled, WeightedSum
 from scripts.pyramid import LevelImages
+from scripts.sampling import PADDING_NOISE, Warp
 
 
 class Objective:

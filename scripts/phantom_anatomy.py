@@ -80,7 +80,9 @@ def shapes_at(points: np.ndarray) -> Shapes:
     over_dome = 0.8 * (z - _dome_mm(x, y))  # 0.8: the domes slope, so that the way to them is shorter than the drop
     heart = np.maximum(_pipe(points, *HEART_MM), 3 - over_dome)
     liver = _ellipsoid(points, (50.0, 6.0, -108.0), (104.0, 88.0, 66.0))
-    liver = np.maximum.reduce([liver, over_dome + 4, cage + 4, -0.8 * (x + 38) - 0.35 * (z + 90)])
+    # its lower face stays 30 mm above the end of the scan, so that the deepest breath does not carry it out of the picture
+    lower_face = -0.97 * (z + 112) - 0.24 * (x - 50)
+    liver = np.maximum.reduce([liver, over_dome + 4, cage + 4, -0.8 * (x + 38) - 0.35 * (z + 90), lower_face])
     middle = 12 + 24 * bell(y, -8, 28) + 26 * bell(y, -96, 20) + 20 * _ramp((z - 50) / 70)
     spine = _cylinder(x, y + 66, (25.0, 24.0))
     lungs = np.maximum.reduce([cage + 3, middle - np.abs(x), 1 - over_dome, 3 - heart, -spine])

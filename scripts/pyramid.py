@@ -12,15 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from scripts.geometry import (
-    Lattice,
-    image_on_lattice,
-    lattice_over,
-    lattice_over_moving,
-    nodes_for_budget,
-    offset_between,
-    spacing_mm,
-)
+from scripts.geometry import Lattice, lattice_over, lattice_over_moving, nodes_for_budget, offset_between, spacing_mm
+from scripts.sampling import image_on_lattice
 
 DATA_SHARE = 0.5  # a fixed node counts as far as the fit goes when at least half its neighbourhood holds data
 

@@ -20,7 +20,6 @@ import torch
 from monai.transforms import MapTransform, Transform
 
 from scripts.exporters import claim_folder, save_checkpoint, save_image, save_itk_field, save_json, sha256_of
-from scripts.geometry import moving_positions, sample
 from scripts.metrics import (
     dice_per_label,
     fold_share,
@@ -30,6 +29,7 @@ from scripts.metrics import (
     similarity,
     tre_mm,
 )
+from scripts.sampling import moving_positions, sample
 
 INPUT_KEYS = ("fixed", "moving", "fixed_label", "moving_label", "fixed_mask", "landmarks")
 PACKAGES = ("monai", "torch", "numpy", "nibabel", "pytorch-ignite")
@@ -212,4 +212,5 @@ def _in_type_of(volume: torch.Tensor, original: torch.Tensor) -> np.ndarray:
 def _label_type(volume: torch.Tensor) -> np.ndarray:
     """Labels in the smallest unsigned type that holds them (signed where one is negative)."""
     array = volume.numpy().astype(np.int64)
-    return array.astype(np.promote_types(np.min_scalar_type(array.min()), np.min_scalar_type(array.max())))
+    lowest, highest = int(array.min()), int(array.max())
+    return array.astype(np.min_scalar_type(highest if lowest >= 0 else min(lowest, -highest - 1)))

@@ -10,11 +10,12 @@ from scipy.spatial.transform import Rotation
 from torch import nn
 
 from scripts.field import FieldSpace, dense_field
-from scripts.geometry import Warp, lattice_over
+from scripts.geometry import lattice_over
 from scripts.losses import ImageTerm, OccupancyLoss, OccupancyTerm, Sampled, SSIMLoss, WeightedSum
 from scripts.network import NCF
 from scripts.objective import Objective
 from scripts.pyramid import LevelImages, PairImages, level_images
+from scripts.sampling import Warp, sample
 
 pytestmark = pytest.mark.filterwarnings("ignore:monai.networks.blocks.Warp")  # it announces torch's own grid sampler
 
@@ -149,6 +150,8 @@ def test_the_field_of_a_level_is_that_of_the_whole_grid() -> None:
     np.testing.assert_allclose(2 * seen.state.field.detach(), whole, atol=FIELD_VOX)
     own = torch.stack(torch.meshgrid(*[torch.arange(n) for n in lattice.shape], indexing="ij"))
     np.testing.assert_allclose((seen.state.positions - own).detach(), whole / 2, atol=FIELD_VOX)
+    nodes = network(space.network_input(control, "cpu")) * space.unit_vox(control.step_vox, "cpu")
+    np.testing.assert_allclose(seen.state.control.detach(), nodes.detach(), atol=FIELD_VOX)
 
 
 @pytest.mark.parametrize("points", [10**9, 800])
@@ -159,10 +162,19 @@ def test_a_level_reads_the_moving_image_where_the_field_points(points: int) -> N
     state, step = seen.state, np.array(images.lattice.step_vox)
     moved = images.lattice.points() + (state.field * torch.tensor(step).view(1, 3, 1, 1, 1)).detach().float()[0]
     truth = texture(apply_affine(FIXED_AFFINE, np.moveaxis(moved.numpy(), 0, -1)))
+    read = sample(images.moving, state.positions)[:, 1:]
+    np.testing.assert_allclose(state.weight, (images.fixed_weight * read).detach(), atol=VALUE)
     sure = ((images.fixed_weight > 0.99) & (state.weight > 0.99))[0, 0]
     assert sure.sum() > 0.1 * sure.numel()
     warped, fixed = (image[0, 0].detach().numpy() for image in (state.warped, state.fixed))
     assert np.abs(warped - truth)[sure].max() < SAG and np.abs(fixed - truth)[sure].max() > 5 * SAG
+
+
+def test_fixed_nodes_with_less_than_half_their_data_do_not_count() -> None:
+    weight = torch.ones(1, 1, *SHAPE)
+    weight[:, :, :5] = 0
+    found = level_images(pair_of(fixed_weight=weight), 300, least=4).fixed_weight[0, 0]
+    assert ((found == 0) | (found >= 0.5)).all() and found[0].max() == 0 and found.max() > 0.9
 
 
 def test_of_doing_nothing_is_where_every_fit_begins() -> None:

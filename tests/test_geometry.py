@@ -1,78 +1,25 @@
-"""The conventions of space against formulas, nibabel, scipy and MONAI's own Warp."""
+"""The conventions of space against formulas, nibabel and scipy."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
-from monai.networks.blocks import Warp as MonaiWarp
 from nibabel.affines import apply_affine, voxel_sizes
 from scipy.interpolate import BSpline
-from scipy.ndimage import gaussian_filter1d, map_coordinates
-from scipy.spatial.transform import Rotation
 
 from scripts import geometry as g
-
-pytestmark = pytest.mark.filterwarnings("ignore:monai.networks.blocks.Warp")  # it announces torch's own grid sampler
+from tests.grids import OBLIQUE, SHAPE, SPACING, each_affine, random, world
 
 EXACT = 1e-10  # mm or voxels; float64 sums of a few products below 1000
 ROUNDING = 2e-6  # of values about 1: float32 weights and a dozen sums
-POSITION_VOX = 2e-5  # float32 positions below 32, scaled to [-1, 1] and back
-READ = 5e-5  # that position error times a slope of about 2 a voxel
-ATTENUATION = 2e-3  # of 1: what cutting a Gaussian at 3 sigma (0.3 % of its weight) can change of a sine
-
-SPACING = np.array([0.7, 1.6, 2.5])
-SHAPE = (9, 7, 6)
-
-
-def posed(matrix: np.ndarray) -> np.ndarray:
-    """An affine with `SPACING` whose axes are the columns of a rotation or reflection, off the world's origin."""
-    affine = np.eye(4)
-    affine[:3, :3] = matrix @ np.diag(SPACING)
-    affine[:3, 3] = (-31.0, 12.5, 7.25)
-    return affine
-
-
-AFFINES = {
-    "ras": posed(np.eye(3)),
-    "lps": posed(np.diag([-1.0, -1.0, 1.0])),
-    "permuted": posed(np.eye(3)[[2, 0, 1]] * [1.0, -1.0, 1.0]),
-    "oblique": posed(Rotation.from_euler("xyz", [20, -35, 50], degrees=True).as_matrix()),
-}
-OBLIQUE = AFFINES["oblique"]
-each_affine = pytest.mark.parametrize("affine", AFFINES.values(), ids=AFFINES.keys())
-
-
-def random(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=shape)
-
-
-def points_inside(shape: tuple[int, ...], *, beyond: float = 0.0) -> np.ndarray:
-    """Positions (3, 5, 4, 3) all over an image of ``shape`` and ``beyond`` voxels outside."""
-    draw = np.random.default_rng(3).uniform(size=(3, 5, 4, 3))
-    return draw * (np.reshape(shape, (3, 1, 1, 1)) - 1 + 2 * beyond) - beyond
-
-
-def world(lattice: g.Lattice, affine: np.ndarray) -> np.ndarray:
-    """RAS mm (3, *shape) of a lattice's nodes, by nibabel."""
-    return np.moveaxis(apply_affine(affine, np.moveaxis(lattice.points().double().numpy(), 0, -1)), -1, 0)
-
-
-@pytest.fixture(params=[1, 2, 3, 4])
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    """That many threads for torch while a test runs."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
 
 
 @each_affine
 def test_millimetres_are_nibabels_and_lead_back(affine: np.ndarray) -> None:
-    points = random(20, 3) * 40
+    points = 40 * random(20, 3)
     np.testing.assert_allclose(g.spacing_mm(affine), voxel_sizes(affine), atol=EXACT)
     np.testing.assert_allclose(g.to_mm(points, affine), apply_affine(affine, points), atol=EXACT)
     np.testing.assert_allclose(g.to_vox(g.to_mm(points, affine), affine), points, atol=EXACT)
@@ -97,9 +44,6 @@ def test_a_lattice_has_its_corners_on_the_corners(nodes: tuple[int, int, int]) -
     index = np.stack(np.meshgrid(*[np.arange(m) for m in nodes], indexing="ij"))
     by_affine = apply_affine(lattice.affine(OBLIQUE), np.moveaxis(index, 0, -1))
     np.testing.assert_allclose(np.moveaxis(by_affine, -1, 0), world(lattice, OBLIQUE), atol=ROUNDING * 40)
-
-
-def test_one_voxel_is_one_node() -> None:
     assert g.lattice_over((1, 5, 5), (1, 5, 3)) == g.Lattice((1, 5, 3), (0.0, 0.0, 0.0), (1.0, 1.0, 2.0))
 
 
@@ -150,8 +94,8 @@ def test_coordinates_keep_distances_in_mm(affine: np.ndarray) -> None:
     assert half == pytest.approx(max((np.array(SHAPE) - 1) * SPACING) / 2)
     found = g.isotropic_coordinates(lattice, SHAPE, affine)
     truth = world(lattice, affine) - apply_affine(affine, (np.array(SHAPE) - 1) / 2).reshape(3, 1, 1, 1)
-    directions = affine[:3, :3] / SPACING  # orthonormal: lengths along the array's own axes
-    np.testing.assert_allclose(found.numpy() * half, np.einsum("cd,c...->d...", directions, truth), atol=1e-5)
+    own = np.einsum("cd,c...->d...", affine[:3, :3] / SPACING, truth)  # along the array's own axes
+    np.testing.assert_allclose(found.numpy() * half, own, atol=1e-5)
     assert found.abs().max() == pytest.approx(1.0)
 
 
@@ -177,7 +121,7 @@ def test_interpolation_keeps_lines_to_the_ends_and_beyond(order: int, source: in
 
 @pytest.mark.parametrize("order", [1, 3])
 def test_an_affine_field_is_upsampled_exactly(order: int) -> None:
-    control, fine = g.lattice_over(SHAPE, (4, 5, 4)), g.lattice_over(SHAPE, SHAPE)
+    control, fine = g.Lattice((4, 5, 4), (-1.0, 0.5, 0.0), (3.5, 1.6, 2.0)), g.lattice_over(SHAPE, SHAPE)
     matrix, shift = torch.from_numpy(random(3, 3)).float(), torch.tensor([1.0, -2.0, 0.5]).view(3, 1, 1, 1)
     coarse, truth = (torch.einsum("cd,dwhk->cwhk", matrix, lat.points()) + shift for lat in (control, fine))
     found = g.Upsampler(control, fine, order=order)(coarse[None])
@@ -188,110 +132,3 @@ def test_separable_applies_one_matrix_an_axis() -> None:
     volume, parts = torch.from_numpy(random(2, 3, 4, 5, 6)), [torch.from_numpy(random(n + 1, n)) for n in (4, 5, 6)]
     truth = torch.einsum("bcijk,xi,yj,zk->bcxyz", volume, *parts)
     np.testing.assert_allclose(g.separable(volume, parts).numpy(), truth.numpy(), atol=EXACT)
-
-
-@pytest.mark.parametrize("sigma", [0.3, 0.87, 1.0, 2.4])
-def test_the_gaussian_is_scipys(sigma: float) -> None:
-    row = random(15)
-    truth = gaussian_filter1d(row, sigma, mode="constant", radius=max(1, int(np.ceil(3 * sigma))))
-    np.testing.assert_allclose(g.gaussian_matrix(15, sigma).numpy() @ row, truth, atol=ROUNDING)
-    assert torch.equal(g.gaussian_matrix(4, 0.0), torch.eye(4))
-
-
-@pytest.mark.parametrize(("padding", "scipys"), [("zeros", "grid-constant"), ("border", "nearest")])
-@pytest.mark.parametrize(("mode", "order"), [("bilinear", 1), ("nearest", 0)])
-def test_an_image_is_read_as_scipy_reads_it(padding: str, scipys: str, mode: str, order: int, threads: int) -> None:
-    image, at = random(2, *SHAPE), points_inside(SHAPE, beyond=1.3)
-    found = g.sample(torch.from_numpy(image)[None], torch.from_numpy(at)[None], mode=mode, padding_mode=padding)
-    truth = np.stack([map_coordinates(channel, at, order=order, mode=scipys) for channel in image])
-    assert found.shape == (1, 2, 5, 4, 3)
-    np.testing.assert_allclose(found[0].numpy(), truth, atol=EXACT)
-
-
-def test_threads_change_no_bit_and_share_the_points(threads: int) -> None:
-    image, at = torch.from_numpy(random(1, 1, *SHAPE)).float(), torch.from_numpy(points_inside(SHAPE)).float()[None]
-    parts = g.threaded(g.normalised(at, SHAPE)).shape[0]
-    assert parts == threads  # 60 points: every number of threads up to 4 divides them
-    found = g.sample(image, at)
-    torch.set_num_threads(1)
-    assert torch.equal(g.sample(image, at), found)
-
-
-def test_normalised_has_corners_at_one_and_turns_the_axes() -> None:
-    corners = torch.tensor([[0.0, 0.0], [0.0, 6.0], [0.0, 0.0]]).view(1, 3, 2, 1, 1)
-    grid = g.normalised(corners, (9, 7, 1))
-    assert grid[0, :, 0, 0].tolist() == [[-1.0, -1.0, -1.0], [-1.0, 1.0, -1.0]]
-    assert g.normalised(torch.tensor([8.0, 0, 0]).view(1, 3, 1, 1, 1), (9, 7, 1)).flatten().tolist() == [-1, -1, 1]
-
-
-@each_affine
-def test_moving_positions_follow_the_formula(affine: np.ndarray) -> None:
-    field = random(3, *SHAPE)
-    found = g.moving_positions(torch.from_numpy(field).float()[None], fixed_affine=OBLIQUE, moving_affine=affine)
-    at = np.moveaxis(np.indices(SHAPE) + field, 0, -1)
-    truth = apply_affine(np.linalg.inv(affine), apply_affine(OBLIQUE, at))
-    np.testing.assert_allclose(found[0].numpy(), np.moveaxis(truth, -1, 0), atol=POSITION_VOX)
-
-
-def on_lattice(image: np.ndarray, weight: np.ndarray, lattice: g.Lattice, affine: np.ndarray) -> list[np.ndarray]:
-    """Image and weight (*lattice.shape) of an image on its own ``affine``, the lattice being in `OBLIQUE` voxels."""
-    own, share = (torch.from_numpy(v).float()[None, None] for v in (image, weight))
-    return [v[0, 0].numpy() for v in g.image_on_lattice(own, share, lattice, affine=affine, fixed_affine=OBLIQUE)]
-
-
-@each_affine
-def test_a_constant_stays_whatever_the_padding_holds(affine: np.ndarray) -> None:
-    weight = (random(14, 13, 12) > 0.3).astype(float)
-    image = np.where(weight > 0, 0.625, 1e6 * random(14, 13, 12, seed=1))
-    value, share = on_lattice(image, weight, g.Lattice((6, 6, 6), (-2.0, -1.5, -1.0), (1.7, 1.3, 1.9)), affine)
-    assert (share > 0.01).sum() > 5 and share.min() >= 0 and share.max() <= 1
-    np.testing.assert_allclose(value[share > 0.01], 0.625, atol=ROUNDING * 10)
-    assert (value[share == 0] == 0).all()
-
-
-@pytest.mark.parametrize("step", [(1.0, 1.0, 1.0), (2.5, 1.5, 1.2), (1.3, 2.6, 0.6)])
-def test_a_plane_on_an_oblique_grid_lands_where_the_formula_says(step: tuple[float, float, float]) -> None:
-    shape, slope = (34, 22, 18), np.array([0.021, -0.013, 0.017])
-    affine = posed(Rotation.from_euler("zyx", [65, 10, -25], degrees=True).as_matrix())
-    own = apply_affine(affine, np.moveaxis(np.indices(shape), 0, -1))
-    centre = g.to_vox(apply_affine(affine, (np.array(shape) - 1) / 2)[None], OBLIQUE)[0]
-    lattice = g.Lattice((4, 4, 4), tuple((centre - 1.5 * np.array(step)).tolist()), step)
-    value, share = on_lattice(own @ slope, np.ones(shape), lattice, affine)
-    np.testing.assert_allclose(share, 1.0, atol=ROUNDING)
-    np.testing.assert_allclose(value, np.einsum("c,c...->...", slope, world(lattice, OBLIQUE)), atol=ROUNDING * 10)
-
-
-@pytest.mark.parametrize("ratio", [1, 2, 3])
-def test_a_wave_is_damped_as_a_gaussian_damps_it(ratio: int) -> None:
-    shape, wave = (61, 13, 13), 0.35  # radians a voxel
-    image = np.broadcast_to(np.sin(wave * np.arange(61)).reshape(-1, 1, 1), shape)
-    lattice = g.Lattice((15, 1, 1), (9.0, 6.0, 6.0), (float(ratio), float(ratio), float(ratio)))
-    value, _ = on_lattice(image.copy(), np.ones(shape), lattice, OBLIQUE)
-    sigma = 0.5 * np.sqrt(ratio**2 - 1)  # voxels
-    truth = np.exp(-((wave * sigma) ** 2) / 2) * np.sin(wave * (9 + ratio * np.arange(15)))
-    np.testing.assert_allclose(value[:, 0, 0], truth, atol=ATTENUATION if ratio > 1 else POSITION_VOX)
-
-
-@pytest.mark.parametrize("padding", ["zeros", "border"])
-@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
-def test_warp_is_monais(padding: str, mode: str) -> None:
-    image, upstream = (torch.from_numpy(random(1, 2, *SHAPE, seed=s)) for s in (0, 1))
-    results = []
-    for warp in (g.Warp(mode, padding), MonaiWarp(mode, padding)):
-        field = torch.from_numpy(random(1, 3, *SHAPE, seed=2) * 1.5).requires_grad_()
-        warped = warp(image, field)
-        (slope,) = torch.autograd.grad((warped * upstream).sum(), field)
-        results.append((warped.detach().numpy(), slope.numpy()))
-    for own, monais in zip(*results, strict=True):
-        np.testing.assert_allclose(own, monais, atol=EXACT)
-
-
-def test_warp_on_another_lattice_with_an_offset_is_a_shift() -> None:
-    warp, image = g.Warp(), torch.from_numpy(random(1, 1, 11, 10, 9)).float()
-    still = torch.zeros(1, 3, 4, 5, 3)
-    assert torch.allclose(warp(image, still, (2.0, 3.0, 5.0)), image[:, :, 2:6, 3:8, 5:8], atol=READ)
-    assert torch.allclose(warp(image, still), image[:, :, :4, :5, :3], atol=READ)  # the offset is not kept
-    moved = torch.tensor([1.0, -2.0, 0.5]).view(1, 3, 1, 1, 1) + torch.zeros(1, 3, 3, 4, 2)
-    truth = (image[:, :, 1:4, 1:5, 5:7] + image[:, :, 1:4, 1:5, 6:8]) / 2
-    assert torch.allclose(warp(image, moved, (0.0, 3.0, 5.0)), truth, atol=READ)  # nor the shape
-    assert warp.positions(moved, (0.0, 3.0, 5.0))[0, :, 2, 1, 1].tolist() == [3.0, 2.0, 6.5]

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 # a module imports from its own layer or a lower one; configs are layer 3, the only place where the parts of 2 meet
 LAYERS = {
-    0: "errors geometry",
+    0: "errors geometry sampling",
     1: "network losses field pyramid metrics phantom_anatomy phantom exporters",
     2: "objective engine checks transforms inputs results guard saved",
     4: "__main__ cohort report label_app",
@@ -21,10 +21,10 @@ LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.spl
 EMPTY = {"__init__"}
 
 SAMPLING = {
-    r"\bgrid_sample\(": {"geometry"},
-    r"\balign_corners\b": {"geometry"},
+    r"\bgrid_sample\(": {"sampling"},
+    r"\balign_corners\b": {"sampling"},
     r"\bgrid_sampler": {"losses"},  # the adjoint, which torch has under this name only
-    r"\b2(\.0)?\s*/\s*\(?(max\()?\w+(\[\w+\])?\s*-\s*1\b": {"geometry"},  # positions of n voxels to [-1, 1]
+    r"\b2(\.0)?\s*/\s*\(?(max\()?\w+(\[\w+\])?\s*-\s*1\b": {"sampling"},  # positions of n voxels to [-1, 1]
 }
 
 
@@ -94,4 +94,4 @@ def test_the_package_itself_imports_nothing() -> None:
 @pytest.mark.parametrize("pattern", SAMPLING)
 def test_the_arithmetic_of_sampling_has_one_home(pattern: str) -> None:
     found = {n for n, paths in modules().items() for p in paths if re.search(pattern, p.read_text(encoding="utf-8"))}
-    assert found == SAMPLING[pattern], f"{pattern} stands in {sorted(found)}; use what scripts.geometry offers"
+    assert found == SAMPLING[pattern], f"{pattern} stands in {sorted(found)}; use what scripts.sampling offers"

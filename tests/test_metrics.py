@@ -214,7 +214,7 @@ def test_dice_refuses_what_are_no_label_maps() -> None:
     labels = torch.ones(4, 4, 4)
     with pytest.raises(PairError, match="share a grid"):
         dice_per_label(labels, labels[1:])
-    with pytest.raises(PairError, match="other label map .* nearest neighbour"):
+    with pytest.raises(PairError, match=r"other label map .* nearest neighbour"):
         dice_per_label(labels, labels * 0.5)
 
 

@@ -126,6 +126,9 @@ def test_sine_layers_keep_their_spread_as_siren_promises(omega: float) -> None:
         truth.append(math.sqrt((1 - math.exp(-2 * (2 * truth[-1] ** 2 + omega**2 / 384))) / 2))
     assert seen == pytest.approx(truth, abs=STD_BAND)
     assert omega < 30 or seen == pytest.approx([HIDDEN_STD] * 7, abs=STD_BAND)
+    bounds = [1 / 3] + [math.sqrt(6 / 128) / omega] * 7  # hundreds of uniform numbers come within 2 % of their bound
+    largest = [p.abs().max().item() for name, p in ccm.named_parameters() if name.endswith("weight")]
+    assert largest == pytest.approx(bounds, rel=0.02)
 
 
 def test_sine_is_the_sine_of_omega_x() -> None:

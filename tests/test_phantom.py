@@ -101,7 +101,7 @@ def test_signed_distances_are_deep_in_the_very_middle() -> None:
     """A gauge is 0 / 0 on the axis of a body; the distance there must not become that of the surface."""
     assert shapes_at(np.array([[0.0], [0.0], [-108.0]])).body < -100
     assert shapes_at(np.array([[0.0], [0.0], [-108.0]])).cage < -80
-    assert shapes_at(np.array([[50.0], [6.0], [-108.0]])).liver < -20
+    assert shapes_at(np.array([[50.0], [6.0], [-108.0]])).liver < -3
 
 
 def test_labels_and_tissue_travel_with_the_points(chest: Chest, points: np.ndarray) -> None:

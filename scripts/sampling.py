@@ -1,0 +1,136 @@
+"""Reading images between voxels: the one home of `grid_sample`, of smoothing before it, and of MONAI's `Warp`.
+
+Positions are in voxels or nodes everywhere; that torch wants them in [-1, 1], last axis first, is known here alone.
+This room must not know networks, losses, files or configs.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from monai.networks.blocks import Warp as MonaiWarp
+
+from scripts.geometry import Lattice, field_to_mm, lattice_over, separable, spacing_mm
+
+GAUSS_REACH = 3.0  # a Gaussian is cut at this many standard deviations
+PADDING_NOISE = 1e-6  # weights below this count as no data at all
+
+
+def gaussian_matrix(size: int, sigma: float) -> torch.Tensor:
+    """Weights (size, size) of a Gaussian of ``sigma`` samples, cut at 3 sigma; rows are *not* renormalised at the ends."""
+    if sigma <= 0:
+        return torch.eye(size)
+    distance = torch.arange(size).view(-1, 1) - torch.arange(size).view(1, -1)
+    reach = max(1, int(np.ceil(GAUSS_REACH * sigma)))
+    weights = torch.exp(-0.5 * (distance / sigma) ** 2) * (distance.abs() <= reach)
+    span = torch.arange(-reach, reach + 1)
+    return weights / torch.exp(-0.5 * (span / sigma) ** 2).sum()
+
+
+def normalised(positions: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """Positions (B, 3, W, H, D) in voxels of an image of ``shape`` as torch's sampling grid (B, W, H, D, 3), x last axis.
+
+    Corners at -1 and +1; an axis of one voxel sits at -1.
+    """
+    scale = torch.tensor([2 / max(n - 1, 1) for n in shape], device=positions.device, dtype=positions.dtype)
+    return (positions * scale.view(1, 3, 1, 1, 1) - 1).flip(1).movedim(1, -1)
+
+
+def threaded(grid: torch.Tensor) -> torch.Tensor:
+    """The sampling grid (1, W, H, D, 3) folded to (k, W H D / k, 1, 1, 3), because torch's CPU kernels share work by batch.
+
+    ``k`` is the largest divisor of the number of points that is at most the number of threads; 1 on other devices.
+    """
+    count = grid[..., 0].numel()
+    parts = torch.get_num_threads() if grid.device.type == "cpu" else 1
+    while count % parts:
+        parts -= 1
+    return grid.reshape(parts, count // parts, 1, 1, 3)
+
+
+def sample(
+    image: torch.Tensor, positions: torch.Tensor, *, mode: str = "bilinear", padding_mode: str = "zeros"
+) -> torch.Tensor:
+    """``image`` (1, C, W, H, D) read at ``positions`` (1, 3, w, h, d), in voxels of ``image``: (1, C, w, h, d)."""
+    if len(image) != 1 or len(positions) != 1:  # `threaded` has another use for the batch axis
+        raise ValueError(f"one image is read at a time, not shapes {tuple(image.shape)} and {tuple(positions.shape)}")
+    grid = threaded(normalised(positions, image.shape[2:]))
+    parts = grid.shape[0]
+    found = F.grid_sample(
+        image.expand(parts, -1, -1, -1, -1), grid, mode=mode, padding_mode=padding_mode, align_corners=True
+    )
+    return found.transpose(0, 1).reshape(1, image.shape[1], *positions.shape[2:])
+
+
+def moving_positions(field_vox: torch.Tensor, *, fixed_affine: np.ndarray, moving_affine: np.ndarray) -> torch.Tensor:
+    """Where each fixed voxel x reads the moving image, in its voxels: ``A_m^-1 A_f (x + u(x))``, (1, 3, W, H, D).
+
+    ``field_vox``: (1, 3, W, H, D) on the fixed grid.
+    """
+    matrix = np.linalg.inv(np.asarray(moving_affine, np.float64)) @ np.asarray(fixed_affine, np.float64)
+    grid = lattice_over(field_vox.shape[2:], field_vox.shape[2:]).points().to(field_vox.device)
+    offset = torch.as_tensor(matrix[:3, 3], dtype=torch.float32, device=field_vox.device)
+    return field_to_mm(grid + field_vox, matrix) + offset.view(1, 3, 1, 1, 1)
+
+
+def image_on_lattice(
+    image: torch.Tensor, weight: torch.Tensor, lattice: Lattice, *, affine: np.ndarray, fixed_affine: np.ndarray
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """An image and its data weight on a lattice, both (1, 1, *lattice.shape), smoothed first so that nothing aliases.
+
+    Voxels of weight 0 (padding, outside a mask) take no part in the average (normalised convolution); a node's own weight
+    says how much of its neighbourhood holds data, 0 outside the image.
+
+    Args:
+        image: (1, 1, W, H, D) on its own grid. weight: the same shape, 0 to 1.
+        affine: the image's own voxel -> mm. fixed_affine: of the space the lattice lives in.
+    """
+    own_spacing, step = spacing_mm(affine), spacing_mm(lattice.affine(fixed_affine))
+    own = np.linalg.inv(np.asarray(affine, dtype=np.float64)) @ lattice.affine(fixed_affine)
+    direction = np.abs(own[:3, :3]) * own_spacing[:, None] / step[None, :]  # own axis against lattice axis, cosines
+    want = (direction**2) @ (step**2)
+    sigma = 0.5 * np.sqrt(np.maximum(want / own_spacing**2 - 1, 0))
+    passes = [gaussian_matrix(n, float(s)).to(image) for n, s in zip(image.shape[2:], sigma, strict=True)]
+    parts = separable(torch.cat([image * weight, weight], dim=1), passes)
+    matrix = torch.as_tensor(own, dtype=torch.float64)
+    nodes = [torch.arange(n, dtype=torch.float64) for n in lattice.shape]
+    positions = matrix[:3, 3].view(3, 1, 1, 1) + sum(
+        matrix[:3, a].view(3, 1, 1, 1) * nodes[a].view(*[-1 if a == b else 1 for b in range(3)]) for a in range(3)
+    )
+    parts = sample(parts, positions.float().to(image.device)[None])
+    total = parts[:, 1:].clamp(0, 1)
+    return parts[:, :1] / total.clamp(min=PADDING_NOISE), total
+
+
+class Warp(MonaiWarp):
+    """MONAI's `Warp` with a reference grid that is built once, for images on another lattice than the field.
+
+    ``warped(i) = image(i + offset + field(i))``, all in nodes; equal to MONAI's where the two shapes agree and the offset
+    is zero. The grid of the parent class is built anew at every call (its cache compares the wrong axes).
+    """
+
+    def __init__(self, mode: str = "bilinear", padding_mode: str = "zeros") -> None:
+        with warnings.catch_warnings():  # the parent warns that it uses torch's sampler, which is what is wanted here
+            warnings.simplefilter("ignore")
+            super().__init__(mode=mode, padding_mode=padding_mode)
+        self._key: tuple | None = None
+        self.ref_grid: torch.Tensor = torch.empty(0)
+
+    def positions(self, field: torch.Tensor, offset: Sequence[float] = (0.0, 0.0, 0.0)) -> torch.Tensor:
+        """Where each node reads the image, in nodes of the image's lattice, shape of ``field`` (1, 3, W, H, D)."""
+        key = (tuple(field.shape[2:]), tuple(offset), field.device)
+        if key != self._key:
+            axes = [o + torch.arange(n, dtype=torch.float32) for o, n in zip(offset, field.shape[2:], strict=True)]
+            self.ref_grid = torch.stack(torch.meshgrid(*axes, indexing="ij"))[None].to(field.device)
+            self._key = key
+        return self.ref_grid + field
+
+    def forward(self, image: torch.Tensor, ddf: torch.Tensor, offset: Sequence[float] = (0.0, 0.0, 0.0)) -> torch.Tensor:
+        """The image (1, C, *any) pulled back to the field's lattice: (1, C, *ddf.shape[2:])."""
+        return sample(
+            image, self.positions(ddf, offset), mode=self._interp_mode_native, padding_mode=self._padding_mode_native
+        )

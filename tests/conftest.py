@@ -1,0 +1,57 @@
+"""What several test files share: a tiny chest on disk, and runs of the bundle within the test's own process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow
+
+from scripts.phantom import PhantomPair, breathing_thorax, write
+
+ROOT = Path(__file__).parent.parent
+LEVELS = [{"voxels": 3000, "control_points": 300, "iterations": 12, "learning_rate": 1e-3}]  # 50 ms, and it moves
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Fits this small are slower with two threads, much slower where others compute too."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def chest() -> PhantomPair:
+    """A breathing chest of 24 x 22 x 26 voxels."""
+    return breathing_thorax((24, 22, 26), seed=1)
+
+
+@pytest.fixture(scope="session")
+def pair(chest: PhantomPair, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
+    """The paths of its files: fixed, moving, both labels, landmarks."""
+    return write(chest, tmp_path_factory.mktemp("chest"))
+
+
+Run = Callable[..., ConfigWorkflow]
+
+
+@pytest.fixture(scope="session")
+def run() -> Run:
+    """``run(output_dir, pair, *overlays, **overrides)``: the workflow after its run, with a fit of a few iterations."""
+
+    def start(output_dir: Path, pair: Mapping[str, Any], *overlays: Path, **overrides: Any) -> ConfigWorkflow:
+        files: Sequence[str] = [str(ROOT / "configs" / "inference.json"), *map(str, overlays)]
+        small = {"fit::levels": LEVELS, "device": "cpu", "progress": False, "output_dir": output_dir}
+        workflow = ConfigWorkflow(
+            config_file=files, workflow_type="inference", logging_file=False, **{**small, **pair, **overrides}
+        )
+        workflow.initialize()
+        workflow.run()
+        return workflow
+
+    return start

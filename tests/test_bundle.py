@@ -1,0 +1,217 @@
+"""The bundle as MONAI and its model zoo want it: files, properties, metadata, knobs that do something, overlays."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
+from monai.losses import SSIMLoss as MonaiSSIMLoss
+
+from scripts.losses import SSIMLoss
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = ROOT / "configs"
+OVERLAYS = sorted(p for p in CONFIGS.glob("*.json") if p.stem not in ("inference", "metadata"))
+MODEL_BYTES = 300_000  # 60,870 float32 parameters are 243,480
+# Not referred to, because MONAI itself looks for them: two by name at the start of a run, two only as required properties.
+READ_BY_MONAI = {"imports", "run", "bundle_root", "dataset_dir"}
+MAKE_MODEL = """
+import torch
+from monai.bundle import ConfigParser
+from scripts.engine import start_afresh
+parser = ConfigParser()
+parser.read_config("configs/inference.json")
+network = parser.get_parsed_content("network_def")
+start_afresh(network, 0)
+torch.save(network.state_dict(), "models/model.pt")
+"""
+# What the MONAI bundle specification calls mandatory, with the name that the zoo's present schema gave to the packages.
+TEXT = ("version", "monai_version", "pytorch_version", "numpy_version", "task", "description", "authors", "copyright")
+PLACES = ("inputs", "outputs")
+TENSOR = {
+    **{key: {"type": "string"} for key in ("type", "format", "modality", "dtype")},
+    **{"num_channels": {"type": "integer"}, "spatial_shape": {"type": "array", "minItems": 3, "maxItems": 3}},
+    **{"value_range": {"type": "array"}, "is_patch_data": {"type": "boolean"}, "channel_def": {"type": "object"}},
+}
+SCHEMA = {
+    "required": ["schema", "changelog", "required_packages_version", "network_data_format", *TEXT],
+    "properties": {
+        **{key: {"type": "string", "minLength": 1} for key in TEXT},
+        "required_packages_version": {"type": "object", "additionalProperties": {"type": "string"}},
+        "network_data_format": {
+            "required": list(PLACES),
+            "properties": {
+                place: {"minProperties": 1, "additionalProperties": {"required": list(TENSOR), "properties": TENSOR}}
+                for place in PLACES
+            },
+        },
+    },
+}
+
+Run = Callable[..., ConfigWorkflow]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def calm(one_thread: None) -> None:
+    """All of this file."""
+
+
+@pytest.fixture(scope="module")
+def metadata() -> dict[str, Any]:
+    return json.loads((CONFIGS / "metadata.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def inference() -> dict[str, Any]:
+    return json.loads((CONFIGS / "inference.json").read_text(encoding="utf-8"))
+
+
+def test_the_files_of_a_bundle_are_there() -> None:
+    for name in ("configs/metadata.json", "configs/inference.json", "configs/logging.conf", "models/model.pt"):
+        assert (ROOT / name).is_file(), name
+    assert (ROOT / "metadata.json").is_symlink() and (ROOT / "metadata.json").samefile(CONFIGS / "metadata.json")
+    assert (ROOT / "metadata.json").readlink() == Path("configs/metadata.json")  # a relative link survives a move
+
+
+def test_the_licence_is_apache_2() -> None:
+    text = (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert re.search(r"Apache License\s+Version 2\.0, January 2004", text) and "END OF TERMS AND CONDITIONS" in text
+    assert 'license = "Apache-2.0"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+
+def test_monai_misses_no_property() -> None:
+    workflow = ConfigWorkflow(str(CONFIGS / "inference.json"), workflow_type="inference", logging_file=False)
+    workflow.initialize()
+    assert workflow.check_properties() == []
+
+
+def test_the_network_takes_and_gives_what_the_metadata_says(metadata: dict[str, Any]) -> None:
+    told, config = str(CONFIGS / "metadata.json"), str(CONFIGS / "inference.json")
+    for size in (1, 5):
+        verify_net_in_out(net_id="network_def", meta_file=told, config_file=config, device="cpu", any=size)
+    for place, name in zip(PLACES, ("image", "pred"), strict=True):
+        tensor = metadata["network_data_format"][place][name]
+        assert sorted(tensor["channel_def"], key=int) == [str(c) for c in range(tensor["num_channels"])]
+
+
+@pytest.mark.filterwarnings("ignore:No hash value")
+def test_the_metadata_has_what_the_specification_asks_for(tmp_path: Path) -> None:
+    (tmp_path / "schema.json").write_text(json.dumps(SCHEMA), encoding="utf-8")  # found there, so nothing is downloaded
+    verify_metadata(meta_file=str(CONFIGS / "metadata.json"), filepath=str(tmp_path / "schema.json"))
+    parser = ConfigParser.load_config_file(CONFIGS / "metadata.json")
+    for missing in ("copyright", "network_data_format"):
+        less = {key: value for key, value in parser.items() if key != missing}
+        (tmp_path / "less.json").write_text(json.dumps(less), encoding="utf-8")
+        with pytest.raises(ValueError, match=f"'{missing}' is a required property"):
+            verify_metadata(meta_file=str(tmp_path / "less.json"), filepath=str(tmp_path / "schema.json"))
+
+
+def test_every_version_is_told_once(metadata: dict[str, Any]) -> None:
+    version = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M)
+    assert version and metadata["version"] == version[1] and metadata["version"] in metadata["changelog"]
+    pins = dict(re.findall(r"^([\w-]+)==(\S+)$", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.M))
+    named = {"monai": "monai_version", "torch": "pytorch_version", "numpy": "numpy_version"}
+    assert {name: metadata[key] for name, key in named.items()} | metadata["required_packages_version"] == pins
+
+
+def strings(config: Any) -> Iterator[str]:
+    """All strings in a config, however deep."""
+    if isinstance(config, str):
+        yield config
+    for item in config.values() if isinstance(config, dict) else config if isinstance(config, list) else ():
+        yield from strings(item)
+
+
+def knobs(config: Mapping[str, Any]) -> Iterator[str]:
+    """Ids of top-level plain values, and of the values in top-level groups of them."""
+    for name, value in config.items():
+        if name.startswith("_") or (isinstance(value, dict) and "_target_" in value):
+            continue
+        inner = [f"{name}::{key}" for key in value if not key.startswith("_")] if isinstance(value, dict) else [name]
+        yield from inner
+
+
+def test_every_knob_is_read(inference: dict[str, Any]) -> None:
+    read = {ref for text in strings(inference) for ref in re.findall(r"@(\w+(?:::\w+)*)", text)}
+    found = set(knobs(inference))
+    assert {"fixed", "output_dir", "seed", "network::omega", "fit::levels"} <= found
+    assert found - read - READ_BY_MONAI == set()
+    assert {ref.split("::")[0] for ref in read} <= {*inference, "_meta_"}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.stem)
+def test_an_overlay_changes_what_is_there(inference: dict[str, Any], overlay: Path) -> None:
+    base = ConfigParser(inference)
+    for key in json.loads(overlay.read_text(encoding="utf-8")):
+        parent, _, name = key.rpartition("::")
+        assert name.startswith("_") or base.get(key, "absent") != "absent", f"{overlay.name}: {key} is not in inference.json"
+        assert base.get(parent) is not None
+
+
+def test_the_model_file_is_the_start_of_every_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "configs").symlink_to(CONFIGS)
+    monkeypatch.chdir(tmp_path)
+    exec(MAKE_MODEL, {})
+    fresh, stored = (torch.load(p / "models" / "model.pt", weights_only=True) for p in (tmp_path, ROOT))
+    same = list(fresh) == list(stored) and all(torch.equal(fresh[name], stored[name]) for name in fresh)
+    assert same, f"models/model.pt is not the first state of the network; run in {ROOT}:\n{MAKE_MODEL}"
+    assert (ROOT / "models" / "model.pt").stat().st_size < MODEL_BYTES
+
+
+def test_the_paper_overlay_is_the_paper(run: Run, tmp_path: Path) -> None:
+    told = json.loads((CONFIGS / "paper.json").read_text(encoding="utf-8"))
+    assert [level["iterations"] for level in told["fit::levels"]] == [1000]
+    # the levels of `run` are an override and would win over the overlay's
+    levels = [{**level, "iterations": 3} for level in told["fit::levels"]]
+    workflow = run(tmp_path, {}, CONFIGS / "paper.json", phantom_size=[16, 17, 18], **{"fit::levels": levels})
+    fit = workflow.evaluator.state.output["pred"]
+    assert fit.history[0]["shape"] == (16, 17, 18) == fit.space.control(fit.control_points).shape
+    assert fit.space.order == 1 and sum(w.numel() for w in fit.weights.values()) == 60870
+    terms = workflow.inferer.loss.terms
+    assert {name: term.weight for name, term in terms.items()} == {"photometric": 1.0, "ssim": 1.0, "occupancy": 0.1}
+    assert type(terms["ssim"].loss) is MonaiSSIMLoss and not issubclass(MonaiSSIMLoss, SSIMLoss)
+    assert (terms["ssim"].loss.kernel_size, terms["ssim"].loss.kernel_sigma) == ((11,) * 3, (1.5,) * 3)
+    assert workflow.inferer.learning_rate_end == 1e-6
+
+
+ADDED = {
+    "lncc": {
+        "_target_": "scripts.losses.CorrelationTerm",
+        "loss": {"_target_": "LocalNormalizedCrossCorrelationLoss", "spatial_dims": 3, "kernel_size": 5},
+        "weight": 0.5,
+    },
+    "bending": {"_target_": "scripts.losses.FieldTerm", "loss": {"_target_": "BendingEnergyLoss"}, "weight": 0.1},
+    "diffusion": {"_target_": "scripts.losses.FieldTerm", "loss": {"_target_": "DiffusionLoss"}, "weight": 0.1},
+}
+
+
+@pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")  # MONAI's field losses
+@pytest.mark.parametrize("name", ADDED)
+def test_a_loss_is_a_line_of_config(run: Run, pair: Mapping[str, str], tmp_path: Path, name: str) -> None:
+    (tmp_path / "more.json").write_text(json.dumps({f"loss::terms::{name}": ADDED[name]}), encoding="utf-8")
+    plain, more = (
+        run(tmp_path / key, pair, *files, name=key).evaluator.state.output["result_dir"]
+        for key, files in (("plain", ()), ("more", (tmp_path / "more.json",)))
+    )
+    losses = [json.loads((Path(folder) / "run.json").read_text())["losses"][0]["losses"] for folder in (plain, more)]
+    assert set(losses[1]) - set(losses[0]) == {name} and len(losses[1][name]) == 12 and max(losses[1][name]) > 0
+    fields = [(Path(folder) / "displacement.nii.gz").read_bytes() for folder in (plain, more)]
+    assert fields[0] != fields[1]
+
+
+def test_many_pairs_in_one_run_are_pairs_alone(run: Run, pair: Mapping[str, str], tmp_path: Path) -> None:
+    there, back = dict(pair), {"fixed": pair["moving"], "moving": pair["fixed"]}
+    pairs = [{**there, "name": "there"}, {**back, "name": "back"}]
+    run(tmp_path / "both", {}, dataset_data=pairs)
+    for one in pairs:
+        run(tmp_path / "alone", one)
+    for name in ("there", "back"):
+        both, alone = (tmp_path / way / name / "displacement.nii.gz" for way in ("both", "alone"))
+        assert both.read_bytes() == alone.read_bytes()

@@ -1,0 +1,212 @@
+"""From outside: two commands, one result; Ctrl-C and mistakes are one line and status 1; a name is never evaluated."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from monai.bundle import ConfigWorkflow
+
+from scripts.__main__ import CONFIGS, VERBS, main, register
+
+ROOT = Path(__file__).parent.parent
+PATIENCE_S = 240  # a process imports for 4 to 8 s on a quiet machine
+LEVEL = {"voxels": 3000, "control_points": 300, "iterations": 12, "learning_rate": 1e-3}
+OVERLAYS = {"tiny": [LEVEL], "endless": [LEVEL, {**LEVEL, "iterations": 10**7}]}
+ODD_NAMES = ("$(touch evil) @seed#1 %x::y.nii.gz", "$__import__('os').mkdir('evil').nii.gz")
+
+Run = Callable[..., ConfigWorkflow]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def calm(one_thread: None) -> None:
+    """All of this file."""
+
+
+# --- processes -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the bundle with two presets more, somewhere else."""
+    root = tmp_path_factory.mktemp("elsewhere") / "bundle"
+    shutil.copytree(CONFIGS, root / "configs")
+    shutil.copytree(ROOT / "scripts", root / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    for name, levels in OVERLAYS.items():
+        (root / "configs" / f"{name}.json").write_text(json.dumps({"fit::levels": levels}), encoding="utf-8")
+    return root
+
+
+def start(bundle: Path, here: Path, *arguments: str) -> subprocess.Popen[str]:
+    """A Python process in the folder ``here``, which is made."""
+    here.mkdir()
+    settings = {**os.environ, "PYTHONPATH": str(bundle), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    command, pipe = [sys.executable, "-m", *arguments], subprocess.PIPE
+    return subprocess.Popen(command, cwd=here, env=settings, text=True, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe)
+
+
+def configs(bundle: Path, overlay: str) -> list[str]:
+    files = [str(bundle / "configs" / f"{name}.json") for name in ("inference", overlay)]
+    return ["monai.bundle", "run", "--config_file", str(files), "--device", "cpu"]
+
+
+def test_both_commands_give_the_same_bytes(bundle: Path, pair: Mapping[str, str], tmp_path: Path) -> None:
+    copies = [tmp_path / name for name in ODD_NAMES]
+    for copy, key in zip(copies, ("fixed", "moving"), strict=True):
+        shutil.copyfile(pair[key], copy)
+    both = ["--fixed", pair["fixed"], "--moving", pair["moving"]]
+    ours = ["scripts", "register", *[f"../{name}" for name in ODD_NAMES], "--preset=tiny", "--device=cpu", "--name=out"]
+    processes = {
+        "monai": start(bundle, tmp_path / "monai", *configs(bundle, "tiny"), *both, "--name", "out"),
+        "ours": start(bundle, tmp_path / "ours", *ours),
+    }
+    said = {name: process.communicate(timeout=PATIENCE_S) for name, process in processes.items()}
+    for name, process in processes.items():
+        assert process.returncode == 0, said[name]
+        assert "Registered out in" in said[name][0] and "Traceback" not in said[name][1]
+        assert {p.relative_to(tmp_path / name).as_posix() for p in (tmp_path / name).glob("*")} == {"output"}
+    first, second = (tmp_path / name / "output" / "out" for name in processes)
+    for name in ("displacement.nii.gz", "warped.nii.gz", "network.pt"):
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+    told = [json.loads((folder / "run.json").read_text()) for folder in (first, second)]
+    assert told[0]["losses"] == told[1]["losses"] and told[0]["config"] == told[1]["config"]
+    assert told[1]["inputs"]["fixed"]["path"].endswith(ODD_NAMES[0])
+    assert told[0]["inputs"]["fixed"]["sha256"] == told[1]["inputs"]["fixed"]["sha256"]
+
+
+def test_ctrl_c_is_one_line_and_no_files(bundle: Path, pair: Mapping[str, str], tmp_path: Path) -> None:
+    both = ["--fixed", pair["fixed"], "--moving", pair["moving"], "--progress", "False"]
+    process = start(bundle, tmp_path / "here", *configs(bundle, "endless"), *both)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("level 1 of 2"):
+            break
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 1
+    assert said.splitlines() == ["error: interrupted; the result is not complete and metrics.json was not written"]
+    assert not list((tmp_path / "here").iterdir())
+
+
+def test_a_mistake_is_one_line_and_status_1(bundle: Path, pair: Mapping[str, str], tmp_path: Path) -> None:
+    missing = ["--fixed", pair["fixed"], "--moving", "missing.nii.gz"]
+    processes = {
+        "cannot open missing.nii.gz": start(bundle, tmp_path / "a", *configs(bundle, "tiny"), *missing),
+        "unknown option --fixd (did you mean --fixed?)": start(bundle, tmp_path / "b", "scripts", "register", "--fixd=x"),
+    }
+    for telling, process in processes.items():
+        _, said = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 1
+        assert len(said.splitlines()) == 1 and said.startswith("error: ") and telling in said
+    assert not list((tmp_path / "a").iterdir()) + list((tmp_path / "b").iterdir())
+
+
+# --- the command line, in this process -------------------------------------------------------------------------------
+
+
+def refusal(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
+    """The one line that the command line ends with; nothing was started."""
+    monkeypatch.setattr(sys, "argv", ["ncf", *arguments])
+    monkeypatch.setattr("scripts.__main__.Job.start", lambda job: pytest.fail(f"started {job}"))
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert isinstance(stop.value.code, str) and "\n" not in stop.value.code and stop.value.code.startswith("error: ")
+    return stop.value.code
+
+
+@pytest.mark.parametrize(
+    ("arguments", "telling"),
+    [
+        (["registr", "a", "b"], "no command 'registr' (did you mean register?)"),
+        (["--fixed", "a"], "no command '--fixed'"),
+        (["register", "a", "b", "--movinglabel=c"], "unknown option --movinglabel (did you mean --moving_label?)"),
+        (["register", "a", "b", "-s", "3"], "unknown option -s"),
+        (["register", "a", "b", "c"], "'c' is one too many"),
+        (["register", "a", "b", "start"], "'start' is one too many"),
+        (["register", "a", "b", "--name"], "--name needs a value"),
+        (["register", "--fixed", "--moving", "b"], "--fixed needs a value"),
+        (["register", "--fixed="], "--fixed must not be empty"),
+        (["register", "a", "b", "--name=$x"], "--name must not be empty or hold $, @, % or #"),
+        (["register", "a", "b", "--device=@x"], "--device must not"),
+        (["register", "a", "b", "--seed=-1"], "--seed must be a whole number"),
+        (["register", "a", "b", "--seed", "1.5"], "--seed must be a whole number"),
+        (["register", "a", "b", "--progress=no"], "--progress is true or false"),
+        (["register", "--phantom_size=20,x,20"], "--phantom_size must be a whole number"),
+        (["register", "a", "b", "--preset=papr"], "no preset 'papr'; there are: "),
+    ],
+    ids=lambda value: "_".join(value) if isinstance(value, list) else "",
+)
+def test_what_is_not_understood_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], telling: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert telling in refusal(monkeypatch, *arguments)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["register", "--help"]], ids=["nothing", "all", "verb"])
+def test_help_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, arguments: list[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["ncf", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 0 and "Register MOVING to FIXED" in capsys.readouterr().err
+
+
+def test_an_interruption_before_the_fit_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["ncf", "register"])
+    monkeypatch.setattr("scripts.__main__.Job.start", interrupted)
+    with pytest.raises(SystemExit, match=r"^error: interrupted"):
+        main()
+
+
+def test_every_option_is_a_knob_and_paths_are_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    knobs = json.loads((CONFIGS / "inference.json").read_text(encoding="utf-8"))
+    assert set(inspect.signature(VERBS["register"]).parameters) - {"preset"} <= set(knobs)
+    job = register("a b.nii", "~/$m.nii", landmarks="p.csv", seed="7", phantom_size="(16, 17,18)", align_centres="True")
+    given = dict(job.overrides)
+    assert set(given) <= set(knobs) and [Path(name).name for name in job.config_files] == ["inference.json"]
+    assert given["fixed"] == tmp_path / "a b.nii" and given["output_dir"] == tmp_path / "output"
+    assert given["moving"] == Path.home() / "$m.nii"
+    assert (given["seed"], given["phantom_size"], given["align_centres"], given["progress"]) == (7, [16, 17, 18], True, True)
+    assert [Path(name).name for name in register(preset="paper").config_files] == ["inference.json", "paper.json"]
+
+
+@pytest.mark.parametrize("name", [*ODD_NAMES, "@fixed", "%seed", "$1 + 1"])
+def test_a_name_is_never_evaluated(
+    run: Run, pair: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    file = tmp_path / f"{name.removesuffix('.nii.gz')}.nii.gz"
+    shutil.copyfile(pair["fixed"], file)
+    monkeypatch.chdir(tmp_path)
+    given = dict(register(file.name, pair["moving"], output_dir=f"{name} out", progress="false").overrides)
+    state = run(given.pop("output_dir"), given).evaluator.state
+    told = json.loads((Path(state.output["result_dir"]) / "run.json").read_text())
+    assert told["inputs"]["fixed"]["path"] == str(file)
+    assert {p.name for p in tmp_path.iterdir()} == {file.name, f"{name} out"}
+    assert Path(state.output["result_dir"]).parent == tmp_path / f"{name} out"
+
+
+# --- a phantom where nothing is named --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "folder"), [(None, "phantom"), ("../a b", "_a_b")])
+def test_without_files_a_phantom_is_registered(run: Run, tmp_path: Path, name: str | None, folder: str) -> None:
+    state = run(tmp_path / "output", {}, phantom_size=[16, 17, 18], name=name).evaluator.state
+    assert [p.name for p in tmp_path.iterdir()] == ["output"] and state.output["result_dir"] == str(
+        tmp_path / "output" / folder
+    )
+    assert {"tre_mm", "dice"} <= set(json.loads((tmp_path / "output" / folder / "metrics.json").read_text()))
+    assert (tmp_path / "output" / folder / "fixed.nii.gz").is_file()

@@ -1,0 +1,145 @@
+"""Reading between voxels against formulas, scipy and MONAI's own Warp."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from monai.networks.blocks import Warp as MonaiWarp
+from nibabel.affines import apply_affine
+from scipy.ndimage import gaussian_filter1d, map_coordinates
+from scipy.spatial.transform import Rotation
+
+from scripts import geometry as g
+from scripts import sampling
+from tests.grids import OBLIQUE, SHAPE, each_affine, points_inside, posed, random, world
+
+pytestmark = pytest.mark.filterwarnings("ignore:monai.networks.blocks.Warp")  # it announces torch's own grid sampler
+
+EXACT = 1e-10  # mm or voxels; float64 sums of a few products below 1000
+ROUNDING = 2e-6  # of values about 1: float32 weights and a dozen sums
+POSITION_VOX = 2e-5  # float32 positions below 32, scaled to [-1, 1] and back
+READ = 5e-5  # that position error times a slope of about 2 a voxel
+ATTENUATION = 2e-3  # of 1: what cutting a Gaussian at 3 sigma (0.3 % of its weight) can change of a sine
+
+
+@pytest.fixture(params=[1, 2, 3, 4])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    """That many threads for torch while a test runs."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("sigma", [0.3, 0.87, 1.0, 2.4])
+def test_the_gaussian_is_scipys(sigma: float) -> None:
+    row = random(15)
+    truth = gaussian_filter1d(row, sigma, mode="constant", radius=max(1, int(np.ceil(3 * sigma))))
+    np.testing.assert_allclose(sampling.gaussian_matrix(15, sigma).numpy() @ row, truth, atol=ROUNDING)
+    assert torch.equal(sampling.gaussian_matrix(4, 0.0), torch.eye(4))
+
+
+@pytest.mark.parametrize(("padding", "scipys"), [("zeros", "grid-constant"), ("border", "nearest")])
+@pytest.mark.parametrize(("mode", "order"), [("bilinear", 1), ("nearest", 0)])
+def test_an_image_is_read_as_scipy_reads_it(padding: str, scipys: str, mode: str, order: int, threads: int) -> None:
+    image, at = random(2, *SHAPE), points_inside(SHAPE, beyond=1.3)
+    found = sampling.sample(torch.from_numpy(image)[None], torch.from_numpy(at)[None], mode=mode, padding_mode=padding)
+    truth = np.stack([map_coordinates(channel, at, order=order, mode=scipys) for channel in image])
+    assert found.shape == (1, 2, 5, 4, 3)
+    np.testing.assert_allclose(found[0].numpy(), truth, atol=EXACT)
+
+
+def test_threads_change_no_bit_and_share_the_points(threads: int) -> None:
+    image, at = torch.from_numpy(random(1, 1, *SHAPE)).float(), torch.from_numpy(points_inside(SHAPE)).float()[None]
+    assert len(sampling.threaded(sampling.normalised(at, SHAPE))) == threads  # 60 points: all numbers up to 4 divide them
+    found = sampling.sample(image, at)
+    torch.set_num_threads(1)
+    assert torch.equal(sampling.sample(image, at), found)
+    with pytest.raises(ValueError, match=r"one image is read at a time, not shapes \(2, 1, 9"):
+        sampling.sample(torch.cat([image, image]), at)
+
+
+def test_normalised_has_corners_at_one_and_turns_the_axes() -> None:
+    corners = torch.tensor([[0.0, 0.0], [0.0, 6.0], [0.0, 0.0]]).view(1, 3, 2, 1, 1)
+    grid = sampling.normalised(corners, (9, 7, 1))
+    assert grid[0, :, 0, 0].tolist() == [[-1.0, -1.0, -1.0], [-1.0, 1.0, -1.0]]
+    assert sampling.normalised(torch.tensor([8.0, 0, 0]).view(1, 3, 1, 1, 1), (9, 7, 1)).flatten().tolist() == [-1, -1, 1]
+
+
+@each_affine
+def test_moving_positions_follow_the_formula(affine: np.ndarray) -> None:
+    field = random(3, *SHAPE)
+    found = sampling.moving_positions(torch.from_numpy(field).float()[None], fixed_affine=OBLIQUE, moving_affine=affine)
+    at = np.moveaxis(np.indices(SHAPE) + field, 0, -1)
+    truth = apply_affine(np.linalg.inv(affine), apply_affine(OBLIQUE, at))
+    np.testing.assert_allclose(found[0].numpy(), np.moveaxis(truth, -1, 0), atol=POSITION_VOX)
+
+
+def on_lattice(image: np.ndarray, weight: np.ndarray, lattice: g.Lattice, affine: np.ndarray) -> list[np.ndarray]:
+    """Image and weight (*lattice.shape) of an image on its own ``affine``, the lattice being in `OBLIQUE` voxels."""
+    own, share = (torch.from_numpy(v).float()[None, None] for v in (image, weight))
+    return [v[0, 0].numpy() for v in sampling.image_on_lattice(own, share, lattice, affine=affine, fixed_affine=OBLIQUE)]
+
+
+@each_affine
+def test_a_constant_stays_whatever_the_padding_holds(affine: np.ndarray) -> None:
+    weight = (random(14, 13, 12) > 0.3).astype(float)
+    image = np.where(weight > 0, 0.625, 1e6 * random(14, 13, 12, seed=1))
+    value, share = on_lattice(image, weight, g.Lattice((6, 6, 6), (-2.0, -1.5, -1.0), (1.7, 1.3, 1.9)), affine)
+    assert (share > 0.01).sum() > 5 and share.min() >= 0 and share.max() <= 1
+    np.testing.assert_allclose(value[share > 0.01], 0.625, atol=ROUNDING * 10)
+    assert (value[share == 0] == 0).all()
+
+
+@pytest.mark.parametrize("step", [(1.0, 1.0, 1.0), (2.5, 1.5, 1.2), (1.3, 2.6, 0.6)])
+def test_a_plane_on_an_oblique_grid_lands_where_the_formula_says(step: tuple[float, float, float]) -> None:
+    shape, slope = (34, 22, 18), np.array([0.021, -0.013, 0.017])
+    affine = posed(Rotation.from_euler("zyx", [65, 10, -25], degrees=True).as_matrix())
+    own = apply_affine(affine, np.moveaxis(np.indices(shape), 0, -1))
+    centre = g.to_vox(apply_affine(affine, (np.array(shape) - 1) / 2)[None], OBLIQUE)[0]
+    lattice = g.Lattice((4, 4, 4), tuple((centre - 1.5 * np.array(step)).tolist()), step)
+    value, share = on_lattice(own @ slope, np.ones(shape), lattice, affine)
+    np.testing.assert_allclose(share, 1.0, atol=ROUNDING)
+    np.testing.assert_allclose(value, np.einsum("c,c...->...", slope, world(lattice, OBLIQUE)), atol=ROUNDING * 10)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("ratio", [1, 2, 3])
+def test_a_wave_is_damped_as_a_gaussian_damps_it(ratio: int, axis: int) -> None:
+    """The image's first axis lies along the lattice's ``axis``, where alone the lattice is coarser."""
+    wave, turn = 0.35, np.eye(4)  # radians a voxel
+    turn[:3, :3] = np.roll(np.eye(3), axis, axis=0)
+    image = np.broadcast_to(np.sin(wave * np.arange(61)).reshape(-1, 1, 1), (61, 13, 13))
+    nodes, origin, step = (np.roll(v, axis).tolist() for v in ([15, 1, 1], [9.0, 6.0, 6.0], [float(ratio), 1.0, 1.0]))
+    value, _ = on_lattice(image.copy(), np.ones(image.shape), g.Lattice(nodes, origin, step), OBLIQUE @ turn)
+    sigma = 0.5 * np.sqrt(ratio**2 - 1)  # voxels
+    truth = np.exp(-((wave * sigma) ** 2) / 2) * np.sin(wave * (9 + ratio * np.arange(15)))
+    np.testing.assert_allclose(value.ravel(), truth, atol=ATTENUATION if ratio > 1 else POSITION_VOX)
+
+
+@pytest.mark.parametrize("padding", ["zeros", "border"])
+@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
+def test_warp_is_monais(padding: str, mode: str) -> None:
+    image, upstream = (torch.from_numpy(random(1, 2, *SHAPE, seed=s)) for s in (0, 1))
+    results = []
+    for warp in (sampling.Warp(mode, padding), MonaiWarp(mode, padding)):
+        field = torch.from_numpy(random(1, 3, *SHAPE, seed=2) * 1.5).requires_grad_()
+        warped = warp(image, field)
+        (slope,) = torch.autograd.grad((warped * upstream).sum(), field)
+        results.append((warped.detach().numpy(), slope.numpy()))
+    for own, monais in zip(*results, strict=True):
+        np.testing.assert_allclose(own, monais, atol=EXACT)
+
+
+def test_warp_on_another_lattice_with_an_offset_is_a_shift() -> None:
+    warp, image = sampling.Warp(), torch.from_numpy(random(1, 1, 11, 10, 9)).float()
+    still = torch.zeros(1, 3, 4, 5, 3)
+    assert torch.allclose(warp(image, still, (2.0, 3.0, 5.0)), image[:, :, 2:6, 3:8, 5:8], atol=READ)
+    assert torch.allclose(warp(image, still), image[:, :, :4, :5, :3], atol=READ)  # the offset is not kept
+    moved = torch.tensor([1.0, -2.0, 0.5]).view(1, 3, 1, 1, 1) + torch.zeros(1, 3, 3, 4, 2)
+    truth = (image[:, :, 1:4, 1:5, 5:7] + image[:, :, 1:4, 1:5, 6:8]) / 2
+    assert torch.allclose(warp(image, moved, (0.0, 3.0, 5.0)), truth, atol=READ)  # nor the shape
+    assert warp.positions(moved, (0.0, 3.0, 5.0))[0, :, 2, 1, 1].tolist() == [3.0, 2.0, 6.5]
