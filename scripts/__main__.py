@@ -65,6 +65,7 @@ def register(
     align_centres: str = "false",
     progress: str = "true",
     phantom_size: str | None = None,
+    phantom_seed: str = "0",
 ) -> Job:
     """Register MOVING to FIXED and write the map, the warped files and the numbers to <output_dir>/<name>/.
 
@@ -85,11 +86,13 @@ def register(
         align_centres: true starts with the centres of both grids together (for headers that do not overlap).
         progress: false hides the progress bar.
         phantom_size: voxels of the phantom, such as 64,64,64.
+        phantom_seed: of its anatomy and noise.
     """
     paths = {"fixed": fixed, "moving": moving, "fixed_label": fixed_label, "moving_label": moving_label}
     paths |= {"fixed_mask": fixed_mask, "landmarks": landmarks, "output_dir": output_dir}
     overrides: dict[str, Any] = {key: _absolute(key, value) for key, value in paths.items() if value is not None}
     overrides["seed"] = _whole_number("seed", seed)
+    overrides["phantom_seed"] = _whole_number("phantom_seed", phantom_seed)
     overrides["align_centres"] = _true_or_false("align_centres", align_centres)
     overrides["progress"] = _true_or_false("progress", progress)
     if name is not None:
