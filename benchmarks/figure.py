@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import fire
 import numpy as np
 import torch
+from monai.utils import optional_import
 
 from scripts.geometry import spacing_mm
 from scripts.sampling import moving_positions, sample
@@ -19,8 +21,9 @@ from scripts.transforms import read_image
 
 def draw(result_dir: str, *, fixed: str, moving: str, out: str, low: float = -1000.0, high: float = 300.0) -> None:
     """Nothing; writes the picture. Grey values run from ``low`` to ``high``; differences from -(high - low) / 2 up."""
-    from matplotlib import pyplot as plt
-
+    plt, found = optional_import("matplotlib.pyplot")
+    if not found:
+        sys.exit("error: the picture needs matplotlib: run pip install matplotlib, or install ncf-registration[figures]")
     folder = Path(result_dir)
     target, source = read_image("fixed", fixed), read_image("moving", moving)
     affines = {"fixed_affine": target.affine.numpy(), "moving_affine": source.affine.numpy()}

@@ -6,6 +6,7 @@ A term sees one `Sampled` state of the fit and returns a number. Nothing here kn
 from __future__ import annotations
 
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -168,63 +169,76 @@ class OccupancyLoss(nn.Module):
         return visits(outer[..., None, None], shape)
 
 
-class ImageTerm(nn.Module):
+class FoldingLoss(nn.Module):
+    """How far a map is from keeping every place's orientation: mean of ``max(0, floor - det J)``; not in the paper.
+
+    Zero, gradient included, wherever volume shrinks to no less than ``floor`` of itself, so it leaves good maps alone.
+    """
+
+    def __init__(self, floor: float = 0.2) -> None:
+        super().__init__()
+        self.floor = floor
+
+    def forward(self, field: torch.Tensor) -> torch.Tensor:
+        """The loss of a displacement (1, 3, W, H, D) in nodes of its own lattice."""
+        return torch.relu(self.floor - jacobian_of_map(field[0])).mean()
+
+
+class Term(nn.Module, ABC):
+    """A named part of the sum: a loss, asked of one aspect of the state of the fit, times its weight."""
+
+    def __init__(self, loss: nn.Module, weight: float = 1.0) -> None:
+        super().__init__()
+        self.loss, self.weight = loss, weight
+
+    def extra_repr(self) -> str:
+        """What run.json records of it beside its loss."""
+        return f"weight={self.weight}"
+
+    @abstractmethod
+    def value(self, state: Sampled) -> torch.Tensor:
+        """The loss before it is weighted, a scalar."""
+
+    def forward(self, state: Sampled) -> torch.Tensor:
+        return self.weight * self.value(state)
+
+
+class ImageTerm(Term):
     """A loss of two images (prediction, target), per unit of overlap; any such loss of torch or MONAI.
 
     Where data is missing the two images are equal, so the plain mean is divided by the share of the lattice that counts.
     """
 
-    def __init__(self, loss: nn.Module, weight: float = 1.0) -> None:
-        super().__init__()
-        self.loss, self.weight = loss, weight
-
-    def forward(self, state: Sampled) -> torch.Tensor:
-        return self.weight * self.loss(state.warped, state.fixed) / state.weight.mean().clamp(min=LEAST_OVERLAP)
+    def value(self, state: Sampled) -> torch.Tensor:
+        return self.loss(state.warped, state.fixed) / state.weight.mean().clamp(min=LEAST_OVERLAP)
 
 
-class CorrelationTerm(ImageTerm):
+class CorrelationTerm(Term):
     """As `ImageTerm`, for losses that are -1 at best (MONAI's local NCC): shifted to 0 first, so overlap is no reward."""
 
-    def forward(self, state: Sampled) -> torch.Tensor:
-        share = state.weight.mean().clamp(min=LEAST_OVERLAP)
-        return self.weight * (1 + self.loss(state.warped, state.fixed)) / share
+    def value(self, state: Sampled) -> torch.Tensor:
+        return (1 + self.loss(state.warped, state.fixed)) / state.weight.mean().clamp(min=LEAST_OVERLAP)
 
 
-class FieldTerm(nn.Module):
+class FieldTerm(Term):
     """A loss of the displacement (1, 3, W, H, D) in nodes, such as MONAI's `BendingEnergyLoss` or `DiffusionLoss`."""
 
-    def __init__(self, loss: nn.Module, weight: float = 1.0) -> None:
-        super().__init__()
-        self.loss, self.weight = loss, weight
-
-    def forward(self, state: Sampled) -> torch.Tensor:
-        return self.weight * self.loss(state.field)
+    def value(self, state: Sampled) -> torch.Tensor:
+        return self.loss(state.field)
 
 
-class OccupancyTerm(nn.Module):
-    """The occupancy loss, weighted (paper: 0.1)."""
+class ControlTerm(Term):
+    """A loss of the control values (1, 3, w, h, d) in control nodes: cheap, and it sees the border of the field of view."""
 
-    def __init__(self, loss: OccupancyLoss, weight: float = 0.1) -> None:
-        super().__init__()
-        self.loss, self.weight = loss, weight
-
-    def forward(self, state: Sampled) -> torch.Tensor:
-        return self.weight * self.loss(state.positions, state.moving_shape)
+    def value(self, state: Sampled) -> torch.Tensor:
+        return self.loss(state.control)
 
 
-class FoldingTerm(nn.Module):
-    """How far the map is from keeping every place's orientation: mean of ``max(0, floor - det J)``, not in the paper.
+class OccupancyTerm(Term):
+    """A loss of where the moving lattice was read, and of its shape: `OccupancyLoss` (the paper weighs it 0.1)."""
 
-    Zero, gradient included, wherever volume shrinks to no less than ``floor`` of itself, so it leaves good maps alone. It
-    sees the whole control lattice, also the border of the field of view, which the occupancy does not.
-    """
-
-    def __init__(self, weight: float = 1.0, floor: float = 0.2) -> None:
-        super().__init__()
-        self.weight, self.floor = weight, floor
-
-    def forward(self, state: Sampled) -> torch.Tensor:
-        return self.weight * torch.relu(self.floor - jacobian_of_map(state.control[0])).mean()
+    def value(self, state: Sampled) -> torch.Tensor:
+        return self.loss(state.positions, state.moving_shape)
 
 
 class WeightedSum(nn.Module):

@@ -53,7 +53,7 @@ def images_of(chest: PhantomPair, **changes: Any) -> PairImages:
 
 def terms() -> WeightedSum:
     own = {"photometric": ImageTerm(nn.MSELoss()), "ssim": ImageTerm(SSIMLoss(win_size=7, kernel_sigma=1.0))}
-    return WeightedSum({**own, "occupancy": OccupancyTerm(OccupancyLoss())})
+    return WeightedSum({**own, "occupancy": OccupancyTerm(OccupancyLoss(), 0.1)})
 
 
 def level(iterations: int, *, voxels: int = 4000, learning_rate: float = 1e-3) -> dict[str, Any]:

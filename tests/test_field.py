@@ -103,7 +103,7 @@ def objective_of(
 
 
 def all_terms() -> tuple[nn.Module, ...]:
-    return ImageTerm(nn.MSELoss()), ImageTerm(SSIMLoss(win_size=5)), OccupancyTerm(OccupancyLoss())
+    return ImageTerm(nn.MSELoss()), ImageTerm(SSIMLoss(win_size=5)), OccupancyTerm(OccupancyLoss(), 0.1)
 
 
 @pytest.mark.parametrize("order", [1, 3])
@@ -230,7 +230,7 @@ def test_what_the_fixed_padding_holds_changes_nothing(points: int) -> None:
 
 
 def test_where_the_fixed_weight_is_zero_its_nodes_change_nothing() -> None:
-    objective, images = objective_of(pair_of(), stirred(), ImageTerm(nn.MSELoss()), OccupancyTerm(OccupancyLoss()))
+    objective, images = objective_of(pair_of(), stirred(), ImageTerm(nn.MSELoss()), OccupancyTerm(OccupancyLoss(), 0.1))
     images.fixed_weight[:, :, 4:9] = 0
     before = objective()
     images.fixed[:, :, 4:9] += 5

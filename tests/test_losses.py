@@ -14,9 +14,10 @@ from monai import losses as monai
 from torch import nn
 
 from scripts.losses import (
+    ControlTerm,
     CorrelationTerm,
     FieldTerm,
-    FoldingTerm,
+    FoldingLoss,
     ImageTerm,
     OccupancyLoss,
     OccupancyTerm,
@@ -232,7 +233,7 @@ TERMS: dict[str, Callable[[float], nn.Module]] = {
     "bending": lambda w: FieldTerm(monai.BendingEnergyLoss(), w),
     "diffusion": lambda w: FieldTerm(monai.DiffusionLoss(), w),
     "occupancy": lambda w: OccupancyTerm(OccupancyLoss(), w),
-    "folding": FoldingTerm,
+    "folding": lambda w: ControlTerm(FoldingLoss(), w),
 }
 
 
@@ -259,7 +260,7 @@ def test_the_losses_of_a_known_field() -> None:
 def test_folding_counts_what_the_determinant_lacks(a: float, b: float, lacking: float) -> None:
     stretch = torch.tensor([a - 1, b - 1, 0]).view(1, 3, 1, 1, 1)
     control = (stretch * identity(6, 5, 4).float()).requires_grad_()
-    term = FoldingTerm(3.0)(replace(state_of(field_of()), control=control))
+    term = ControlTerm(FoldingLoss(), 3.0)(replace(state_of(field_of()), control=control))
     assert term.item() == pytest.approx(3 * lacking, abs=10 * SUM_ROUNDING)
     assert (torch.autograd.grad(term, control)[0].abs().max() > 0) == (lacking > 0)
 
@@ -292,7 +293,6 @@ def test_agreement_is_no_better_on_a_smaller_overlap() -> None:
 
 
 def test_the_sum_is_named_and_never_empty() -> None:
-    assert ImageTerm(nn.MSELoss()).weight == 1 and OccupancyTerm(OccupancyLoss()).weight == 0.1  # as in the paper
     state, terms = state_of(field_of()), {name: make(0.5) for name, make in TERMS.items()}
     found = WeightedSum(terms)(state)
     assert list(found) == list(TERMS) and all(torch.equal(found[name], terms[name](state)) for name in TERMS)
