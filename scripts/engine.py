@@ -245,7 +245,7 @@ class PairOptimizer(Inferer):
             decollate=False,
         )
         if self.progress:
-            bar = ProgressBar(desc=title, persist=False)
+            bar = ProgressBar(desc=title, persist=False, disable=None)  # None: only in a terminal, not in a log file
             bar.attach(
                 trainer,
                 event_name=Events.ITERATION_COMPLETED(every=BAR_EVERY),
