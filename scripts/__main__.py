@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import inspect
 import io
+import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
@@ -23,7 +25,7 @@ from typing import Any
 import fire
 from fire.decorators import SetParseFn
 
-HELP = ("--help", "-h", "--")
+HELP = ("--help", "-h")
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 
@@ -150,8 +152,6 @@ def refuse_unknown(arguments: Sequence[str]) -> None:
     That is a verb or an option that is not known (the nearest one is named), an option without a value, which Fire takes
     for "True", and one name too many, which Fire looks up inside of what the verb returned.
     """
-    if not arguments or arguments[0] in HELP:
-        return
     verb = arguments[0]
     if verb not in VERBS:
         _refuse(f"no command {verb!r}{_nearest(verb, list(VERBS))}; there are: {', '.join(VERBS)}")
@@ -161,8 +161,6 @@ def refuse_unknown(arguments: Sequence[str]) -> None:
     named, rest = 0, iter(arguments[1:])
     for argument in rest:
         name, equals, _ = argument.partition("=")
-        if argument in HELP:
-            return
         if not argument.startswith("-"):
             named += 1
             if named > len(free):
@@ -173,6 +171,19 @@ def refuse_unknown(arguments: Sequence[str]) -> None:
             _refuse(f"{name} needs a value")
 
 
+def help_text(verb: str) -> str:
+    """What a person sees who asks for help: one verb with its options, or the list of verbs."""
+    if verb not in VERBS:
+        verbs = "\n".join(f"  {name:10} {(call.__doc__ or '').partition(chr(10))[0]}" for name, call in VERBS.items())
+        return f"usage: ncf COMMAND ...\n\n{verbs}\n\nMore: ncf COMMAND --help"
+    parameters = inspect.signature(VERBS[verb]).parameters.values()
+    free = " ".join(p.name.upper() for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
+    text = inspect.getdoc(VERBS[verb]) or ""
+    for option in (p.name for p in parameters if p.kind is p.KEYWORD_ONLY):
+        text = re.sub(rf"^( +){option}: ", rf"\1--{option}: ", text, flags=re.MULTILINE)
+    return f"usage: ncf {verb} [{free}] [--option=value ...]\n\n{text}"
+
+
 def _nearest(word: str, known: Sequence[str], prefix: str = "") -> str:
     near = get_close_matches(word, known, n=1)
     return f" (did you mean {prefix}{near[0]}?)" if near else ""
@@ -180,17 +191,19 @@ def _nearest(word: str, known: Sequence[str], prefix: str = "") -> str:
 
 def main() -> None:
     """Nothing; the command line was carried out."""
-    refuse_unknown(sys.argv[1:])
-    arguments = sys.argv[1:] or ["--help"]
-    said = io.StringIO()
+    arguments = sys.argv[1:]
+    if arguments == ["--version"]:
+        print(json.loads((CONFIGS / "metadata.json").read_text(encoding="utf-8"))["version"])
+        return
+    if not arguments or set(HELP) & set(arguments):
+        print(help_text(arguments[0] if arguments else ""))
+        return
+    refuse_unknown(arguments)
     try:
-        with redirect_stderr(said):  # Fire answers a mistake with a page of usage; one line is enough
+        with redirect_stderr(io.StringIO()):  # Fire answers a mistake with a page of usage; one line is enough
             job = fire.Fire(VERBS, arguments, name="ncf", serialize=lambda _: None)
     except fire.core.FireExit as stop:
-        if stop.code:
-            _refuse(f"{stop.trace.elements[-1].ErrorAsStr()}; see: ncf {arguments[0]} --help")
-        sys.stderr.write(said.getvalue())
-        raise
+        _refuse(f"{stop.trace.elements[-1].ErrorAsStr()}; see: ncf {arguments[0]} --help")
     if isinstance(job, Job):
         try:
             job.start()

@@ -223,6 +223,8 @@ def _check_values(key: str, part: MetaTensor) -> None:
         odd = values[values != values.round()]
         if len(odd):
             raise PairError(f"{what}: labels must be whole numbers, {len(odd)} are not ({odd[0]:g}); save as integers")
+        if values.min() < 0:
+            raise PairError(f"{what}: labels are 0 and more, the lowest here is {values.min():g}; is this a scan?")
     elif values.min() < 0:
         raise PairError(f"{what}: weights must not be negative, the lowest is {values.min():g}; use 0 for outside")
     elif values.max() == 0:

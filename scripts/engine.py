@@ -23,7 +23,6 @@ from torch import nn
 
 from scripts.errors import PairError
 from scripts.field import FieldSpace, dense_field
-from scripts.geometry import field_to_vox
 from scripts.losses import WeightedSum
 from scripts.objective import Objective
 from scripts.pyramid import PairImages, level_images
@@ -185,12 +184,7 @@ class PairOptimizer(Inferer):
         )
 
     def _fit(self, pair: PairImages, network: nn.Module, *, attempt: int) -> Fit:
-        start_vox = (
-            field_to_vox(torch.as_tensor(pair.start_mm, dtype=torch.float64).view(3, 1, 1, 1), pair.fixed_affine)
-            .flatten()
-            .tolist()
-        )
-        space = FieldSpace(pair.fixed_shape, pair.fixed_affine, self.interpolation, tuple(start_vox))
+        space = FieldSpace(pair.fixed_shape, pair.fixed_affine, self.interpolation, pair.start_vox)
         optimizer = torch.optim.Adam(network.parameters())
         history = []
         for number, level in enumerate(self.levels, start=1):

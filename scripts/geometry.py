@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+ROUNDING = 1e-6  # of a node: what the affines' arithmetic may add to a whole number
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])  # a displacement's or a point's components; its own inverse
 
 
@@ -112,17 +113,25 @@ def nodes_for_budget(
 
 
 def lattice_over_moving(
-    level: Lattice, fixed_affine: np.ndarray, moving_affine: np.ndarray, moving_shape: Sequence[int]
+    level: Lattice,
+    fixed_affine: np.ndarray,
+    *,
+    moving_affine: np.ndarray,
+    moving_shape: Sequence[int],
+    start_vox: Sequence[float] = (0.0, 0.0, 0.0),
 ) -> Lattice:
     """The lattice with the level's step that covers the whole moving image, in the fixed image's voxel space.
 
-    Its nodes need not coincide with the level's; `Warp` takes the offset between the two.
+    Its nodes are those of the level's lattice, displaced by ``start_vox`` and continued: with nodes in between, the moving
+    image would be read between nodes where the fit begins, so blurred, and a fit would shift it until it is not.
     """
     corners = np.array(np.meshgrid(*[[0, n - 1] for n in moving_shape], indexing="ij")).reshape(3, -1).T
     inside = to_vox(to_mm(corners, moving_affine), fixed_affine)
-    low, high, step = inside.min(axis=0), inside.max(axis=0), np.array(level.step_vox)
-    w, h, d = np.maximum(np.ceil((high - low) / step - 1e-6).astype(int) + 1, 2).tolist()
-    x, y, z = low.tolist()
+    origin, step = np.array(level.origin_vox) + start_vox, np.array(level.step_vox)
+    first = np.floor((inside.min(axis=0) - origin) / step + ROUNDING)
+    last = np.ceil((inside.max(axis=0) - origin) / step - ROUNDING)
+    w, h, d = (np.maximum(last - first, 1).astype(int) + 1).tolist()
+    x, y, z = (origin + first * step).tolist()
     return Lattice((w, h, d), (x, y, z), level.step_vox)
 
 

@@ -39,6 +39,7 @@ class PairOrPhantom(Transform):
             pair["name"] = safe_name(str(pair.get("name") or PHANTOM_NAME))
             phantom = breathing_thorax(self.size, seed=self.seed)
             folder = claim_folder(Path(self.output_dir) / pair["name"])
+            (folder / "metrics.json").unlink(missing_ok=True)  # it would vouch for files that change now
             try:
                 pair |= write(phantom, folder)
             except OSError as error:

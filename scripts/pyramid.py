@@ -34,6 +34,12 @@ class PairImages:
     start_mm: np.ndarray
 
     @property
+    def start_vox(self) -> tuple[float, float, float]:
+        """The start displacement in fixed voxels."""
+        x, y, z = np.linalg.solve(self.fixed_affine[:3, :3], self.start_mm).tolist()
+        return x, y, z
+
+    @property
     def fixed_shape(self) -> tuple[int, int, int]:
         """The fixed image's grid."""
         w, h, d = self.fixed.shape[2:]
@@ -61,7 +67,13 @@ def level_images(pair: PairImages, points: int, *, least: int) -> LevelImages:
     """The pair on a level of about ``points`` fixed nodes, at least ``least`` along each axis that has them."""
     spacing = spacing_mm(pair.fixed_affine)
     lattice = lattice_over(pair.fixed_shape, nodes_for_budget(pair.fixed_shape, spacing, points, least=least))
-    around = lattice_over_moving(lattice, pair.fixed_affine, pair.moving_affine, pair.moving.shape[2:])
+    around = lattice_over_moving(
+        lattice,
+        pair.fixed_affine,
+        moving_affine=pair.moving_affine,
+        moving_shape=pair.moving.shape[2:],
+        start_vox=pair.start_vox,
+    )
     fixed, weight = image_on_lattice(
         pair.fixed, pair.fixed_weight, lattice, affine=pair.fixed_affine, fixed_affine=pair.fixed_affine
     )

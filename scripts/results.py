@@ -29,7 +29,7 @@ from scripts.metrics import (
     similarity,
     tre_mm,
 )
-from scripts.sampling import moving_positions, sample
+from scripts.sampling import inside, moving_positions, sample
 
 INPUT_KEYS = ("fixed", "moving", "fixed_label", "moving_label", "fixed_mask", "landmarks")
 PACKAGES = ("monai", "torch", "numpy", "nibabel", "pytorch-ignite")
@@ -56,13 +56,14 @@ class WarpToFixedd(MapTransform):
         shape = (1, 3, *fixed.shape[1:])
         for prefix, u in (("before", field.new_zeros(()).expand(shape)), ("warped", field)):
             positions = moving_positions(u, **affines)
+            there = inside(positions, moving.shape[1:])
             for key, mode in self.key_iterator(pair, self.mode):
                 volume = pair[key].as_tensor().to(field.device)[None]
-                floor = volume.min() if mode == "bilinear" else volume.new_zeros(())
-                read = sample(volume - floor, positions, mode=mode) + floor
-                pair[prefix + str(key).removeprefix("moving")] = read[0, 0].cpu()
+                nothing = volume.min() if mode == "bilinear" else volume.new_zeros(())
+                read = sample(volume, positions, mode=mode, padding_mode="border")
+                pair[prefix + str(key).removeprefix("moving")] = torch.where(there, read, nothing)[0, 0].cpu()
             valid = pair["moving_valid"].to(field.device, torch.float32)[None]
-            pair[f"{prefix}_valid"] = (sample(valid, positions)[0, 0] > 0.5).cpu()
+            pair[f"{prefix}_valid"] = ((sample(valid, positions, padding_mode="border") > 0.5) & there)[0, 0].cpu()
         return pair
 
 
@@ -210,7 +211,5 @@ def _in_type_of(volume: torch.Tensor, original: torch.Tensor) -> np.ndarray:
 
 
 def _label_type(volume: torch.Tensor) -> np.ndarray:
-    """Labels in the smallest unsigned type that holds them (signed where one is negative)."""
-    array = volume.numpy().astype(np.int64)
-    lowest, highest = int(array.min()), int(array.max())
-    return array.astype(np.min_scalar_type(highest if lowest >= 0 else min(lowest, -highest - 1)))
+    """Labels, which are 0 and more (`scripts.checks`), in the smallest unsigned type that holds them."""
+    return volume.numpy().astype(np.min_scalar_type(int(volume.max())))

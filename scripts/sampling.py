@@ -66,6 +66,12 @@ def sample(
     return found.transpose(0, 1).reshape(1, image.shape[1], *positions.shape[2:])
 
 
+def inside(positions: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """Whether positions (1, 3, w, h, d) lie in a voxel of an image of ``shape``, half a voxel beyond the centres: bool."""
+    last = torch.tensor(shape, device=positions.device, dtype=positions.dtype).view(1, 3, 1, 1, 1) - 0.5
+    return ((positions > -0.5) & (positions < last)).all(dim=1, keepdim=True)
+
+
 def moving_positions(field_vox: torch.Tensor, *, fixed_affine: np.ndarray, moving_affine: np.ndarray) -> torch.Tensor:
     """Where each fixed voxel x reads the moving image, in its voxels: ``A_m^-1 A_f (x + u(x))``, (1, 3, W, H, D).
 

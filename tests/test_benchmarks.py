@@ -23,7 +23,7 @@ def test_a_limit_is_missed_from_its_own_side(column: str, value: float, missed: 
 def test_the_table_marks_what_misses_its_limit() -> None:
     lines = table([RUN], {"p": {"TRE mm": 0.25}}).splitlines()
     assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|") == len(COLUMNS) + 3
-    assert lines[2].startswith("| p | 3 | **0.5** (0.25) | 0.5 |")
+    assert lines[2].startswith("| p | 3 | 0.5 | **0.5** (0.25) | 0.5 |")
 
 
 def test_every_limit_names_a_column() -> None:

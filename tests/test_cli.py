@@ -156,9 +156,16 @@ def test_what_is_not_understood_is_refused(
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["register", "--help"]], ids=["nothing", "all", "verb"])
 def test_help_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, arguments: list[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["ncf", *arguments])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    assert stop.value.code == 0 and "Register MOVING to FIXED" in capsys.readouterr().err
+    main()
+    said = capsys.readouterr().out
+    assert said.startswith("usage: ncf ") and "Register MOVING to FIXED" in said
+    assert ("--fixed_label: label map on the fixed grid" in said) == ("register" in arguments)
+
+
+def test_the_version_is_that_of_the_bundle(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setattr(sys, "argv", ["ncf", "--version"])
+    main()
+    assert capsys.readouterr().out.strip() == json.loads((CONFIGS / "metadata.json").read_text())["version"]
 
 
 def test_an_interruption_before_the_fit_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
