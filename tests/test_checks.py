@@ -196,9 +196,7 @@ def test_what_labels_and_masks_may_hold(tmp_path: Path) -> None:
     label[1, 2, 3] = 1.5
     with pytest.raises(PairError, match=r"moving_label .*: labels must be whole numbers, 1 are not \(1\.5\)"):
         CheckPaird()(read(tmp_path, moving_label=(label, affine)))
-    with pytest.raises(
-        PairError, match=r"moving_label .*: labels are 0 and more, .* -1000; is this a scan\?"
-    ):
+    with pytest.raises(PairError, match=r"moving_label .*: labels are 0 and more, .* -1000; is this a scan\?"):
         CheckPaird()(read(tmp_path, moving_label=(label.round() - 1000, affine)))
     with pytest.raises(PairError, match=r"fixed_mask .*: the mask is zero everywhere"):
         CheckPaird()(read(tmp_path, fixed_mask=(np.zeros(SHAPE), affine)))
