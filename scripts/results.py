@@ -48,7 +48,7 @@ class WarpToFixedd(MapTransform):
         self.mode = tuple(mode)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """A new dictionary; ``<before|warped>`` and ``..._label`` are (W, H, D), ``<before|warped>_valid`` says where data was read."""
+        """A new dictionary; ``<before|warped>`` and ``..._label`` are (W, H, D), ``..._valid`` says where data was read."""
         pair: dict[Hashable, Any] = dict(data)
         fixed, moving = pair["fixed"], pair["moving"]
         affines = {"fixed_affine": _affine(fixed), "moving_affine": _affine(moving)}
