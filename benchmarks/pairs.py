@@ -1,23 +1,45 @@
-"""The pairs that are measured: the phantom always, real and semi-real scans where they lie beside the checkout."""
+"""The pairs that are measured, and what our method must reach on them.
+
+The phantom always; real and semi-real scans where they lie beside the checkout; any others by a JSON file.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import permutations
 from pathlib import Path
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+PHANTOM_SIZE = (112, 96, 104)
+FILE_KEYS = ("fixed", "moving", "fixed_label", "moving_label", "landmarks")
+DATASET_KEYS = ("name", "pairs")
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Our value of a column against a peer's in the same run: at most ``factor`` times it, or above it for Dice."""
+
+    column: str
+    peer: str
+    factor: float = 1.0
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A named pair. files: paths by option name of the command line (none: the phantom).
+    """A named pair.
 
-    limits: what a run must reach, by column of the table (see `benchmarks.run`); the best a person may ask of the default.
+    files: paths by option name of the command line; the phantom has none until `with_phantom` has written it. group: its
+    pairs share a row of means, a panel of the plot, and the contests; one pair alone is its own group. limits: what a run
+    of our default must reach, by column of the table. contests: what the group's means must reach against peers.
     """
 
     name: str
     files: dict[str, Path] = field(default_factory=dict)
     limits: dict[str, float] = field(default_factory=dict)
+    contests: tuple[Contest, ...] = ()
+    group: str = ""
 
     @property
     def missing(self) -> list[Path]:
@@ -25,19 +47,85 @@ class Pair:
         return [path for path in self.files.values() if not path.exists()]
 
 
-def _lung(name: str, folder: str, limits: dict[str, float]) -> Pair:
-    names = {"fixed_label": "fixed_lungmask.nii.gz", "moving_label": "moving_lungmask.nii.gz"}
-    names = {"fixed": "fixed.nii.gz", "moving": "moving.nii.gz", **names, "landmarks": "landmarks.csv"}
-    return Pair(name, {key: DATA / folder / file for key, file in names.items()}, limits)
+def with_phantom(pair: Pair, folder: Path, *, size: Sequence[int] = PHANTOM_SIZE) -> Pair:
+    """The phantom with its files, written to ``folder`` once so that all methods read the same; other pairs as they are."""
+    if pair.files:
+        return pair
+    paths = {key: folder / f"{key}{'.csv' if key == 'landmarks' else '.nii.gz'}" for key in FILE_KEYS}
+    if not all(path.exists() for path in paths.values()):
+        from scripts.phantom import breathing_thorax, write  # takes seconds to import
+
+        write(breathing_thorax(size, seed=0), folder)
+    return replace(pair, files=paths)
 
 
-SEMI = {"TRE mm": 0.65, "p95 mm": 1.5, "Dice": 0.985, "folds %": 0.0, "folds in label %": 0.0, "s": 120, "MiB": 4096}
-REAL = {"TRE mm": 1.7, "Dice": 0.983, "folds %": 0.05, "folds in label %": 0.0, "s": 120}
+def read_dataset(path: Path) -> list[Pair]:
+    """The pairs of a JSON file: {"name": ..., "pairs": [{"fixed", "moving", "fixed_label", ..., "name"}]}.
+
+    Paths are relative to the file. A pair without a name is called <name>_<number>. Raises ValueError with one line for
+    anything that is not known or not there.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot read the dataset {path}: {error}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("pairs"), list):
+        raise ValueError(f'{path}: expected {{"name": ..., "pairs": [...]}}, see benchmarks/pairs.py')
+    _refuse_unknown(content, DATASET_KEYS, where=str(path))
+    name, pairs = str(content.get("name", path.stem)), []
+    for number, entry in enumerate(content["pairs"]):
+        where = f"{path}: pair {number}"
+        if not isinstance(entry, dict) or not {"fixed", "moving"} <= set(entry):
+            raise ValueError(f"{where} needs the entries fixed and moving, got {entry}")
+        _refuse_unknown(entry, (*FILE_KEYS, "name"), where=where)
+        files = {key: path.parent / str(entry[key]) for key in FILE_KEYS if key in entry}
+        pairs.append(Pair(str(entry.get("name", f"{name}_{number}")), files, group=name))
+        if pairs[-1].missing:
+            raise ValueError(f"{where}: {pairs[-1].missing[0]} is not there")
+    twice = sorted({p.name for p in pairs if sum(p.name == other.name for other in pairs) > 1})
+    if twice:
+        raise ValueError(f"{path}: more than one pair is called {', '.join(twice)}")
+    return pairs
+
+
+def _refuse_unknown(entry: dict[str, object], known: Sequence[str], *, where: str) -> None:
+    unknown = sorted(set(entry) - set(known))
+    if unknown:
+        raise ValueError(f"{where}: unknown entry {', '.join(unknown)}; known are: {', '.join(known)}")
+
+
+def _lung(name: str, folder: str, limits: dict[str, float], *contests: Contest) -> Pair:
+    names = {"fixed": "fixed.nii.gz", "moving": "moving.nii.gz", "landmarks": "landmarks.csv"}
+    names |= {"fixed_label": "fixed_lungmask.nii.gz", "moving_label": "moving_lungmask.nii.gz"}
+    return Pair(name, {key: DATA / folder / file for key, file in names.items()}, limits, contests)
+
+
+def _segmented(name: str, folder: str, stems: tuple[str, str, str, str], **told: object) -> Pair:
+    keys = ("fixed", "fixed_label", "moving", "moving_label")
+    files = {key: DATA / folder / f"{stem}.nii.gz" for key, stem in zip(keys, stems, strict=True)}
+    return replace(Pair(name, files, contests=MORE_DICE), **told)  # type: ignore[arg-type]
+
+
+MORE_DICE = (Contest("Dice", "elastix"), Contest("Dice", "syn"))
 PHANTOM = {"TRE voxel": 0.5, "Dice": 0.97, "folds %": 0.0, "s": 60}
+REAL = {"TRE mm": 1.45, "median mm": 1.1, "p95 mm": 3.0, "Dice": 0.9856, "folds %": 0.01, "folds in label %": 0.0}
+SEMI = {"TRE mm": 0.5, "p95 mm": 1.1, "Dice": 0.988, "folds %": 0.0, "folds in label %": 0.0}
+FASTER_REAL, FASTER_SEMI = Contest("s", "elastix", 0.6), Contest("s", "elastix", 0.5)
 
 PAIRS = [
     Pair("phantom", limits=PHANTOM),
-    _lung("lung_ct_real", "lung_ct_real", REAL),
-    _lung("lung_ct_semi_a", "lung_ct_semi/a", SEMI),
-    _lung("lung_ct_semi_b", "lung_ct_semi/b", SEMI),
+    _lung("lung_ct_real", "lung_ct_real", REAL, FASTER_REAL),
+    _lung("lung_ct_semi_a", "lung_ct_semi/a", SEMI, FASTER_SEMI),
+    _lung("lung_ct_semi_b", "lung_ct_semi/b", SEMI, FASTER_SEMI),
+    _segmented("brain_mr", "brain_mr", ("fixed", "fixed_seg", "moving", "moving_seg")),
+    *(
+        _segmented(
+            f"head_neck_{f}_{m}",
+            "head_neck_ct",
+            (f"pt_{f}_ct", f"pt_{f}_seg", f"pt_{m}_ct", f"pt_{m}_seg"),
+            group="head_neck",
+            limits={"folds in label %": 0.0},
+        )
+        for f, m in permutations((34, 54, 60, 109), 2)
+    ),
 ]

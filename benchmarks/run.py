@@ -1,136 +1,169 @@
-"""Registers the pairs with the command line, each in a process of its own, and prints one table.
+"""Runs methods on pairs, each run in a process of its own, and writes one JSON line a run, a table and a plot.
 
-``python -m benchmarks.run [--pairs phantom,lung_ct_real] [--seeds 0,1,2] [--threads 2] [--preset NAME] [--output_dir D]``
+``python -m benchmarks.run [--pairs phantom,lung_ct_real] [--methods ours,elastix] [--seeds 0,1,2] [--output_dir D]``
 
-Seconds are of the whole command, start of Python included; memory is the process's peak as the system accounts it. A
-number beyond its limit is marked. One JSON line a run goes to ``<output_dir>/runs.jsonl``.
+Everything lies in OUTPUT_DIR: runs.jsonl, table.md, accuracy_time.png, logs/. Status 1 when our default misses a limit.
+The peers are other programs: requirements-peers.txt says how to install them; those that are not there are left out.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import platform
-import subprocess
+import shutil
 import sys
 import tempfile
-import time
-from collections.abc import Sequence
-from datetime import date
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import fire
-import nibabel as nib
-import numpy as np
 
-from benchmarks.pairs import PAIRS, Pair
-from scripts.geometry import spacing_mm
+from benchmarks import table
+from benchmarks.methods import OURS, Method, Settings, by_default, known, loaded_mib, run_one
+from benchmarks.pairs import PAIRS, PHANTOM_SIZE, Pair, read_dataset, with_phantom
+from benchmarks.results import COLUMNS, Line, beyond, key, read_lines, value
 
-ROOT = Path(__file__).resolve().parent.parent
-COLUMNS = (
-    "TRE before",
-    "TRE mm",
-    "median mm",
-    "p95 mm",
-    "TRE voxel",
-    "Dice before",
-    "Dice",
-    "folds %",
-    "folds in label %",
-    "s",
-    "MiB",
-)
-LARGER_IS_BETTER = ("Dice",)
+__all__ = ["COLUMNS", "beyond", "main", "perform", "register"]
 
-
-def register(pair: Pair, *, seed: int, threads: int, preset: str | None, output_dir: Path) -> dict[str, Any]:
-    """One line of the table: what one run of the command line reached; raises CalledProcessError when it failed."""
-    name = f"{pair.name}_seed{seed}"
-    command = [sys.executable, "-m", "scripts", "register", "--progress=false", f"--seed={seed}", f"--name={name}"]
-    command += [f"--output_dir={output_dir}", *([f"--preset={preset}"] if preset else [])]
-    command += [f"--{key}={path}" for key, path in pair.files.items()]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(threads)}
-    begun = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment) as process:
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    seconds = time.perf_counter() - begun
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command)
-    return {
-        "pair": pair.name,
-        "seed": seed,
-        "threads": threads,
-        "preset": preset or "default",
-        **_columns(output_dir / name),
-        "s": seconds,
-        "MiB": usage.ru_maxrss / 1024,
-    }
-
-
-def _columns(folder: Path) -> dict[str, float]:
-    metrics = json.loads((folder / "metrics.json").read_text())
-    tre = metrics["tre_mm"]["after"]
-    voxel = float(np.prod(spacing_mm(nib.Nifti1Image.from_filename(folder / "warped.nii.gz").affine)) ** (1 / 3))
-    return {
-        "TRE before": metrics["tre_mm"]["before"]["mean"],
-        "TRE mm": tre["mean"],
-        "median mm": tre["median"],
-        "p95 mm": tre["p95"],
-        "TRE voxel": tre["mean"] / voxel,
-        "Dice before": metrics["dice"]["before"]["mean"],
-        "Dice": metrics["dice"]["after"]["mean"],
-        "folds %": 100 * metrics["folded_share"]["all"],
-        "folds in label %": 100 * metrics["folded_share"]["in_label"],
-    }
-
-
-def beyond(column: str, value: float, limits: dict[str, float]) -> bool:
-    """Whether a value misses its pair's limit; False where there is none."""
-    if column not in limits:
-        return False
-    return value < limits[column] if column in LARGER_IS_BETTER else value > limits[column]
-
-
-def table(runs: Sequence[dict[str, Any]], limits: dict[str, dict[str, float]]) -> str:
-    """The runs as Markdown; what misses its limit is bold with the limit behind it."""
-    lines = ["| pair | seed | " + " | ".join(COLUMNS) + " |", "|---" * (2 + len(COLUMNS)) + "|"]
-    for run in runs:
-        cells = []
-        for column in COLUMNS:
-            text = f"{run[column]:.4g}"
-            limit = limits[run["pair"]]
-            cells.append(f"**{text}** ({limit[column]:g})" if beyond(column, run[column], limit) else text)
-        lines.append(f"| {run['pair']} | {run['seed']} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+Plan = list[tuple[Pair, Method, int | None]]
 
 
 def main(
-    pairs: str = "", seeds: str = "0", threads: int = 2, preset: str | None = None, output_dir: str | None = None
+    pairs: str = "",
+    methods: str = "",
+    *,
+    seeds: str = "0",
+    threads: int = 2,
+    device: str = "auto",
+    output_dir: str | None = None,
+    dataset: str | None = None,
+    peers_python: str | None = None,
+    keep_fields: bool | str = False,
+    resume: bool | str = False,
+    phantom_size: str | None = None,
 ) -> None:
-    """Nothing; prints the table and exits with status 1 when a limit is missed."""
-    wanted = [p for p in PAIRS if not pairs or p.name in _words(pairs)]
-    unknown = set(_words(pairs)) - {p.name for p in PAIRS}
-    if unknown:
-        sys.exit(f"error: no pair {', '.join(sorted(unknown))}; there are: {', '.join(p.name for p in PAIRS)}")
+    """Nothing; the table is printed and written. Exits with status 1 when our default misses a limit.
+
+    Args:
+        pairs: names, comma-separated; by default all whose files are there (with DATASET: all of it).
+        methods: names, comma-separated; by default ours, ours-fast where there is such a preset, none and all peers.
+        seeds: of our methods; the others are run once.
+        threads: that every library may use.
+        device: auto (each program's own choice) or cpu, which hides all GPUs.
+        output_dir: where everything goes; by default a new temporary folder.
+        dataset: a JSON file of pairs, see `benchmarks.pairs.read_dataset`.
+        peers_python: the Python that has the peers installed; by default this one.
+        keep_fields: true keeps every field and result in OUTPUT_DIR/runs.
+        resume: true skips the runs that are done in OUTPUT_DIR/runs.jsonl; those left out or failed are tried again.
+        phantom_size: voxels of the phantom, such as 64,56,60; made once for each OUTPUT_DIR.
+    """
+    if device not in ("auto", "cpu"):
+        sys.exit(f"error: --device is auto or cpu, got {device!r}")
     folder = Path(output_dir or tempfile.mkdtemp(prefix="ncf-benchmark-")).absolute()
+    everything = _offered(dataset)
+    plan = _plan(everything, _words(pairs), methods=_words(methods), seeds=[int(seed) for seed in _words(seeds)])
+    if (folder / table.RUNS).exists() and not _flag("resume", resume):
+        sys.exit(f"error: {folder / table.RUNS} is there already; add to it with --resume=true or name another folder")
+    settings = Settings(folder, threads, device, _python(peers_python), _flag("keep_fields", keep_fields))
     folder.mkdir(parents=True, exist_ok=True)
-    runs = []
-    for pair in wanted:
+    size = tuple(int(n) for n in _words(phantom_size)) if phantom_size else PHANTOM_SIZE
+    perform(plan, settings=settings, phantom_size=size)
+    missed = table.make(folder, everything)
+    print(f"\n{(folder / table.TABLE).read_text(encoding='utf-8')}\nresults in {folder}")
+    if missed:
+        sys.exit(1)
+
+
+def perform(plan: Plan, *, settings: Settings, phantom_size: Sequence[int] = PHANTOM_SIZE) -> None:
+    """Nothing; each run of the plan that is not done yet stands in runs.jsonl as soon as it has ended."""
+    path = settings.output_dir / table.RUNS
+    done = {key(line) for line in read_lines(path) if line["status"] == "done"}
+    loaded: dict[str, float | None] = {}  # MiB by pair
+    absent: dict[str, dict[str, Any]] = {}  # the line of a program that cannot run here: it is not tried pair after pair
+    for number, (pair, method, seed) in enumerate(plan, start=1):
+        if (pair.name, method.name, seed, settings.threads) in done:
+            continue
+        pair = with_phantom(pair, settings.output_dir / "phantom", size=phantom_size)
+        if method.program in absent:
+            line = absent[method.program] | {"pair": pair.name, "group": pair.group or pair.name}
+            line |= {"method": method.name, "preset": method.preset}
+        else:
+            line = run_one(method, pair, seed=seed, settings=settings)
+        if line["status"] == "left out":
+            absent[method.program] = line
+        if method.seeded and line["status"] == "done":
+            if pair.name not in loaded:
+                loaded[pair.name] = loaded_mib(pair.files, settings=settings)
+            base = loaded[pair.name]
+            line |= {"loaded_mib": base, "above_mib": None if base is None else line["peak_mib"] - base}
+        with path.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(line) + "\n")
+        print(f"[{number}/{len(plan)}] {progress(line)}", flush=True)
+
+
+def register(pair: Pair, *, seed: int, threads: int, preset: str | None, output_dir: Path) -> dict[str, float]:
+    """The numbers of one run of our method by column, nan for what was not measured; for a test of one pair."""
+    method = known()[OURS if preset is None else f"{OURS}-{preset}"]
+    line = run_one(method, pair, seed=seed, settings=Settings(output_dir, threads))
+    return {column: value(line, column) for column in COLUMNS}
+
+
+def progress(line: Line) -> str:
+    """One run in one line."""
+    name = f"{line['pair']} {line['method']}" + (f" seed {line['seed']}" if line["seed"] else "")
+    if line["status"] != "done":
+        return f"{name}: {line['status']}, {line['reason']}"
+    told = [f"{column} {table.cell(value(line, column))}" for column in ("TRE mm", "Dice", "folds %", "s", "MiB")]
+    return f"{name}: {', '.join(text for text in told if not text.endswith(table.NOTHING))}"
+
+
+def _offered(dataset: str | None) -> list[Pair]:
+    """The pairs there are to choose from; exits with one line for a dataset that cannot be understood."""
+    if dataset is None:
+        return PAIRS
+    try:
+        return read_dataset(Path(dataset).absolute())
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+
+
+def _plan(offered: Sequence[Pair], names: Sequence[str], *, methods: Sequence[str], seeds: Sequence[int]) -> Plan:
+    """All runs in their order, pair by pair; pairs whose files are not there are told and left out."""
+    pairs = _chosen({pair.name: pair for pair in offered}, names or [p.name for p in offered], what="pair")
+    table_of_methods = known()
+    wanted = _chosen(table_of_methods, methods or by_default(), what="method")
+    plan: Plan = []
+    for pair in pairs:
         if pair.missing:
             print(f"{pair.name}: left out, {pair.missing[0]} is not there")
             continue
-        for seed in _words(seeds):
-            runs.append(register(pair, seed=int(seed), threads=threads, preset=preset, output_dir=folder))
-            with (folder / "runs.jsonl").open("a") as lines:
-                lines.write(json.dumps(runs[-1]) + "\n")
-            print(table(runs[-1:], {p.name: p.limits for p in PAIRS}).splitlines()[-1], flush=True)
-    print(f"\n{date.today()}, {platform.machine()}, {os.cpu_count()} cores, {threads} threads; results in {folder}")
-    print("Bold: beyond its limit, which stands behind it.\n")
-    print(table(runs, {p.name: p.limits for p in PAIRS}))
-    if any(beyond(c, run[c], p.limits) for run in runs for p in PAIRS if p.name == run["pair"] for c in COLUMNS):
-        sys.exit(1)
+        plan += [(pair, method, seed) for method in wanted for seed in (seeds if method.seeded else [None])]
+    return plan
+
+
+def _chosen(offered: dict[str, Any], names: Iterable[str], *, what: str) -> list[Any]:
+    names = list(names)
+    unknown = [name for name in names if name not in offered]
+    if unknown:
+        sys.exit(f"error: no {what} {', '.join(unknown)}; there are: {', '.join(offered)}")
+    return [offered[name] for name in dict.fromkeys(names)]
+
+
+def _python(path: str | None) -> str:
+    """The interpreter as an absolute path, not followed through links: a virtual environment is known by its link."""
+    if path is None:
+        return sys.executable
+    found = shutil.which(str(Path(path).expanduser()))
+    if found is None:
+        sys.exit(f"error: --peers_python {path} is no program; give the python of the environment that has the peers")
+    return str(Path(found).absolute())
+
+
+def _flag(option: str, given: bool | str) -> bool:
+    """True or false; Fire hands ``--resume true`` over as a word."""
+    if str(given).lower() not in ("true", "false"):
+        sys.exit(f"error: --{option} is true or false, got {given!r}")
+    return str(given).lower() == "true"
 
 
 def _words(text: object) -> list[str]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from torch import nn
 
 from scripts.errors import PairError
 from scripts.field import FieldSpace, dense_field
+from scripts.geometry import translation
 from scripts.losses import WeightedSum
 from scripts.objective import Objective
 from scripts.pyramid import PairImages, level_images
@@ -42,35 +43,44 @@ class Level:
     """One step of the fit.
 
     voxels: nodes of the image lattice. control_points: nodes the network is asked at. learning_rate: at its first
-    iteration, from where a cosine leads down. All of them positive, or ValueError.
+    iteration, from where a cosine leads down. All of them positive, or ValueError. offsets: learning rate of free
+    offsets at the control nodes, as a share of the network's; they are added to what it says. 0: there are none. Only the
+    last level may have them, because they belong to its nodes.
     """
 
     voxels: int
     control_points: int
     iterations: int
     learning_rate: float
+    offsets: float = 0.0
 
     def __post_init__(self) -> None:
         if not min(self.voxels, self.control_points, self.iterations, self.learning_rate) > 0:
             raise ValueError(f"a level of a fit needs numbers above zero, got {self}")
+        if self.offsets < 0:
+            raise ValueError(f"the learning rate of free offsets is 0 or more, got {self}")
 
 
 @dataclass(frozen=True)
 class Fit:
     """What a fit leaves behind.
 
-    field_vox: (1, 3, W, H, D) on the fixed grid. weights: the network's state, on the CPU. modules: names of its classes,
+    field_vox: (1, 3, W, H, D) on the fixed grid. weights: the network's state, on the CPU. offsets: (1, 3, w, h, d), what is
+    added to its output at the control nodes, or None. modules: names of its classes,
     to know it again by. space and control_points: what is needed to ask it again. history: one entry a level, with the
-    losses of every iteration by name. attempt: 1 unless the fit diverged and was tried again.
+    losses of every iteration by name. attempt: 1 unless the fit diverged and was tried again. global_s: seconds that the
+    global stage took.
     """
 
     field_vox: torch.Tensor
     weights: dict[str, torch.Tensor]
+    offsets: torch.Tensor | None
     modules: list[str]
     space: FieldSpace
     control_points: int
     history: list[dict[str, Any]]
     attempt: int
+    global_s: float = 0.0
 
 
 def prepare_pair(
@@ -89,7 +99,7 @@ def prepare_pair(
         moving_weight=volume("moving_weight"),
         fixed_affine=np.asarray(batch["fixed"].affine, dtype=np.float64),
         moving_affine=np.asarray(batch["moving"].affine, dtype=np.float64),
-        start_mm=np.asarray(batch["initial_mm"], dtype=np.float64),
+        start=translation(batch["initial_mm"]),
     ), None
 
 
@@ -135,7 +145,8 @@ class PairOptimizer(Inferer):
     """Fits the network to one pair and returns a `Fit`.
 
     Args:
-        loss: named terms. warp: reads the moving image. levels: mappings with the entries of `Level`, coarse first.
+        loss: named terms. warp: reads the moving image. global_stage: gives the pair another ``start``.
+        levels: mappings with the entries of `Level`, coarse first.
         learning_rate_end: of every level's cosine schedule (paper: 1e-6). Adam's moments are carried from level to level.
         seed: of the fresh weights. interpolation: 1 linear, 3 cubic B-spline, between the control nodes.
         amp: bfloat16 for the network (fields and images stay float32). attempts: tries before a diverging pair is given
@@ -148,6 +159,7 @@ class PairOptimizer(Inferer):
         loss: WeightedSum,
         warp: Warp,
         levels: Sequence[Mapping[str, Any]],
+        global_stage: Callable[[PairImages], PairImages] | None = None,
         learning_rate_end: float = 1e-6,
         seed: int = 0,
         interpolation: int = 3,
@@ -157,10 +169,12 @@ class PairOptimizer(Inferer):
         progress: bool = True,
     ) -> None:
         super().__init__()
-        self.loss, self.warp = loss, warp
+        self.loss, self.warp, self.global_stage = loss, warp, global_stage
         self.levels = [Level(**level) for level in levels]
         if not self.levels:
             raise ValueError("a fit needs at least one level")
+        if any(level.offsets for level in self.levels[:-1]):
+            raise ValueError("free offsets belong to the nodes of the last level, an earlier one has them too")
         self.learning_rate_end = learning_rate_end
         self.seed, self.interpolation, self.amp = seed, interpolation, amp
         self.attempts, self.least_nodes, self.progress = attempts, least_nodes, progress
@@ -170,11 +184,15 @@ class PairOptimizer(Inferer):
     ) -> Fit:
         """The fit of one pair; raises PairError when no attempt ends better than doing nothing."""
         reason = ""
+        begun = time.perf_counter()
+        if self.global_stage is not None:
+            inputs = self.global_stage(inputs)
+        global_s = time.perf_counter() - begun
         for attempt in range(1, self.attempts + 1):
             try:
                 with torch.enable_grad():
                     start_afresh(network, self.seed)
-                    return self._fit(inputs, network.to(inputs.fixed.device), attempt=attempt)
+                    return replace(self._fit(inputs, network.to(inputs.fixed.device), attempt=attempt), global_s=global_s)
             except DivergedError as stop:
                 reason = str(stop)
                 logger.warning("attempt %d of %d: %s", attempt, self.attempts, reason)
@@ -184,9 +202,9 @@ class PairOptimizer(Inferer):
         )
 
     def _fit(self, pair: PairImages, network: nn.Module, *, attempt: int) -> Fit:
-        space = FieldSpace(pair.fixed_shape, pair.fixed_affine, self.interpolation, pair.start_vox)
+        space = FieldSpace(pair.fixed_shape, pair.fixed_affine, self.interpolation, pair.start)
         optimizer = torch.optim.Adam(network.parameters())
-        history = []
+        history, offsets = [], None
         for number, level in enumerate(self.levels, start=1):
             begun = time.perf_counter()
             images = level_images(pair, level.voxels, least=self.least_nodes)
@@ -194,9 +212,15 @@ class PairOptimizer(Inferer):
             objective = Objective(
                 network, loss=self.loss, warp=self.warp, images=images, space=space, control=control, amp=self.amp
             )
-            title = f"level {number} of {len(self.levels)}"
+            rate = level.learning_rate / CAREFUL ** (attempt - 1)
             for group in optimizer.param_groups:
-                group["lr"] = group["initial_lr"] = level.learning_rate / CAREFUL ** (attempt - 1)
+                group["lr"] = group["initial_lr"] = rate
+            if level.offsets:
+                offsets = objective.free_offsets()
+                optimizer.add_param_group(
+                    {"params": [offsets], "lr": rate * level.offsets, "initial_lr": rate * level.offsets}
+                )
+            title = f"level {number} of {len(self.levels)}"
             _check_start(objective, title)
             losses = self._train(objective, optimizer, iterations=level.iterations, title=title)
             first, last = (sum(values[i] for values in losses.values()) for i in (0, -1))
@@ -204,10 +228,18 @@ class PairOptimizer(Inferer):
             logger.info("%s, %s nodes: loss %.4f -> %.4f, %.1f s", title, _times(images.lattice.shape), first, last, seconds)
             _check_end(objective, title)
             history.append({"level": number, "shape": images.lattice.shape, "seconds": seconds, "losses": losses})
-        field = dense_field(network, space, control)
+        offsets = None if offsets is None else offsets.detach()
         weights = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
-        modules = [type(module).__name__ for module in network.modules()]
-        return Fit(field, weights, modules, space, level.control_points, history, attempt)
+        return Fit(
+            field_vox=dense_field(network, space, control, offsets=offsets),
+            weights=weights,
+            offsets=None if offsets is None else offsets.cpu(),
+            modules=[type(module).__name__ for module in network.modules()],
+            space=space,
+            control_points=level.control_points,
+            history=history,
+            attempt=attempt,
+        )
 
     def _train(
         self, objective: Objective, optimizer: torch.optim.Optimizer, *, iterations: int, title: str

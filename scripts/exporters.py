@@ -33,7 +33,7 @@ from nibabel.spatialimages import HeaderDataError
 from scripts.errors import PairError
 from scripts.geometry import RAS_TO_LPS, field_to_mm, field_to_vox, to_mm
 
-CHECKPOINT_FORMAT = 1  # raise it whenever an older reader would misunderstand the content
+CHECKPOINT_FORMAT = 2  # raise it whenever an older reader would misunderstand the content
 INTENT_VECTOR = 1007  # NIFTI_INTENT_VECTOR of nifti1.h: ITK, Slicer and ANTs know a displacement field by it
 STORABLE = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")  # read by every NIfTI program
 COMPRESSION_LEVEL = 1  # higher ones cost time and win next to nothing on noisy images

@@ -8,7 +8,7 @@ units (half the fixed image's longest side) become voxels; it must not know loss
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -23,20 +23,21 @@ from scripts.geometry import (
     nodes_for_budget,
     spacing_mm,
 )
+from scripts.sampling import moving_positions
 
 
 @dataclass(frozen=True)
 class FieldSpace:
     """Where a network's field lives: the fixed grid, how the control lattice is spread over it, where the fit began.
 
-    start_vox: displacement in fixed voxels that the network's own is added to (zero unless the images were centred first).
+    start: 4x4 affine map in RAS mm that follows the network's own (the identity unless the scans began far apart).
     order: 1 linear, 3 cubic B-spline interpolation between the control nodes.
     """
 
     shape: tuple[int, int, int]
     affine: np.ndarray
     order: int = 3
-    start_vox: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    start: np.ndarray = field(default_factory=lambda: np.eye(4))
 
     def control(self, points: int) -> Lattice:
         """The control lattice of about ``points`` nodes (at least 4 along an axis, for the spline's sake)."""
@@ -55,15 +56,26 @@ class FieldSpace:
         unit = half_extent_mm(self.shape, self.affine) / spacing_mm(self.affine) / np.asarray(step_vox)
         return torch.as_tensor(unit, dtype=torch.float32, device=device).view(1, 3, 1, 1, 1)
 
-    def start(self, step_vox: Sequence[float], device: torch.device | str) -> torch.Tensor:
-        """The start displacement in nodes of ``step_vox`` fixed voxels, (1, 3, 1, 1, 1)."""
-        start = np.asarray(self.start_vox) / np.asarray(step_vox)
-        return torch.as_tensor(start, dtype=torch.float32, device=device).view(1, 3, 1, 1, 1)
+    def after_start(self, field_vox: torch.Tensor) -> torch.Tensor:
+        """The whole displacement (1, 3, W, H, D) in voxels: start(x + v(x)) - x, v the network's own."""
+        if np.array_equal(self.start, np.eye(4)):
+            return field_vox
+        return moving_positions(
+            field_vox, fixed_affine=self.affine, moving_affine=np.linalg.solve(self.start, self.affine)
+        ).sub_(self.full().points().to(field_vox.device))
 
 
 @torch.no_grad()
-def dense_field(network: nn.Module, space: FieldSpace, control: Lattice) -> torch.Tensor:
-    """The displacement (1, 3, W, H, D) on the fixed grid in voxels, float32; fixed point to moving point."""
+def dense_field(
+    network: nn.Module, space: FieldSpace, control: Lattice, *, offsets: torch.Tensor | None = None
+) -> torch.Tensor:
+    """The displacement (1, 3, W, H, D) on the fixed grid in voxels, float32; fixed point to moving point.
+
+    offsets: (1, 3, *control.shape), added to what the network says at the control nodes, in its unit.
+    """
     device = next(network.parameters()).device
-    values = network(space.network_input(control, device)) * space.unit_vox((1, 1, 1), device)
-    return Upsampler(control, space.full(), order=space.order, device=device)(values).add_(space.start((1, 1, 1), device))
+    values = network(space.network_input(control, device))
+    if offsets is not None:
+        values = values + offsets.to(device)
+    upsample = Upsampler(control, space.full(), order=space.order, device=device)
+    return space.after_start(upsample(values * space.unit_vox((1, 1, 1), device)))

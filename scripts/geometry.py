@@ -61,6 +61,13 @@ def jacobian_of_map(field: torch.Tensor) -> torch.Tensor:
     return xx * (yy * zz - yz * zy) - xy * (yx * zz - yz * zx) + xz * (yx * zy - yy * zx)
 
 
+def translation(shift_mm: Sequence[float] | np.ndarray) -> np.ndarray:
+    """The 4x4 affine that moves every point by ``shift_mm`` (3,)."""
+    moved = np.eye(4)
+    moved[:3, 3] = shift_mm
+    return moved
+
+
 @dataclass(frozen=True)
 class Lattice:
     """Evenly spread points in the fixed image's voxel space: node ``i`` lies at ``origin_vox + i * step_vox``."""
@@ -118,16 +125,15 @@ def lattice_over_moving(
     *,
     moving_affine: np.ndarray,
     moving_shape: Sequence[int],
-    start_vox: Sequence[float] = (0.0, 0.0, 0.0),
 ) -> Lattice:
     """The lattice with the level's step that covers the whole moving image, in the fixed image's voxel space.
 
-    Its nodes are those of the level's lattice, displaced by ``start_vox`` and continued: with nodes in between, the moving
-    image would be read between nodes where the fit begins, so blurred, and a fit would shift it until it is not.
+    Its nodes are those of the level's lattice, continued: with nodes in between, the moving image would be read between
+    nodes where the fit begins, so blurred, and a fit would shift it until it is not.
     """
     corners = np.array(np.meshgrid(*[[0, n - 1] for n in moving_shape], indexing="ij")).reshape(3, -1).T
     inside = to_vox(to_mm(corners, moving_affine), fixed_affine)
-    origin, step = np.array(level.origin_vox) + start_vox, np.array(level.step_vox)
+    origin, step = np.array(level.origin_vox), np.array(level.step_vox)
     first = np.floor((inside.min(axis=0) - origin) / step + ROUNDING)
     last = np.ceil((inside.max(axis=0) - origin) / step - ROUNDING)
     w, h, d = (np.maximum(last - first, 1).astype(int) + 1).tolist()

@@ -40,22 +40,28 @@ class Objective:
         self.network, self.loss, self.warp, self.images, self.amp = network, loss, warp, images, amp
         self.coordinates = space.network_input(control, device)
         self.upsample = Upsampler(control, images.lattice, order=space.order, device=device)
-        self.unit, self.start = space.unit_vox(step, device), space.start(step, device)
+        self.unit = space.unit_vox(step, device)
         self.control_unit = space.unit_vox(control.step_vox, device)
+        self.offsets: torch.Tensor | None = None
 
     def __call__(self) -> dict[str, torch.Tensor]:
         values = self._values()
         return self.loss(self._sampled(self._field(values), values))
 
+    def free_offsets(self) -> torch.Tensor:
+        """A parameter (1, 3, *control.shape), zero, that is added to what the network says from now on, in its unit."""
+        self.offsets = torch.zeros_like(self.coordinates, requires_grad=True)
+        return self.offsets
+
     @torch.no_grad()
     def of_doing_nothing(self) -> dict[str, torch.Tensor]:
-        """The terms where the field is the start displacement everywhere."""
+        """The terms where the field is zero everywhere."""
         nothing = torch.zeros_like(self.coordinates)
         return self.loss(self._sampled(self._field(nothing), nothing))
 
     @torch.no_grad()
     def overlap(self) -> tuple[float, float]:
-        """Share of the fixed data that meets moving data, 0 to 1: where the field is the start displacement, and now.
+        """Share of the fixed data that meets moving data, 0 to 1: where the field is zero, and now.
 
         A field that points out of the moving image has no loss left, so the loss alone does not tell a good fit. Both are
         nan where the fixed image has no data on this level.
@@ -69,11 +75,11 @@ class Objective:
         """What the network says at the control nodes, (1, 3, *control.shape), in its own unit."""
         with self._precision():
             values = self.network(self.coordinates)
-        return values.float()
+        return values.float() if self.offsets is None else values.float() + self.offsets
 
     def _field(self, values: torch.Tensor) -> torch.Tensor:
         """The field of control values, (1, 3, W, H, D) in nodes of the level."""
-        return self.upsample(values * self.unit) + self.start
+        return self.upsample(values * self.unit)
 
     def _precision(self) -> AbstractContextManager:
         return torch.autocast(self.coordinates.device.type, torch.bfloat16) if self.amp else nullcontext()

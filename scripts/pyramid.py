@@ -22,7 +22,8 @@ DATA_SHARE = 0.5  # a fixed node counts as far as the fit goes when at least hal
 class PairImages:
     """A pair as the fit takes it: intensities in [0, 1] and data weights, each (1, 1, W, H, D) on its own grid.
 
-    fixed_affine, moving_affine: 4x4 voxel -> RAS mm. start_mm: RAS displacement (3,) the fit begins with.
+    fixed_affine, moving_affine: 4x4 voxel -> RAS mm. start: 4x4, the affine map in RAS mm, from a fixed to a moving point,
+    that the fit begins with; the field that is fitted is what remains to be found before it, start(x + v(x)).
     """
 
     fixed: torch.Tensor
@@ -31,13 +32,12 @@ class PairImages:
     moving_weight: torch.Tensor
     fixed_affine: np.ndarray
     moving_affine: np.ndarray
-    start_mm: np.ndarray
+    start: np.ndarray
 
     @property
-    def start_vox(self) -> tuple[float, float, float]:
-        """The start displacement in fixed voxels."""
-        x, y, z = np.linalg.solve(self.fixed_affine[:3, :3], self.start_mm).tolist()
-        return x, y, z
+    def started_affine(self) -> np.ndarray:
+        """The moving affine as a header would have it where the start is the right map: a fit then begins with nothing."""
+        return np.linalg.solve(self.start, self.moving_affine)
 
     @property
     def fixed_shape(self) -> tuple[int, int, int]:
@@ -70,15 +70,14 @@ def level_images(pair: PairImages, points: int, *, least: int) -> LevelImages:
     around = lattice_over_moving(
         lattice,
         pair.fixed_affine,
-        moving_affine=pair.moving_affine,
+        moving_affine=pair.started_affine,
         moving_shape=pair.moving.shape[2:],
-        start_vox=pair.start_vox,
     )
     fixed, weight = image_on_lattice(
         pair.fixed, pair.fixed_weight, lattice, affine=pair.fixed_affine, fixed_affine=pair.fixed_affine
     )
     moving, moving_weight = image_on_lattice(
-        pair.moving, pair.moving_weight, around, affine=pair.moving_affine, fixed_affine=pair.fixed_affine
+        pair.moving, pair.moving_weight, around, affine=pair.started_affine, fixed_affine=pair.fixed_affine
     )
     return LevelImages(
         lattice=lattice,

@@ -94,7 +94,7 @@ class Measured(Transform):
             metrics["folded_share"]["in_label"] = fold_share(det, label > 0)
             metrics["log_jacobian_spread"]["in_label"] = log_jacobian_spread(det, label > 0)
         metrics["attempts"] = fit.attempt
-        levels = {f"level_{entry['level']}": entry["seconds"] for entry in fit.history}
+        levels = {"global_stage": fit.global_s} | {f"level_{entry['level']}": entry["seconds"] for entry in fit.history}
         metrics["seconds"] = {**pair.get("seconds", {}), **levels, "measuring": time.perf_counter() - begun}
         pair["metrics"] = metrics
         return pair
@@ -140,11 +140,12 @@ class SaveResultd(Transform):
         return {
             "weights": fit.weights,
             "network": self.network_options,
+            "offsets": fit.offsets,
             "modules": fit.modules,
             "fixed_shape": list(fit.space.shape),
             "fixed_affine": torch.as_tensor(fit.space.affine, dtype=torch.float64),
             "interpolation": fit.space.order,
-            "start_vox": list(fit.space.start_vox),
+            "start": torch.from_numpy(fit.space.start),
             "control_points": fit.control_points,
         }
 
@@ -154,7 +155,7 @@ class SaveResultd(Transform):
             "config": self.config,
             "inputs": {key: {"path": path, "sha256": sha256_of(path)} for key, path in paths.items()},
             "intensity": pair["intensity"],
-            "start_mm": pair["initial_mm"],
+            "start": pair["pred"].space.start,
             "device": str(pair["pred"].field_vox.device),
             "threads": torch.get_num_threads(),
             "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},

@@ -34,9 +34,8 @@ def network_field(path: str | Path) -> tuple[torch.Tensor, np.ndarray]:
     network.load_state_dict(state["weights"])
     affine = state["fixed_affine"].numpy()
     width, height, depth = state["fixed_shape"]
-    x, y, z = state["start_vox"]
-    space = FieldSpace((width, height, depth), affine, state["interpolation"], (x, y, z))
-    return dense_field(network, space, space.control(state["control_points"]))[0], affine
+    space = FieldSpace((width, height, depth), affine, state["interpolation"], state["start"].numpy())
+    return dense_field(network, space, space.control(state["control_points"]), offsets=state["offsets"])[0], affine
 
 
 def _network(options: Mapping[str, Any]) -> NCF:

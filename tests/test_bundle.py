@@ -179,6 +179,7 @@ def test_the_paper_overlay_is_the_paper(run: Run, tmp_path: Path) -> None:
     assert type(terms["ssim"].loss) is MonaiSSIMLoss and not issubclass(MonaiSSIMLoss, SSIMLoss)
     assert (terms["ssim"].loss.kernel_size, terms["ssim"].loss.kernel_sigma) == ((11,) * 3, (1.5,) * 3)
     assert workflow.inferer.learning_rate_end == 1e-6
+    assert workflow.inferer.global_stage is None and fit.offsets is None
 
 
 ADDED = {

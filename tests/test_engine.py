@@ -10,28 +10,21 @@ import numpy as np
 import pytest
 import torch
 from nibabel.affines import apply_affine
-from scipy.spatial.transform import Rotation
 from torch import nn
 
-from scripts.engine import CAREFUL, Fit, PairOptimizer, start_afresh
+from scripts.engine import CAREFUL, Fit, start_afresh
 from scripts.errors import PairError
-from scripts.geometry import spacing_mm
-from scripts.losses import ImageTerm, OccupancyLoss, OccupancyTerm, SSIMLoss, WeightedSum
+from scripts.geometry import translation
 from scripts.network import NCF
 from scripts.phantom import PhantomPair, breathing_thorax
-from scripts.pyramid import PairImages
-from scripts.sampling import Warp
+from tests.fits import GENTLE, bytes_of, images_of, left_mm, level, optimizer
 
 SHAPE, MOVING_SHAPE = (32, 32, 32), (40, 42, 44)
-AIR_HU, RANGE_HU = -1045.0, 1470.0  # of the chest: what becomes 0, and how much becomes 1
 STILL_VOX = 0.3  # sines of a fresh network never cancel quite; seen 0.05 to 0.18 for equal images, motions are 0.8 to 2.5
 BFLOAT_VOX = 0.15  # root mean square in the body; seen 0.01 to 0.08, while two seeds differ by 0.07 to 0.21
 ORDER_VOX = 0.2  # the same for the interpolation; seen 0.03 to 0.13
 FOUND = 0.5  # of the motion's mean length may be left after 40 coarse iterations; seen 0.28 to 0.36
-FOUND_OUTSIDE = 0.6  # the same where the partner lies outside the fixed field of view; seen 0.23
 CROP_VOX = 0.05  # mean shift of a scan against a crop of itself; seen 0.002, with nodes in between 0.23
-SHIFTED_VOX = 0.05  # positions 40 voxels away are rounded otherwise, and Adam's first steps follow signs; seen 0.02
-GRIDS_MM = 1.5  # two grids of the moving image are two samples with noise of their own, 10 mm apart; seen 0.9
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -42,47 +35,6 @@ def calm(one_thread: None) -> None:
 @pytest.fixture(scope="module")
 def chest() -> PhantomPair:
     return breathing_thorax(SHAPE, seed=1)
-
-
-def images_of(chest: PhantomPair, **changes: Any) -> PairImages:
-    """The chest as a fit takes it."""
-    volumes: dict[str, torch.Tensor] = {}
-    for name in ("fixed", "moving"):
-        scaled = torch.from_numpy((getattr(chest, name) - AIR_HU) / RANGE_HU).clamp(0, 1)[None, None]
-        volumes |= {name: scaled, f"{name}_weight": torch.ones_like(scaled)}
-    affines = {"fixed_affine": chest.affine, "moving_affine": chest.moving_affine, "start_mm": np.zeros(3)}
-    return PairImages(**{**volumes, **affines, **changes})
-
-
-def terms() -> WeightedSum:
-    own = {"photometric": ImageTerm(nn.MSELoss()), "ssim": ImageTerm(SSIMLoss(win_size=7, kernel_sigma=1.0))}
-    return WeightedSum({**own, "occupancy": OccupancyTerm(OccupancyLoss(), 0.1)})
-
-
-def level(iterations: int, *, voxels: int = 4000, learning_rate: float = 1e-3) -> dict[str, Any]:
-    return {"voxels": voxels, "control_points": 300, "iterations": iterations, "learning_rate": learning_rate}
-
-
-GENTLE = level(3, learning_rate=2e-4)  # three steps of 1e-3 end above where they began, and would be tried again
-
-
-def optimizer(*levels: dict[str, Any], **options: Any) -> PairOptimizer:
-    return PairOptimizer(**{"loss": terms(), "warp": Warp(), "levels": levels, "progress": False, **options})
-
-
-def bytes_of(fit: Fit) -> bytes:
-    """The field and all weights."""
-    return b"".join(tensor.numpy().tobytes() for tensor in (fit.field_vox, *fit.weights.values()))
-
-
-def left_mm(fit: Fit, chest: PhantomPair, where: np.ndarray) -> tuple[float, float]:
-    """Mean length in mm of what the field misses, and of the motion itself, where the mask says."""
-    to_mm = spacing_mm(chest.affine)[:, None, None, None]
-    lengths = (
-        np.linalg.norm(u * to_mm, axis=0)[where] for u in (fit.field_vox[0].numpy() - chest.field_vox, chest.field_vox)
-    )
-    missed, motion = (float(length.mean()) for length in lengths)
-    return missed, motion
 
 
 def apart_vox(a: Fit, b: Fit, chest: PhantomPair) -> float:
@@ -114,7 +66,7 @@ def test_threads_do_not_race(chest: PhantomPair, request: pytest.FixtureRequest)
 def test_a_pair_after_another_is_a_pair_alone(chest: PhantomPair) -> None:
     shared, network = optimizer(GENTLE, level(2, voxels=6000)), NCF()
     earlier = breathing_thorax((20, 30, 24), seed=5, moving_shape=(26, 28, 30))
-    shared(images_of(earlier, start_mm=np.array([5.0, -3.0, 2.0])), network)
+    shared(images_of(earlier, start=translation([5.0, -3.0, 2.0])), network)
     after = shared(images_of(chest), network)
     assert bytes_of(after) == bytes_of(optimizer(GENTLE, level(2, voxels=6000))(images_of(chest), NCF()))
 
@@ -197,73 +149,19 @@ def test_a_fit_that_cannot_be_had_is_refused(
     assert [record.getMessage()[:14] for record in caplog.records] == [f"attempt {n} of 3" for n in (1, 2, 3)]
 
 
-@pytest.mark.parametrize("what", ["start_mm", "moving_weight", "fixed_weight"])
+@pytest.mark.parametrize("what", ["start", "moving_weight", "fixed_weight"])
 def test_nothing_to_compare_is_said_before_the_first_iteration(chest: PhantomPair, what: str) -> None:
     pair = images_of(chest)
-    nothing: Any = np.array([0.0, 0.0, 900.0]) if what == "start_mm" else torch.zeros_like(pair.fixed)
+    nothing: Any = translation([0.0, 0.0, 900.0]) if what == "start" else torch.zeros_like(pair.fixed)
     network = Emits(1.0)
     with pytest.raises(PairError, match=r"level 1 of 1: .* nothing to compare.*--align_centres true"):
         optimizer(level(5))(replace(pair, **{what: nothing}), network)
     assert network.calls == 0
 
 
-def test_a_start_displacement_is_where_the_field_begins(chest: PhantomPair) -> None:
-    away = np.array([400.0, -300.0, 250.0])
-    far = chest.moving_affine.copy()
-    far[:3, 3] += away
-    there = optimizer(GENTLE)(images_of(chest, moving_affine=far, start_mm=away), NCF())
-    here = optimizer(GENTLE)(images_of(chest), NCF())
-    shift = away / np.diag(chest.affine)[:3]
-    own = there.field_vox[0].numpy() - shift[:, None, None, None]
-    assert np.abs(own).max() > 3 * SHIFTED_VOX
-    np.testing.assert_allclose(own, here.field_vox[0].numpy(), atol=SHIFTED_VOX)
-    np.testing.assert_allclose(there.space.start_vox, shift, rtol=1e-12)
-
-
 def test_equal_images_stay_where_they_are(chest: PhantomPair) -> None:
     fit = optimizer(level(20))(images_of(replace(chest, moving=chest.fixed)), NCF())
     assert fit.field_vox.abs().max() < STILL_VOX
-
-
-def test_what_a_mask_leaves_out_counts_for_nothing(chest: PhantomPair) -> None:
-    pair = images_of(chest)
-    mask = torch.ones_like(pair.fixed)
-    mask[..., 20:] = 0
-    other = torch.where(mask == 0, torch.rand(mask.shape, generator=torch.Generator().manual_seed(0)), pair.fixed)
-    whole, masked, changed, seen = (
-        bytes_of(optimizer(GENTLE)(replace(pair, fixed=fixed, fixed_weight=weight), NCF()))
-        for fixed, weight in (
-            (pair.fixed, torch.ones_like(mask)),
-            (pair.fixed, mask),
-            (other, mask),
-            (other, torch.ones_like(mask)),
-        )
-    )
-    assert masked == changed and len({whole, masked, seen}) == 3
-
-
-def test_what_lies_outside_the_fixed_field_of_view_is_brought_in(chest: PhantomPair) -> None:
-    cut, affine = 8, chest.affine.copy()
-    affine[:3, 3] += cut * affine[:3, 2]
-    part = replace(chest, fixed=chest.fixed[..., cut:], fixed_label=chest.fixed_label[..., cut:], affine=affine)
-    part = replace(part, field_vox=chest.field_vox[..., cut:])
-    outside = (part.field_vox[2] + np.arange(SHAPE[2] - cut) < 0) & (part.fixed_label > 0)
-    assert outside.sum() > 200
-    fit = optimizer(level(40))(images_of(part), NCF())
-    missed, motion = left_mm(fit, part, outside)
-    assert missed < FOUND_OUTSIDE * motion
-
-
-def test_the_motion_is_found_on_any_moving_grid(chest: PhantomPair, fitted: Fit) -> None:
-    turned = Rotation.from_euler("xyz", [12, -9, 15], degrees=True).as_matrix()
-    affine = np.eye(4)
-    affine[:3, :3] = turned @ [[0, -1, 0], [0, 0, 1], [1, 0, 0]] @ np.diag([10.0, 11.0, 9.0])
-    affine[:3, 3] = -affine[:3, :3] @ (np.array(MOVING_SHAPE) - 1) / 2  # the chest's centre is the world's origin
-    turned_chest = breathing_thorax(SHAPE, seed=1, moving_shape=MOVING_SHAPE, moving_affine=affine)
-    fit = optimizer(level(40))(images_of(turned_chest), NCF())
-    missed, motion = left_mm(fitted, chest, chest.fixed_label > 0)
-    assert missed < FOUND * motion
-    assert left_mm(fit, turned_chest, chest.fixed_label > 0)[0] < missed + GRIDS_MM
 
 
 def test_half_precision_and_the_interpolation_are_details(chest: PhantomPair) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from torch import nn
 
 from scripts.field import FieldSpace, dense_field
-from scripts.geometry import lattice_over
+from scripts.geometry import Upsampler, lattice_over, translation
 from scripts.losses import ImageTerm, OccupancyLoss, OccupancyTerm, Sampled, SSIMLoss, WeightedSum
 from scripts.network import NCF
 from scripts.objective import Objective
@@ -84,7 +86,7 @@ def pair_of(**changes) -> PairImages:
     """Two views of one texture, all of them data."""
     volumes = {"fixed": drawn(SHAPE, FIXED_AFFINE), "moving": drawn(MOVING_SHAPE, MOVING_AFFINE)}
     weights = {f"{name}_weight": torch.ones_like(image) for name, image in volumes.items()}
-    affines = {"fixed_affine": FIXED_AFFINE, "moving_affine": MOVING_AFFINE, "start_mm": np.zeros(3)}
+    affines = {"fixed_affine": FIXED_AFFINE, "moving_affine": MOVING_AFFINE, "start": np.eye(4)}
     return PairImages(**{**volumes, **weights, **affines, **changes})
 
 
@@ -96,7 +98,8 @@ def objective_of(
     points: int = 10**9,
     amp: bool = False,
 ) -> tuple[Objective, LevelImages]:
-    images, space = level_images(pair, points, least=4), FieldSpace(pair.fixed_shape, pair.fixed_affine, 3, start)
+    pair = replace(pair, start=translation(pair.fixed_affine[:3, :3] @ start))
+    images, space = level_images(pair, points, least=4), FieldSpace(pair.fixed_shape, pair.fixed_affine, 3, pair.start)
     loss = WeightedSum({str(i): term for i, term in enumerate(terms)})
     control = space.control(300)
     return Objective(network, loss=loss, warp=Warp(), images=images, space=space, control=control, amp=amp), images
@@ -111,7 +114,7 @@ def all_terms() -> tuple[nn.Module, ...]:
 def test_an_affine_network_is_an_affine_field(order: int, spacing: tuple[float, float, float]) -> None:
     shape, start = (17, 13, 9), (3.0, -1.5, 0.25)
     affine = posed(spacing, angles=(20, 30, -10), shape=shape)
-    space, network = FieldSpace(shape, affine, order, start), Line()
+    space, network = FieldSpace(shape, affine, order, translation(affine[:3, :3] @ start)), Line()
     found = dense_field(network, space, space.control(400))
     sides = (np.array(space.shape) - 1) * spacing
     half = sides.max() / 2  # the unit of the network's input and output, in mm
@@ -122,7 +125,26 @@ def test_an_affine_network_is_an_affine_field(order: int, spacing: tuple[float, 
     assert found.shape == (1, 3, 17, 13, 9) and found.dtype == torch.float32 and not found.requires_grad
     np.testing.assert_allclose(found[0].numpy(), truth, atol=FIELD_VOX)
     dense = network(space.network_input(space.full(), "cpu")) * space.unit_vox((1, 1, 1), "cpu")
-    np.testing.assert_allclose((dense + space.start((1, 1, 1), "cpu"))[0].detach().numpy(), truth, atol=FIELD_VOX)
+    np.testing.assert_allclose(space.after_start(dense)[0].detach().numpy(), truth, atol=FIELD_VOX)
+
+
+def test_the_start_follows_the_networks_own_map() -> None:
+    start = posed((0.9, 1.1, 1.05), angles=(12, -7, 20), shape=(5, 6, 7))  # an affine map in mm, turned, sheared and moved
+    space, network = FieldSpace((9, 8, 7), FIXED_AFFINE, 3, start), stirred()
+    own = dense_field(network, replace(space, start=np.eye(4)), space.control(300))[0].double().numpy()
+    x = np.moveaxis(np.indices(space.shape).astype(float), 0, -1)
+    moved = apply_affine(np.linalg.inv(FIXED_AFFINE) @ start @ FIXED_AFFINE, x + np.moveaxis(own, 0, -1)) - x
+    found = dense_field(network, space, space.control(300))[0].numpy()
+    np.testing.assert_allclose(np.moveaxis(found, 0, -1), moved, atol=1e-3)
+
+
+def test_free_offsets_are_added_to_the_networks_output() -> None:
+    space, network = FieldSpace((9, 8, 7), FIXED_AFFINE, 1), stirred()
+    control = space.control(200)
+    offsets = torch.randn(1, 3, *control.shape, generator=torch.Generator().manual_seed(0))
+    alone, both = (dense_field(network, space, control, offsets=o) for o in (None, offsets))
+    own = Upsampler(control, space.full(), order=1)(offsets * space.unit_vox((1, 1, 1), "cpu"))
+    np.testing.assert_allclose((both - alone).numpy(), own.numpy(), atol=1e-4)
 
 
 def test_a_control_lattice_on_every_voxel_is_the_network_itself() -> None:
@@ -141,7 +163,7 @@ def test_the_control_lattice_has_four_nodes_where_it_can() -> None:
 def test_the_field_of_a_level_is_that_of_the_whole_grid() -> None:
     shape, lattice, blank = (17, 13, 9), lattice_over((17, 13, 9), (9, 7, 5)), torch.zeros(1, 2, 9, 7, 5)
     images = LevelImages(lattice, lattice, blank[:, :1], blank[:, :1], blank, (0.0, 0.0, 0.0))
-    network, seen, space = stirred(), Seen(), FieldSpace(shape, FIXED_AFFINE, 3, (1.0, -0.5, 0.25))
+    network, seen, space = stirred(), Seen(), FieldSpace(shape, FIXED_AFFINE, 3)
     control = space.control(150)
     loss = WeightedSum({"seen": seen})
     Objective(network, loss=loss, warp=Warp(), images=images, space=space, control=control, amp=False)()
@@ -243,11 +265,11 @@ def test_where_the_fixed_weight_is_zero_its_nodes_change_nothing() -> None:
 def test_content_beyond_the_fixed_field_of_view_is_brought_in() -> None:
     affine, moving = np.diag([1.5, 1.0, 2.0, 1.0]), drawn((24, 8, 8), FIXED_AFFINE)
     ones = torch.ones_like(moving)
-    pair = PairImages(moving[:, :, :8], moving, ones[:, :, :8], ones, affine, affine, np.zeros(3))
+    pair = PairImages(moving[:, :, :8], moving, ones[:, :, :8], ones, affine, affine, np.eye(4))
     seen = Seen()
     objective, images = objective_of(pair, NCF(width=8), seen, start=(13.0, 0.0, 0.0))
     objective()
-    assert images.moving_lattice.shape == (24, 8, 8) and images.offset == (0.0, 0.0, 0.0)
+    assert images.moving_lattice.shape == (24, 8, 8) and images.offset == pytest.approx((13, 0, 0))
     assert seen.state.weight.min() > 0.999 and seen.state.moving_shape == (24, 8, 8)
     np.testing.assert_allclose(seen.state.warped.detach(), moving[:, :, 13:21], atol=VALUE)
 

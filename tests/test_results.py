@@ -167,7 +167,10 @@ def test_what_was_measured_and_what_was_run(files: Mapping[str, str], folder: Pa
     metrics, told = (json.loads((folder / name).read_text()) for name in ("metrics.json", "run.json"))
     assert metrics["name"] == "turned" and metrics["attempts"] == 1
     seconds = metrics["seconds"]
-    assert list(seconds) == ["reading", "level_1", "measuring", "writing", "total"] and min(seconds.values()) > 0
+    assert (
+        list(seconds) == ["reading", "global_stage", "level_1", "measuring", "writing", "total"]
+        and min(seconds.values()) > 0
+    )
     assert sum(seconds.values()) <= 2 * seconds["total"] and metrics["peak_memory_mib"]["host"] > 50
     assert {key: entry["path"] for key, entry in told["inputs"].items()} == dict(files)
     assert told["inputs"]["fixed"]["sha256"] == exporters.sha256_of(files["fixed"])
@@ -177,7 +180,11 @@ def test_what_was_measured_and_what_was_run(files: Mapping[str, str], folder: Pa
     assert {"photometric", "ssim", "occupancy"} <= set(losses) and {len(values) for values in losses.values()} == {40}
 
 
-@pytest.mark.parametrize("options", [{}, {"fit::interpolation": 1, "align_centres": True}], ids=["spline", "linear"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"fit::interpolation": 1, "align_centres": True}, {"fit::levels": [{**LEVELS[0], "offsets": 0.5}]}],
+    ids=["spline", "linear", "offsets"],
+)
 def test_the_network_file_gives_the_field_back(
     run: Run, files: Mapping[str, str], tmp_path: Path, options: dict[str, Any]
 ) -> None:

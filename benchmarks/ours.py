@@ -1,0 +1,53 @@
+"""Our own method as a user runs it, ``python -m scripts register``, and how much memory the libraries and the pair take.
+
+Labels and landmarks are not handed over: every method gets two scans and gives a field, and one referee judges all.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.processes import ROOT
+
+CONFIGS = ROOT / "configs"
+NO_PRESETS = ("inference", "metadata")
+
+
+def presets() -> list[str]:
+    """Names of the overlays in configs/ that can be asked for as ours-NAME."""
+    return sorted(path.stem for path in CONFIGS.glob("*.json") if path.stem not in NO_PRESETS)
+
+
+def command(files: dict[str, Path], *, preset: str, seed: int, output_dir: Path, name: str) -> list[str]:
+    """The command line of one run; its result lies in <output_dir>/<name>/."""
+    words = [sys.executable, "-m", "scripts", "register", str(files["fixed"]), str(files["moving"]), "--progress=false"]
+    words += [f"--seed={seed}", f"--output_dir={output_dir}", f"--name={name}"]
+    return words + ([] if preset == "default" else [f"--preset={preset}"])
+
+
+def report(folder: Path) -> dict[str, Any]:
+    """Version, device and seconds by stage of a finished run, as the peers tell them."""
+    metrics = json.loads((folder / "metrics.json").read_text())
+    seconds = {key: value for key, value in metrics["seconds"].items() if key != "total"}
+    device = str(json.loads((folder / "run.json").read_text())["device"])
+    version = json.loads((CONFIGS / "metadata.json").read_text())["version"]
+    return {"version": version, "device": device, "seconds": seconds}
+
+
+def load_only(fixed: str, moving: str, output_dir: str) -> None:
+    """Nothing; everything was imported and the pair was read as for a run, but nothing was fitted."""
+    from monai.bundle import ConfigWorkflow  # takes seconds to import
+
+    paths: dict[str, Any] = {"fixed": Path(fixed), "moving": Path(moving), "output_dir": Path(output_dir)}
+    config = str(CONFIGS / "inference.json")
+    workflow = ConfigWorkflow(config_file=config, workflow_type="inference", logging_file=False, **paths)
+    workflow.initialize()
+    workflow.parser.get_parsed_content("evaluator")  # builds all parts, so their modules are imported
+    workflow.parser.get_parsed_content("dataset")[0]
+
+
+if __name__ == "__main__":
+    load_only(*sys.argv[1:])

@@ -1,0 +1,205 @@
+"""runs.jsonl -> table.md and accuracy_time.png, at any time and without a run: ``python -m benchmarks.table OUTPUT_DIR``."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import fire
+
+from benchmarks.pairs import PAIRS, Contest, Pair
+from benchmarks.plot import draw
+from benchmarks.results import (
+    COLUMNS,
+    JUDGED,
+    Line,
+    beyond,
+    contest_lost,
+    contests,
+    lost_contests,
+    mean,
+    missed_limits,
+    ordered,
+    read_lines,
+    shared,
+    value,
+    wish,
+)
+
+RUNS, TABLE, PLOT = "runs.jsonl", "table.md", "accuracy_time.png"
+RATIOS = ("s", "MiB", "TRE mm", "p95 mm")  # ours over theirs, below 1 is better
+SPREAD = ("TRE mm", "Dice", "folds %", "s")
+NOTHING = "-"
+HOW = (
+    "TRE, Dice, folds and log J (standard deviation of the logarithm of the Jacobian determinant) are of one independent "
+    "evaluation of each method's field in mm (`benchmarks/evaluate.py`). Seconds and MiB are of the whole process, start "
+    "and imports included; MiB above is what ours needs beyond a process that has loaded the same libraries and the pair. "
+    "Where there are several seeds, numbers are means over them, and a limit is missed when one of them misses it. Bold: "
+    "missed; for a number, its limit stands behind it."
+)
+
+
+def cell(number: float) -> str:
+    """Four digits, or a dash for what was not measured."""
+    return NOTHING if math.isnan(number) else f"{number:.4g}" if abs(number) < 1000 else f"{number:.0f}"
+
+
+def rows(cells: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; the first row is its head."""
+    head, *rest = [f"| {' | '.join(row)} |" for row in cells]
+    return "\n".join([head, "|---" * (head.count("|") - 1) + "|", *rest])
+
+
+def main_table(lines: Sequence[Line], pairs: Sequence[Pair]) -> str:
+    """One row for each pair and method, one of means for each group of several pairs and method."""
+    limits = {pair.name: pair.limits for pair in pairs}
+    used = [column for column in COLUMNS if any(not math.isnan(value(line, column)) for line in lines)]
+    table = [["pair", "method", "device", *used]]
+    for group in ordered(lines, "group"):
+        here = [line for line in lines if line["group"] == group]
+        names = ordered(here, "pair")
+        for name in names:
+            own = [line for line in here if line["pair"] == name]
+            table += [_row(name, m, own, columns=used, limits=limits.get(name, {})) for m in ordered(own, "method")]
+        if len(names) > 1:
+            title = f"**{group}, mean of {len(names)}**"
+            table += [_row(title, m, here, columns=used, limits={}) for m in ordered(here, "method")]
+    return rows(table)
+
+
+def _row(title: str, method: str, lines: Sequence[Line], *, columns: Sequence[str], limits: dict[str, float]) -> list[str]:
+    """The cells of one method's runs; limits are asked of our default alone."""
+    runs = [line for line in lines if line["method"] == method]
+    done = [line for line in runs if line["status"] == "done"]
+    if not done:
+        return [title, method, runs[0]["status"], *[NOTHING] * len(columns)]
+    asked = limits if method == JUDGED else {}
+    cells = []
+    for column in columns:
+        worst = any(beyond(column, value(line, column), asked) for line in done)
+        text = cell(mean(done, column))
+        cells.append(f"**{text}** ({asked[column]:g})" if worst else text)
+    short = f" ({len(done)} of {len(runs)})" if len(done) < len(runs) else ""
+    return [title, method, (done[0].get("device") or NOTHING) + short, *cells]
+
+
+def ratio_table(lines: Sequence[Line], pairs: Sequence[Pair]) -> str:
+    """Our default against every other method on the same pairs: ours over theirs, and for Dice ours less theirs."""
+    asked = contests(pairs)
+    table = [["pair", "ours against", "pairs", *(f"{c}: ours / theirs" for c in RATIOS), "Dice: ours - theirs", "asked"]]
+    for group in ordered(lines, "group"):
+        here = [line for line in lines if line["group"] == group]
+        for method in ordered(here, "method"):
+            mine, theirs = shared(here, JUDGED, method)
+            if method == JUDGED or not mine:
+                continue
+            numbers = [f"{_ratio(mine, theirs, column):.2f}" for column in RATIOS]
+            numbers.append(f"{mean(mine, 'Dice') - mean(theirs, 'Dice'):+.4f}")
+            numbers = [NOTHING if "nan" in number else number for number in numbers]
+            wishes = [_asked(contest, here) for contest in asked.get(group, []) if contest.peer == method]
+            table.append([group, method, str(len(ordered(mine, "pair"))), *numbers, "; ".join(wishes) or NOTHING])
+    return rows(table) if len(table) > 1 else ""
+
+
+def _asked(contest: Contest, lines: Sequence[Line]) -> str:
+    """What a contest asks for, bold where it is lost."""
+    text = f"{contest.column}: {wish(contest)}"
+    return f"**{text}**" if contest_lost(contest, lines) else text
+
+
+def _ratio(mine: Sequence[Line], theirs: Sequence[Line], column: str) -> float:
+    """Mean over mean; nan where either was not measured or theirs is 0."""
+    below = mean(theirs, column)
+    return mean(mine, column) / below if below else math.nan
+
+
+def spread_table(lines: Sequence[Line], pairs: Sequence[Pair]) -> str:
+    """Mean, least and largest over the seeds, and how many runs missed a limit or failed; empty for one seed."""
+    table = [["pair", "method", "seeds", *(f"{column}: mean (least to largest)" for column in SPREAD), "failures"]]
+    for name in ordered(lines, "pair"):
+        for method in ordered([line for line in lines if line["pair"] == name], "method"):
+            runs = [line for line in lines if (line["pair"], line["method"]) == (name, method)]
+            if len(runs) < 2:
+                continue
+            cells = []
+            for column in SPREAD:
+                values = [v for v in (value(line, column) for line in runs) if not math.isnan(v)]
+                ends = f"{cell(mean(runs, column))} ({cell(min(values))} to {cell(max(values))})" if values else NOTHING
+                cells.append(ends)
+            failures = sum(bool(missed_limits([line], pairs)) or line["status"] != "done" for line in runs)
+            table.append([name, method, str(len(runs)), *cells, str(failures)])
+    return rows(table) if len(table) > 1 else ""
+
+
+def labels_table(lines: Sequence[Line]) -> str:
+    """Dice of each label, mean over a group's pairs; for groups with 2 to 12 labels (45 would be no table to read)."""
+    parts = []
+    for group in ordered(lines, "group"):
+        here = [line for line in lines if line["group"] == group and line["status"] == "done" and "dice" in line]
+        names = sorted({name for line in here for name in line["dice"]["labels"]}, key=int)
+        if not 2 <= len(names) <= 12:
+            continue
+        table = [[f"{group}: Dice of label", *names]]
+        for method in ordered(here, "method"):
+            scores = [line["dice"]["labels"] for line in here if line["method"] == method]
+            found = [[score[name] for score in scores if name in score] for name in names]
+            table.append([method, *(cell(sum(s) / len(s)) if s else NOTHING for s in found)])
+        parts.append(rows(table))
+    return "\n\n".join(parts)
+
+
+def left_out(lines: Sequence[Line]) -> str:
+    """One entry for each method and reason that has no numbers, with its pairs."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for line in lines:
+        if line["status"] != "done":
+            found.setdefault((line["method"], f"{line['status']}: {line['reason']}"), []).append(line["pair"])
+    listed = [(method, reason, sorted(set(names))) for (method, reason), names in found.items()]
+    return "\n".join(f"- {method}, {reason} ({', '.join(names)})" for method, reason, names in listed)
+
+
+def markdown(lines: Sequence[Line], pairs: Sequence[Pair]) -> str:
+    """The whole of table.md."""
+    missed = [*missed_limits(lines, pairs), *lost_contests(lines, pairs)]
+    told = {what: ", ".join(str(v) for v in ordered(lines, what)) for what in ("machine", "commit", "threads")}
+    days = ", ".join(sorted({line["date"][:10] for line in lines}))
+    versions = sorted({f"{x['method']} {x['version']}" for x in lines if x.get("version")})
+    parts = [
+        "# Benchmark",
+        f"{days}; {told['machine']}; {told['threads']} threads; commit {told['commit']}; {', '.join(versions)}.",
+        HOW,
+        main_table(lines, pairs),
+    ]
+    sections = {
+        "Against each peer, in the same run": ratio_table(lines, pairs),
+        "Spread over seeds": spread_table(lines, pairs),
+        "Dice by label": labels_table(lines),
+        "Limits missed": "\n".join(f"- {sentence}" for sentence in missed),
+        "Without numbers": left_out(lines),
+    }
+    parts += [f"## {title}\n\n{text}" for title, text in sections.items() if text]
+    return "\n\n".join(parts) + "\n"
+
+
+def make(folder: Path, pairs: Sequence[Pair] = tuple(PAIRS)) -> list[str]:
+    """The limits and contests missed; table.md and the plot are written. Exits with one line without any runs."""
+    lines = read_lines(folder / RUNS)
+    if not lines:
+        sys.exit(f"error: no runs in {folder / RUNS}; make some with python -m benchmarks.run --output_dir={folder}")
+    (folder / TABLE).write_text(markdown(lines, pairs), encoding="utf-8")
+    draw(lines, folder / PLOT)
+    return [*missed_limits(lines, pairs), *lost_contests(lines, pairs)]
+
+
+def main(output_dir: str) -> None:
+    """Writes table.md and accuracy_time.png of OUTPUT_DIR again, prints the table; status 1 when a limit is missed."""
+    missed = make(Path(output_dir))
+    print((Path(output_dir) / TABLE).read_text(encoding="utf-8"))
+    if missed:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    fire.Fire(main)

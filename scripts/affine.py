@@ -1,0 +1,193 @@
+"""The global stage: a map of at most seven numbers to begin a fit with, when the headers leave the two scans far apart.
+
+Many starts (translations, rotations) are improved together on a coarse lattice, the best of them again on a finer one. A
+fit then only has to find what remains. This room must not know networks, losses or files.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from scripts.geometry import half_extent_mm, to_mm
+from scripts.pyramid import PairImages, level_images
+from scripts.sampling import PADDING_NOISE, sample
+
+logger = logging.getLogger("scripts.affine")
+
+LEAST_NODES = 8  # along an axis of the coarse lattices
+FLAT = 1e-9  # variance below which a side has nothing to correlate
+NUMBERS = 7  # of a map: shift in half longest sides, rotation vector in radians, log of the size
+KINDS = ((1, 1, 1, 0, 0, 0, 0), (1, 1, 1, 1, 1, 1, 0), (1, 1, 1, 1, 1, 1, 1))  # which of them are free; the simpler first
+ALIKE = 0.05  # two maps whose numbers differ by less are one
+
+
+class _Coarse:
+    """A pair on one lattice, as a function of affine maps: how much of the fixed image each of them explains."""
+
+    def __init__(self, pair: PairImages, points: int) -> None:
+        images = level_images(pair, points, least=LEAST_NODES)
+        own, around = (lattice.affine(pair.fixed_affine) for lattice in (images.lattice, images.moving_lattice))
+        nodes = np.indices(images.lattice.shape).reshape(3, -1).T
+        device = images.fixed.device
+        there = images.fixed_weight.flatten() > 0
+        self.half_mm = half_extent_mm(pair.fixed_shape, pair.fixed_affine)
+        self.fixed, self.weight = images.fixed.flatten()[there], images.fixed_weight.flatten()[there]
+        self.moving = images.moving
+        self.centre_mm = _centre_mm(images.fixed * images.fixed_weight, own)
+        self.moving_centre_mm = _centre_mm(images.moving[:, :1], around)
+        points_unit = (to_mm(nodes, own) - self.centre_mm) / self.half_mm
+        self.points = torch.as_tensor(points_unit.T, dtype=torch.float32, device=device)[:, there]
+        inverse = np.linalg.inv(around)
+        self.to_node = torch.as_tensor(inverse[:3, :3] * self.half_mm, dtype=torch.float32, device=device)
+        self.origin = torch.as_tensor(to_mm(self.centre_mm[None], inverse)[0], dtype=torch.float32, device=device)
+        mean = (self.weight * self.fixed).sum() / self.weight.sum()
+        self.variance = (self.weight * (self.fixed - mean) ** 2).sum().clamp(min=FLAT)
+
+    def explained(self, numbers: torch.Tensor) -> torch.Tensor:
+        """Share of the fixed variance, (K,), that the moving image explains linearly under the maps of numbers (K, 7).
+
+        The squared correlation where the images meet (negative for an inverse relation), times the share of the variance
+        that lies there: leaving the other image behind is never a gain.
+        """
+        matrix, shift = _similarity(numbers)
+        moved = matrix @ self.points + shift[:, :, None]
+        nodes = (self.to_node @ moved).transpose(0, 1) + self.origin.view(3, 1, 1)
+        read = sample(self.moving, nodes[None, ..., None])[0, ..., 0]
+        weight = self.weight * read[1]
+        moving = read[0] / read[1].clamp(min=PADDING_NOISE)
+        total = weight.sum(dim=1, keepdim=True).clamp(min=PADDING_NOISE)
+        fixed = self.fixed - (weight * self.fixed).sum(dim=1, keepdim=True) / total
+        moving = moving - (weight * moving).sum(dim=1, keepdim=True) / total
+        own, other = (weight * fixed * fixed).sum(dim=1), (weight * moving * moving).sum(dim=1)
+        correlation = (weight * fixed * moving).sum(dim=1) / torch.sqrt(own * other + FLAT)
+        return correlation * correlation.abs() * own / self.variance
+
+    def as_mm(self, numbers: torch.Tensor) -> np.ndarray:
+        """The map c + matrix (x - c) + shift of numbers (7,) as a 4x4 affine in RAS mm; c: the fixed centre of mass."""
+        matrix, shift = _similarity(numbers[None].double().cpu())
+        found = np.eye(4)
+        found[:3, :3] = matrix[0].numpy()
+        moved = self.centre_mm + self.half_mm * shift[0].numpy()
+        found[:3, 3] = moved - found[:3, :3] @ self.centre_mm
+        return found
+
+
+@dataclass(frozen=True)
+class AffineSearch:
+    """The pair with a map to begin with in its ``start``; the pair as it is where its headers are good enough.
+
+    The map is the simplest that does: a translation, else with a rotation, else with one size for all axes. What a map of
+    more numbers would gain is left to the network, which does it better (docs/decisions/0007-global-stage.md).
+
+    Args:
+        coarse_points, fine_points: nodes of the lattices of the search and of the refinement.
+        enough: share of the fixed image's variance that the headers alone must explain for the search to be left out.
+        gain: what a map must explain beyond a simpler one to be taken instead.
+        angle: rotations tried about each axis, radians, both ways. step: translations tried along each axis about the
+            centres of mass, in half longest sides of the fixed image, both ways.
+        kept: starts that are left after each round of the search. rounds: iterations of each. refining: of the last one.
+    """
+
+    coarse_points: int = 4000
+    fine_points: int = 30000
+    enough: float = 0.7
+    gain: float = 0.2
+    angle: float = 0.35
+    step: float = 0.35
+    kept: tuple[int, ...] = (24, 8, 3)
+    rounds: tuple[int, ...] = (10, 20)
+    refining: int = 40
+
+    def __call__(self, pair: PairImages) -> PairImages:
+        """The pair, nothing but its start changed. Deterministic: there is no chance in the starts."""
+        fine = _Coarse(pair, self.fine_points)
+        with torch.no_grad():
+            before = float(fine.explained(fine.points.new_zeros(1, NUMBERS)))
+        if before >= self.enough:
+            return pair
+        with torch.enable_grad():
+            numbers, explained = self._refined(fine, self._search(_Coarse(pair, self.coarse_points)))
+        best, chosen = before, None
+        for own, of_it in zip(numbers, explained, strict=True):  # the simpler first
+            if of_it >= best + self.gain:
+                best, chosen = float(of_it), own
+        logger.info("the headers explain %.0f %% of the fixed image, the start found %.0f %%", 100 * before, 100 * best)
+        return pair if chosen is None else replace(pair, start=pair.start @ fine.as_mm(chosen))
+
+    def _starts(self, images: _Coarse) -> torch.Tensor:
+        """Shift, rotation vector and log of the size of every start, (K, 7)."""
+        apart = torch.as_tensor((images.moving_centre_mm - images.centre_mm) / images.half_mm, dtype=torch.float32)
+        none = torch.zeros(3)
+        turns = [torch.tensor(t) for t in itertools.product((-self.angle, 0.0, self.angle), repeat=3)]
+        pairs = [(shift, turn) for shift in (apart, none) for turn in turns]
+        pairs += [(apart + sign * self.step * axis, none) for axis in torch.eye(3) for sign in (-1, 1)]
+        return torch.stack([torch.cat([shift, turn, torch.zeros(1)]) for shift, turn in pairs]).to(images.points.device)
+
+    def _search(self, images: _Coarse) -> torch.Tensor:
+        """The numbers (k, 7) of the best different maps."""
+        numbers = self._starts(images)
+        with torch.no_grad():
+            explained = images.explained(numbers)
+        for keep, iterations in zip(self.kept, self.rounds, strict=False):
+            numbers = _best(numbers, explained, keep)
+            numbers, explained = _ascend(numbers, torch.ones_like(numbers), images, rate=0.04, iterations=iterations)
+        return _best(numbers, explained, self.kept[-1])
+
+    def _refined(self, images: _Coarse, numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The best map of each kind, the simpler first, (len(KINDS), 7), and what each explains."""
+        free = torch.tensor(KINDS, device=numbers.device).repeat_interleave(len(numbers), dim=0)
+        numbers, explained = _ascend(
+            numbers.repeat(len(KINDS), 1) * free, free, images, rate=0.015, iterations=self.refining
+        )
+        by_kind = explained.view(len(KINDS), -1)
+        best = by_kind.argmax(dim=1) + torch.arange(len(KINDS), device=numbers.device) * by_kind.shape[1]
+        return numbers[best], explained[best]
+
+
+def _similarity(numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Matrices (K, 3, 3) and shifts (K, 3) of (K, 7): shift, rotation vector in radians, log of the size."""
+    x, y, z = numbers[:, 3:6].unbind(dim=1)
+    nothing = torch.zeros_like(x)
+    rows = [torch.stack(row, dim=1) for row in ((nothing, -z, y), (z, nothing, -x), (-y, x, nothing))]
+    return torch.linalg.matrix_exp(torch.stack(rows, dim=1)) * numbers[:, 6, None, None].exp(), numbers[:, :3]
+
+
+def _best(numbers: torch.Tensor, explained: torch.Tensor, keep: int) -> torch.Tensor:
+    """The ``keep`` best of the maps, no two of them alike."""
+    chosen: list[int] = []
+    for i in explained.argsort(descending=True, stable=True).tolist():
+        if all((numbers[i] - numbers[j]).abs().max() > ALIKE for j in chosen):
+            chosen.append(i)
+        if len(chosen) == keep:
+            break
+    return numbers[chosen]
+
+
+def _ascend(
+    numbers: torch.Tensor, free: torch.Tensor, images: _Coarse, *, rate: float, iterations: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The numbers (K, 7) after Adam has raised what each map explains by those that are free (1; 0 if not); and that."""
+    start, step = numbers.detach(), torch.zeros_like(numbers, requires_grad=True)
+    optimizer = torch.optim.Adam([step], lr=rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations, eta_min=rate / 30)
+    for _ in range(iterations):
+        optimizer.zero_grad()
+        (-images.explained(start + free * step).sum()).backward()
+        optimizer.step()
+        schedule.step()
+    with torch.no_grad():
+        found = start + free * step
+        return found, images.explained(found)
+
+
+def _centre_mm(mass: torch.Tensor, affine: np.ndarray) -> np.ndarray:
+    """Centre of mass (3,) in RAS mm of a volume (1, 1, W, H, D) on the lattice of an affine."""
+    volume = mass[0, 0].double().cpu()
+    total = volume.sum().clamp(min=PADDING_NOISE)
+    along = [(volume.sum(dim=[b for b in range(3) if b != a]) * torch.arange(n)).sum() for a, n in enumerate(volume.shape)]
+    return to_mm((torch.stack(along) / total).numpy()[None], affine)[0]

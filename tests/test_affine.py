@@ -1,0 +1,115 @@
+"""The global stage: far starts are found again, near ones are left alone, and the simplest map that does is taken."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from nibabel.affines import apply_affine
+from scipy.spatial.transform import Rotation
+
+from scripts.affine import AffineSearch
+from scripts.phantom import PhantomPair, breathing_thorax
+from scripts.pyramid import PairImages
+
+AIR_HU, RANGE_HU = -1045.0, 1470.0  # of the chest: what becomes 0, and how much becomes 1
+FOUND_MM = 6.0  # mean over the fixed image, from the map that undoes the displacement; half a coarse node; seen 1 to 4
+TRANSLATION_MM = 80.0
+TURN_DEGREES = 25.0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def calm(one_thread: None) -> None:
+    """All of this file."""
+
+
+@pytest.fixture(scope="module")
+def chest() -> PhantomPair:
+    return breathing_thorax((48, 44, 46), seed=1)
+
+
+def images_of(chest: PhantomPair, moved: np.ndarray | None = None) -> PairImages:
+    """The chest, with a moving header that is wrong by a map in mm."""
+    volumes: dict[str, torch.Tensor] = {}
+    for name in ("fixed", "moving"):
+        scaled = torch.from_numpy((getattr(chest, name) - AIR_HU) / RANGE_HU).clamp(0, 1)[None, None].float()
+        volumes |= {name: scaled, f"{name}_weight": torch.ones_like(scaled)}
+    away = np.eye(4) if moved is None else moved
+    return PairImages(**volumes, fixed_affine=chest.affine, moving_affine=away @ chest.moving_affine, start=np.eye(4))
+
+
+def wrong_header(chest: PhantomPair, *, shift_mm: float = 0, turn: float = 0, size: float = 1, seed: int = 0) -> np.ndarray:
+    """A map in mm about the middle of the moving image, in a direction drawn from the seed."""
+    rng = np.random.default_rng(seed)
+    axis, direction = (v / np.linalg.norm(v) for v in rng.normal(size=(2, 3)))
+    middle = apply_affine(chest.moving_affine, (np.array(chest.moving.shape) - 1) / 2)
+    found = np.eye(4)
+    found[:3, :3] = size * Rotation.from_rotvec(np.deg2rad(turn) * axis).as_matrix()
+    found[:3, 3] = middle - found[:3, :3] @ middle + shift_mm * direction
+    return found
+
+
+def off_mm(start: np.ndarray, moved: np.ndarray, chest: PhantomPair) -> float:
+    """Mean distance over the fixed image between a start and the map that makes up for a wrong header."""
+    points = apply_affine(chest.affine, np.indices(chest.fixed.shape).reshape(3, -1).T[::97])
+    return float(np.linalg.norm(apply_affine(start, points) - apply_affine(moved, points), axis=1).mean())
+
+
+@pytest.mark.parametrize(
+    ("shift_mm", "turn", "size"),
+    [
+        (TRANSLATION_MM, 0, 1),
+        (0, TURN_DEGREES, 1),
+        (0, 0, 0.8),
+        (0, 0, 1.25),
+        (TRANSLATION_MM, TURN_DEGREES, 0.8),
+        (TRANSLATION_MM, TURN_DEGREES, 1.25),
+    ],
+)
+def test_a_far_start_is_found_again(chest: PhantomPair, shift_mm: float, turn: float, size: float) -> None:
+    for seed in (0, 1):
+        moved = wrong_header(chest, shift_mm=shift_mm, turn=turn, size=size, seed=seed)
+        pair = images_of(chest, moved)
+        assert off_mm(np.eye(4), moved, chest) > 4 * FOUND_MM
+        found = AffineSearch()(pair)
+        assert off_mm(found.start, moved, chest) < FOUND_MM * size
+        assert np.array_equal(found.moving_affine, pair.moving_affine) and found.fixed is pair.fixed
+
+
+def test_the_simplest_map_that_does_is_taken(chest: PhantomPair) -> None:
+    only_moved = AffineSearch()(images_of(chest, wrong_header(chest, shift_mm=60))).start[:3, :3]
+    np.testing.assert_array_equal(only_moved, np.eye(3))
+    turned = AffineSearch()(images_of(chest, wrong_header(chest, turn=20))).start[:3, :3]
+    np.testing.assert_allclose(turned @ turned.T, np.eye(3), atol=1e-6)
+    assert np.abs(turned - np.eye(3)).max() > 0.1
+
+
+def test_good_headers_are_left_alone(chest: PhantomPair) -> None:
+    pair = images_of(chest)
+    assert AffineSearch()(pair) is pair
+
+
+def test_no_map_is_taken_that_explains_little_more(chest: PhantomPair) -> None:
+    pair = images_of(chest)
+    assert AffineSearch(enough=2.0)(pair) is pair  # the search runs, and finds nothing much better than the headers
+    rng = torch.Generator().manual_seed(0)
+    noise = replace(
+        pair, fixed=torch.rand(pair.fixed.shape, generator=rng), moving=torch.rand(pair.moving.shape, generator=rng)
+    )
+    assert AffineSearch()(noise) is noise
+
+
+def test_it_follows_a_start_that_is_there_already(chest: PhantomPair) -> None:
+    moved = wrong_header(chest, shift_mm=500)
+    near = wrong_header(chest, shift_mm=450)
+    found = AffineSearch()(replace(images_of(chest, moved), start=near))
+    assert off_mm(found.start, moved, chest) < FOUND_MM
+
+
+def test_the_same_pair_has_the_same_start_to_the_bit(chest: PhantomPair) -> None:
+    pair = images_of(chest, wrong_header(chest, shift_mm=40, turn=20))
+    first = AffineSearch()(pair).start
+    torch.manual_seed(5)
+    np.testing.assert_array_equal(first, AffineSearch()(pair).start)
