@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +12,7 @@ from ignite.engine import Engine, Events
 
 from scripts.errors import PairError
 
+GLIBC_KEEPS = {-3: 32 << 20, -1: 2**31 - 1}  # M_MMAP_THRESHOLD at its largest, M_TRIM_THRESHOLD (malloc.h), in bytes
 OUT_OF_MEMORY = "DefaultCPUAllocator"  # in the text of torch's RuntimeError on the CPU, which has no class of its own
 
 
@@ -45,6 +47,18 @@ class DeviceCheck:
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             reason = str(error).strip().splitlines()[0]
             sys.exit(f"error: device {str(self.device)!r} cannot be used ({reason}); pass --device cpu")
+
+
+class Allocator:
+    """Lets the process keep the memory it frees, which a fit needs again in the next step (docs/decisions/0009-speed.md).
+
+    By default glibc gives large blocks back to the system at once, and the system clears every page of the next one.
+    """
+
+    def run(self) -> bool:
+        """Whether the C library was told; other libraries than glibc (Windows, macOS, musl) are left alone."""
+        tell = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+        return tell is not None and all(tell(what, size) == 1 for what, size in GLIBC_KEEPS.items())
 
 
 class GuardedRun:

@@ -5,7 +5,9 @@ The network turns positions into offsets and knows nothing else: no images, no u
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -57,6 +59,43 @@ class CCM(nn.Module):
         return self.layers[-1](points)
 
 
+class ReplicatedConv3d(nn.Conv3d):
+    """torch's `Conv3d` with replicated edges as a matrix product over shifted copies: the same value and gradient.
+
+    On lattices of a few thousand nodes torch's own takes a slow path on the CPU, and on CUDA the gradient of its padding is
+    not the same on every run. The product is taken on the side with fewer channels.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, padding=kernel_size // 2, padding_mode="replicate")
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """(1, out_channels, W, H, D) of (1, in_channels, W, H, D)."""
+        shape, size = input.shape[2:], self.kernel_size[0]
+        padded = input[0]
+        for axis in range(1, 4):
+            first, last = (padded.narrow(axis, i, 1) for i in (0, padded.shape[axis] - 1))
+            padded = torch.cat([first] * (size // 2) + [padded] + [last] * (size // 2), dim=axis)
+        shifts = list(itertools.product(range(size), repeat=3))
+        kernel = self.weight.flatten(2)  # (out, in, size^3)
+        if self.in_channels <= self.out_channels:
+            copies = torch.stack([_from(padded, shift, shape) for shift in shifts], dim=1)
+            found = kernel.flatten(1) @ copies.flatten(0, 1).flatten(1)
+        else:
+            products = kernel.permute(2, 0, 1).flatten(0, 1) @ padded.flatten(1)
+            parts = products.view(len(shifts), self.out_channels, *padded.shape[1:]).unbind(0)
+            found = torch.stack([_from(p, s, shape) for p, s in zip(parts, shifts, strict=True)]).sum(dim=0).flatten(1)
+        assert self.bias is not None
+        return (found + self.bias[:, None]).view(1, self.out_channels, *shape)
+
+
+def _from(volume: torch.Tensor, first: Sequence[int], shape: Sequence[int]) -> torch.Tensor:
+    """The part (C, *shape) of a volume (C, W, H, D) that begins at an index."""
+    for axis, (start, length) in enumerate(zip(first, shape, strict=True), start=1):
+        volume = volume.narrow(axis, start, length)
+    return volume
+
+
 class SM(nn.Module):
     """Smooth Module: two 3D convolutions with a ReLU between; the last starts at zero, so the first field is 0.
 
@@ -67,10 +106,9 @@ class SM(nn.Module):
         super().__init__()
         if kernel_size % 2 == 0:
             raise ValueError(f"the kernel needs a centre: an odd kernel_size, not {kernel_size}")
-        pad = kernel_size // 2
-        self.first = nn.Conv3d(3, channels, kernel_size, padding=pad, padding_mode="replicate")
+        self.first = ReplicatedConv3d(3, channels, kernel_size)
         self.activation = nn.ReLU()
-        self.last = nn.Conv3d(channels, 3, kernel_size, padding=pad, padding_mode="replicate")
+        self.last = ReplicatedConv3d(channels, 3, kernel_size)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -17,6 +17,7 @@ from monai.networks.blocks import Warp as MonaiWarp
 from scripts.geometry import Lattice, field_to_mm, lattice_over, separable, spacing_mm
 
 GAUSS_REACH = 3.0  # a Gaussian is cut at this many standard deviations
+NO_TURN_VOX = 1e-3  # two grids' axes agree when they part by less than this over the whole image
 PADDING_NOISE = 1e-6  # weights below this count as no data at all
 
 
@@ -29,6 +30,12 @@ def gaussian_matrix(size: int, sigma: float) -> torch.Tensor:
     weights = torch.exp(-0.5 * (distance / sigma) ** 2) * (distance.abs() <= reach)
     span = torch.arange(-reach, reach + 1)
     return weights / torch.exp(-0.5 * (span / sigma) ** 2).sum()
+
+
+def reading_matrix(size: int, positions: np.ndarray) -> torch.Tensor:
+    """Weights (len(positions), size), float32, that read a row of voxels linearly at positions in voxels; zero outside."""
+    distance = np.abs(positions[:, None] - np.arange(size)[None, :])
+    return torch.from_numpy(np.maximum(1 - distance, 0)).float()
 
 
 def normalised(positions: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
@@ -101,15 +108,27 @@ def image_on_lattice(
     want = (direction**2) @ (step**2)
     sigma = 0.5 * np.sqrt(np.maximum(want / own_spacing**2 - 1, 0))
     passes = [gaussian_matrix(n, float(s)).to(image) for n, s in zip(image.shape[2:], sigma, strict=True)]
-    parts = separable(torch.cat([image * weight, weight], dim=1), passes)
-    matrix = torch.as_tensor(own, dtype=torch.float64)
-    nodes = [torch.arange(n, dtype=torch.float64) for n in lattice.shape]
-    positions = matrix[:3, 3].view(3, 1, 1, 1) + sum(
-        matrix[:3, a].view(3, 1, 1, 1) * nodes[a].view(*[-1 if a == b else 1 for b in range(3)]) for a in range(3)
-    )
-    parts = sample(parts, positions.float().to(image.device)[None])
+    parts = _read_smoothed(torch.cat([image * weight, weight], dim=1), passes, own=own, shape=lattice.shape)
     total = parts[:, 1:].clamp(0, 1)
     return parts[:, :1] / total.clamp(min=PADDING_NOISE), total
+
+
+def _read_smoothed(
+    volume: torch.Tensor, passes: Sequence[torch.Tensor], *, own: np.ndarray, shape: tuple[int, int, int]
+) -> torch.Tensor:
+    """``volume`` with a smoothing matrix along each axis, read at the nodes of a lattice: (1, C, *shape).
+
+    own: 4x4, node -> voxel of the volume. Where the axes agree, one small product an axis smooths and reads at once.
+    """
+    matrix, origin = own[:3, :3], own[:3, 3]
+    across = np.abs(matrix - np.diag(np.diag(matrix))) @ np.array(shape)
+    if across.max() < NO_TURN_VOX:
+        nodes = [origin[a] + matrix[a, a] * np.arange(n) for a, n in enumerate(shape)]
+        reads = [reading_matrix(n, at).to(volume) for n, at in zip(volume.shape[2:], nodes, strict=True)]
+        return separable(volume, [read @ smooth for read, smooth in zip(reads, passes, strict=True)])
+    points = np.moveaxis(np.indices(shape), 0, -1) @ matrix.T + origin
+    positions = torch.from_numpy(np.moveaxis(points, -1, 0).astype(np.float32)).to(volume.device)
+    return sample(separable(volume, passes), positions[None])
 
 
 class Warp(MonaiWarp):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from scripts.network import CCM, NCF, SM, Sine
+from scripts.network import CCM, NCF, SM, ReplicatedConv3d, Sine
 
 HIDDEN_STD = 0.5**0.5  # of an arcsine distribution on [-1, 1], which SIREN's initialisation keeps from layer to layer
 STD_BAND = 0.05  # a layer of 128 units is a sample: its spread scatters by a few hundredths between seeds
@@ -105,6 +105,21 @@ def test_layers_act_on_points_and_on_neighbourhoods() -> None:
     assert pointwise.sum() == 1 and pointwise[3, 3, 3]
     reach = (network(other) - network(grid)).abs().sum(1)[0] > FLOAT32
     assert reach[1:6, 1:6, 1:6].any() and not reach[[0, 6]].any() and not reach[:, [0, 6]].any()
+
+
+@pytest.mark.parametrize(("channels", "size"), [((3, 8), 3), ((8, 3), 3), ((2, 2), 5), ((4, 1), 1)])
+def test_the_convolution_is_torchs_own(channels: tuple[int, int], size: int) -> None:
+    own = ReplicatedConv3d(*channels, size)
+    torchs = nn.Conv3d(*channels, size, padding=size // 2, padding_mode="replicate")
+    torchs.load_state_dict(own.state_dict())
+    upstream, results = torch.rand(1, channels[1], 6, 5, 7), []
+    for convolution in (own, torchs):
+        x = (torch.rand(1, channels[0], 6, 5, 7, generator=torch.Generator().manual_seed(0)) - 0.5).requires_grad_()
+        found = convolution(x)
+        slopes = torch.autograd.grad((found * upstream).sum(), [x, *convolution.parameters()])
+        results.append([found.detach(), *slopes])
+    for mine, its in zip(*results, strict=True):
+        torch.testing.assert_close(mine, its, rtol=1e-5, atol=1e-5)
 
 
 def test_a_constant_is_constant_to_the_edge() -> None:

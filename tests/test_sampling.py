@@ -106,6 +106,24 @@ def test_a_plane_on_an_oblique_grid_lands_where_the_formula_says(step: tuple[flo
     np.testing.assert_allclose(value, np.einsum("c,c...->...", slope, world(lattice, OBLIQUE)), atol=ROUNDING * 10)
 
 
+def test_axes_that_agree_and_axes_that_nearly_do_are_read_alike() -> None:
+    image, weight = random(21, 19, 17), (random(21, 19, 17, seed=1) > 0.2).astype(float)
+    lattice = g.Lattice((9, 12, 7), (-1.5, 0.3, 2.0), (2.4, 1.7, 3.1))
+    nearly = np.eye(4)
+    nearly[:3, :3] = Rotation.from_euler("zyx", [2e-5, -1e-4, 1e-4]).as_matrix()  # 0.004 voxel over the lattice
+    shifted = OBLIQUE @ g.translation([0.2, 1.0, -0.4])
+    results = [on_lattice(image, weight, lattice, affine) for affine in (shifted, shifted @ nearly)]
+    for along, across in zip(*results, strict=True):
+        np.testing.assert_allclose(along, across, atol=0.02)  # of random voxels, read 0.004 apart
+        assert along.std() > 0.05
+
+
+def test_reading_is_linear_and_ends_at_the_ends() -> None:
+    row, at = np.array([2.0, 5.0, 3.0]), np.array([-1.0, -0.25, 0.0, 0.5, 1.75, 2.0, 2.5, 3.0])
+    read = sampling.reading_matrix(3, at).numpy() @ row
+    np.testing.assert_allclose(read, [0, 1.5, 2, 3.5, 3.5, 3, 1.5, 0], atol=1e-6)
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("ratio", [1, 2, 3])
 def test_a_wave_is_damped_as_a_gaussian_damps_it(ratio: int, axis: int) -> None:
