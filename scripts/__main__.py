@@ -40,7 +40,7 @@ class Job:
         """Nothing; the run is over. Exits with status 1 and one line when it cannot be done."""
         # Threads that spin while they wait slow a run on a busy machine several times (docs/decisions/0005-threads.md); the
         # library reads this once, when torch is loaded.
-        os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+        os.environ.setdefault("GOMP_SPINCOUNT", "500")
         from monai.bundle import ConfigWorkflow  # takes seconds to import; a typo should not wait for it
 
         logging.getLogger("monai.bundle.workflows").setLevel(logging.WARNING)  # it tells which logging.conf it found
