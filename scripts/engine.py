@@ -43,7 +43,7 @@ class Level:
     """One step of the fit.
 
     voxels: nodes of the image lattice. control_points: nodes the network is asked at. learning_rate: at its first
-    iteration, from where a cosine leads down. All of them positive, or ValueError. offsets: learning rate of free
+    iteration, from where a cosine leads down. All of them positive, or ValueError. offset_rate: learning rate of free
     offsets at the control nodes, as a share of the network's; they are added to what it says. 0: there are none. Only the
     last level may have them, because they belong to its nodes.
     """
@@ -52,12 +52,12 @@ class Level:
     control_points: int
     iterations: int
     learning_rate: float
-    offsets: float = 0.0
+    offset_rate: float = 0.0
 
     def __post_init__(self) -> None:
         if not min(self.voxels, self.control_points, self.iterations, self.learning_rate) > 0:
             raise ValueError(f"a level of a fit needs numbers above zero, got {self}")
-        if self.offsets < 0:
+        if self.offset_rate < 0:
             raise ValueError(f"the learning rate of free offsets is 0 or more, got {self}")
 
 
@@ -173,7 +173,7 @@ class PairOptimizer(Inferer):
         self.levels = [Level(**level) for level in levels]
         if not self.levels:
             raise ValueError("a fit needs at least one level")
-        if any(level.offsets for level in self.levels[:-1]):
+        if any(level.offset_rate for level in self.levels[:-1]):
             raise ValueError("free offsets belong to the nodes of the last level, an earlier one has them too")
         self.learning_rate_end = learning_rate_end
         self.seed, self.interpolation, self.amp = seed, interpolation, amp
@@ -215,10 +215,10 @@ class PairOptimizer(Inferer):
             rate = level.learning_rate / CAREFUL ** (attempt - 1)
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] = rate
-            if level.offsets:
+            if level.offset_rate:
                 offsets = objective.free_offsets()
                 optimizer.add_param_group(
-                    {"params": [offsets], "lr": rate * level.offsets, "initial_lr": rate * level.offsets}
+                    {"params": [offsets], "lr": rate * level.offset_rate, "initial_lr": rate * level.offset_rate}
                 )
             title = f"level {number} of {len(self.levels)}"
             _check_start(objective, title)

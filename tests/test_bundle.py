@@ -182,6 +182,18 @@ def test_the_paper_overlay_is_the_paper(run: Run, tmp_path: Path) -> None:
     assert workflow.inferer.global_stage is None and fit.offsets is None
 
 
+def test_the_fast_overlay_is_the_default_with_less_to_do() -> None:
+    base, fast = (ConfigParser() for _ in range(2))
+    base.read_config(CONFIGS / "inference.json")
+    fast.read_config([CONFIGS / "inference.json", CONFIGS / "fast.json"])
+    plain, quick = (parser.get_parsed_content("inferer").levels for parser in (base, fast))
+    assert (
+        sum(level.voxels * level.iterations for level in quick) < sum(level.voxels * level.iterations for level in plain) / 4
+    )
+    assert quick[-1].offset_rate == plain[-1].offset_rate > 0
+    assert {key for key in base.get() if base.get()[key] != fast.get()[key]} == {"fit", "_desc_"}
+
+
 ADDED = {
     "lncc": {
         "_target_": "scripts.losses.CorrelationTerm",

@@ -55,11 +55,11 @@ def test_a_start_displacement_is_where_the_field_begins(chest: PhantomPair) -> N
 
 def test_free_offsets_belong_to_the_last_level_and_are_part_of_the_field(chest: PhantomPair) -> None:
     with pytest.raises(ValueError, match="free offsets belong to the nodes of the last level"):
-        optimizer(level(2, offsets=0.5), level(2))
+        optimizer(level(2, offset_rate=0.5), level(2))
     with pytest.raises(ValueError, match="0 or more"):
-        optimizer(level(2, offsets=-1.0))
+        optimizer(level(2, offset_rate=-1.0))
     network = NCF()
-    fit = optimizer(level(6), level(12, offsets=0.5))(images_of(chest), network)
+    fit = optimizer(level(6), level(12, offset_rate=0.5))(images_of(chest), network)
     control = fit.space.control(fit.control_points)
     assert fit.offsets is not None and fit.offsets.shape == (1, 3, *control.shape) and fit.offsets.abs().max() > 0
     again = dense_field(network, fit.space, control, offsets=fit.offsets)

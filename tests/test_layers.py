@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = {
     0: "errors geometry sampling",
     1: "network losses field pyramid metrics phantom_anatomy phantom exporters",
-    2: "objective affine engine checks transforms inputs results guard saved",
+    2: "objective alignment engine checks transforms inputs results guard saved",
     4: "__main__ cohort report label_app",
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.split()}

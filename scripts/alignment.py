@@ -17,7 +17,7 @@ from scripts.geometry import half_extent_mm, to_mm
 from scripts.pyramid import PairImages, level_images
 from scripts.sampling import PADDING_NOISE, sample
 
-logger = logging.getLogger("scripts.affine")
+logger = logging.getLogger("scripts.alignment")
 
 LEAST_NODES = 8  # along an axis of the coarse lattices
 FLAT = 1e-9  # variance below which a side has nothing to correlate
@@ -27,7 +27,7 @@ ALIKE = 0.05  # two maps whose numbers differ by less are one
 
 
 class _Coarse:
-    """A pair on one lattice, as a function of affine maps: how much of the fixed image each of them explains."""
+    """A pair on one lattice, as a function of similarity maps: how much of the fixed image each of them explains."""
 
     def __init__(self, pair: PairImages, points: int) -> None:
         images = level_images(pair, points, least=LEAST_NODES)
@@ -78,7 +78,7 @@ class _Coarse:
 
 
 @dataclass(frozen=True)
-class AffineSearch:
+class InitialAlignment:
     """The pair with a map to begin with in its ``start``; the pair as it is where its headers are good enough.
 
     The map is the simplest that does: a translation, else with a rotation, else with one size for all axes. What a map of

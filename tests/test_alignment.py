@@ -10,7 +10,7 @@ import torch
 from nibabel.affines import apply_affine
 from scipy.spatial.transform import Rotation
 
-from scripts.affine import AffineSearch
+from scripts.alignment import InitialAlignment
 from scripts.phantom import PhantomPair, breathing_thorax
 from scripts.pyramid import PairImages
 
@@ -73,43 +73,43 @@ def test_a_far_start_is_found_again(chest: PhantomPair, shift_mm: float, turn: f
         moved = wrong_header(chest, shift_mm=shift_mm, turn=turn, size=size, seed=seed)
         pair = images_of(chest, moved)
         assert off_mm(np.eye(4), moved, chest) > 4 * FOUND_MM
-        found = AffineSearch()(pair)
+        found = InitialAlignment()(pair)
         assert off_mm(found.start, moved, chest) < FOUND_MM * size
         assert np.array_equal(found.moving_affine, pair.moving_affine) and found.fixed is pair.fixed
 
 
 def test_the_simplest_map_that_does_is_taken(chest: PhantomPair) -> None:
-    only_moved = AffineSearch()(images_of(chest, wrong_header(chest, shift_mm=60))).start[:3, :3]
+    only_moved = InitialAlignment()(images_of(chest, wrong_header(chest, shift_mm=60))).start[:3, :3]
     np.testing.assert_array_equal(only_moved, np.eye(3))
-    turned = AffineSearch()(images_of(chest, wrong_header(chest, turn=20))).start[:3, :3]
+    turned = InitialAlignment()(images_of(chest, wrong_header(chest, turn=20))).start[:3, :3]
     np.testing.assert_allclose(turned @ turned.T, np.eye(3), atol=1e-6)
     assert np.abs(turned - np.eye(3)).max() > 0.1
 
 
 def test_good_headers_are_left_alone(chest: PhantomPair) -> None:
     pair = images_of(chest)
-    assert AffineSearch()(pair) is pair
+    assert InitialAlignment()(pair) is pair
 
 
 def test_no_map_is_taken_that_explains_little_more(chest: PhantomPair) -> None:
     pair = images_of(chest)
-    assert AffineSearch(enough=2.0)(pair) is pair  # the search runs, and finds nothing much better than the headers
+    assert InitialAlignment(enough=2.0)(pair) is pair  # the search runs, and finds nothing much better than the headers
     rng = torch.Generator().manual_seed(0)
     noise = replace(
         pair, fixed=torch.rand(pair.fixed.shape, generator=rng), moving=torch.rand(pair.moving.shape, generator=rng)
     )
-    assert AffineSearch()(noise) is noise
+    assert InitialAlignment()(noise) is noise
 
 
 def test_it_follows_a_start_that_is_there_already(chest: PhantomPair) -> None:
     moved = wrong_header(chest, shift_mm=500)
     near = wrong_header(chest, shift_mm=450)
-    found = AffineSearch()(replace(images_of(chest, moved), start=near))
+    found = InitialAlignment()(replace(images_of(chest, moved), start=near))
     assert off_mm(found.start, moved, chest) < FOUND_MM
 
 
 def test_the_same_pair_has_the_same_start_to_the_bit(chest: PhantomPair) -> None:
     pair = images_of(chest, wrong_header(chest, shift_mm=40, turn=20))
-    first = AffineSearch()(pair).start
+    first = InitialAlignment()(pair).start
     torch.manual_seed(5)
-    np.testing.assert_array_equal(first, AffineSearch()(pair).start)
+    np.testing.assert_array_equal(first, InitialAlignment()(pair).start)
