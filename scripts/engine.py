@@ -43,22 +43,26 @@ class Level:
     """One step of the fit.
 
     voxels: nodes of the image lattice. control_points: nodes the network is asked at. learning_rate: at its first
-    iteration, from where a cosine leads down. All of them positive, or ValueError. offset_rate: learning rate of free
-    offsets at the control nodes, as a share of the network's; they are added to what it says. 0: there are none. Only the
-    last level may have them, because they belong to its nodes.
+    iteration, from where a cosine leads down. All of them positive, or ValueError.
+
+    offset_points: nodes of a finer lattice of free offsets that are added to what the network says; 0: there are none. Only
+    the last level may have them, because they belong to its nodes. offset_rate: their learning rate as a share of the
+    network's, for every unit of the root mean square difference that the levels before have left (intensities run from 0
+    to 1): where the images agree up to their noise there is little to gain.
     """
 
     voxels: int
     control_points: int
     iterations: int
     learning_rate: float
+    offset_points: int = 0
     offset_rate: float = 0.0
 
     def __post_init__(self) -> None:
         if not min(self.voxels, self.control_points, self.iterations, self.learning_rate) > 0:
             raise ValueError(f"a level of a fit needs numbers above zero, got {self}")
-        if self.offset_rate < 0:
-            raise ValueError(f"the learning rate of free offsets is 0 or more, got {self}")
+        if min(self.offset_points, self.offset_rate) < 0 or (self.offset_points > 0) != (self.offset_rate > 0):
+            raise ValueError(f"free offsets need offset_points and offset_rate, both above zero or neither, got {self}")
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ class Fit:
     """What a fit leaves behind.
 
     field_vox: (1, 3, W, H, D) on the fixed grid. weights: the network's state, on the CPU. offsets: (1, 3, w, h, d), what is
-    added to its output at the control nodes, or None. modules: names of its classes,
+    added to its output, or None. modules: names of its classes,
     to know it again by. space and control_points: what is needed to ask it again. history: one entry a level, with the
     losses of every iteration by name. attempt: 1 unless the fit diverged and was tried again. global_s: seconds that the
     global stage took.
@@ -173,7 +177,7 @@ class PairOptimizer(Inferer):
         self.levels = [Level(**level) for level in levels]
         if not self.levels:
             raise ValueError("a fit needs at least one level")
-        if any(level.offset_rate for level in self.levels[:-1]):
+        if any(level.offset_points for level in self.levels[:-1]):
             raise ValueError("free offsets belong to the nodes of the last level, an earlier one has them too")
         self.learning_rate_end = learning_rate_end
         self.seed, self.interpolation, self.amp = seed, interpolation, amp
@@ -215,13 +219,12 @@ class PairOptimizer(Inferer):
             rate = level.learning_rate / CAREFUL ** (attempt - 1)
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] = rate
-            if level.offset_rate:
-                offsets = objective.free_offsets()
-                optimizer.add_param_group(
-                    {"params": [offsets], "lr": rate * level.offset_rate, "initial_lr": rate * level.offset_rate}
-                )
             title = f"level {number} of {len(self.levels)}"
             _check_start(objective, title)
+            if level.offset_points:
+                own_rate = rate * level.offset_rate * objective.difference()
+                offsets = objective.free_offsets(space.control(level.offset_points))
+                optimizer.add_param_group({"params": [offsets], "lr": own_rate, "initial_lr": own_rate})
             losses = self._train(objective, optimizer, iterations=level.iterations, title=title)
             first, last = (sum(values[i] for values in losses.values()) for i in (0, -1))
             seconds = time.perf_counter() - begun

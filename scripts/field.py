@@ -71,11 +71,14 @@ def dense_field(
 ) -> torch.Tensor:
     """The displacement (1, 3, W, H, D) on the fixed grid in voxels, float32; fixed point to moving point.
 
-    offsets: (1, 3, *control.shape), added to what the network says at the control nodes, in its unit.
+    offsets: (1, 3, w, h, d), in the network's unit, on a lattice of their own over the fixed grid; what the network says is
+    interpolated to that lattice, and they are added.
     """
     device = next(network.parameters()).device
     values = network(space.network_input(control, device))
     if offsets is not None:
-        values = values + offsets.to(device)
+        finer = lattice_over(space.shape, offsets.shape[2:])
+        values = Upsampler(control, finer, order=space.order, device=device)(values) + offsets.to(device)
+        control = finer
     upsample = Upsampler(control, space.full(), order=space.order, device=device)
     return space.after_start(upsample(values * space.unit_vox((1, 1, 1), device)))

@@ -22,7 +22,8 @@ class Objective:
     """Value of every loss term for the network's present weights; a float32 scalar each, by name.
 
     Args:
-        control: the lattice the network is asked on. amp: ask it in bfloat16; everything after it stays float32.
+        space, control: where the field lives, and the lattice the network is asked on. amp: ask it in bfloat16; everything
+            after it stays float32.
     """
 
     def __init__(
@@ -38,25 +39,42 @@ class Objective:
     ) -> None:
         device, step = images.fixed.device, images.lattice.step_vox
         self.network, self.loss, self.warp, self.images, self.amp = network, loss, warp, images, amp
+        self.space, self.control = space, control
         self.coordinates = space.network_input(control, device)
         self.upsample = Upsampler(control, images.lattice, order=space.order, device=device)
         self.unit = space.unit_vox(step, device)
         self.control_unit = space.unit_vox(control.step_vox, device)
         self.offsets: torch.Tensor | None = None
+        self.refine: Upsampler | None = None
 
     def __call__(self) -> dict[str, torch.Tensor]:
         values = self._values()
         return self.loss(self._sampled(self._field(values), values))
 
-    def free_offsets(self) -> torch.Tensor:
-        """A parameter (1, 3, *control.shape), zero, that is added to what the network says from now on, in its unit."""
-        self.offsets = torch.zeros_like(self.coordinates, requires_grad=True)
+    def free_offsets(self, lattice: Lattice) -> torch.Tensor:
+        """A parameter (1, 3, *lattice.shape), zero, in the network's unit.
+
+        From now on the control values are those of ``lattice``: what the network says, interpolated there, plus these.
+        """
+        device, order = self.coordinates.device, self.space.order
+        self.refine = Upsampler(self.control, lattice, order=order, device=device)
+        self.upsample = Upsampler(lattice, self.images.lattice, order=order, device=device)
+        self.control_unit = self.space.unit_vox(lattice.step_vox, device)
+        self.offsets = torch.zeros(1, 3, *lattice.shape, device=device, requires_grad=True)
         return self.offsets
+
+    @torch.no_grad()
+    def difference(self) -> float:
+        """Root mean square of the intensity differences that are left where both images have data; intensities 0 to 1."""
+        values = self._values()
+        state = self._sampled(self._field(values), values)
+        # where the weight is below 1, `warped` is drawn to `fixed` by it, so the squares are weighted already
+        return float((((state.warped - state.fixed) ** 2).sum() / state.weight.sum().clamp(min=PADDING_NOISE)).sqrt())
 
     @torch.no_grad()
     def of_doing_nothing(self) -> dict[str, torch.Tensor]:
         """The terms where the field is zero everywhere."""
-        nothing = torch.zeros_like(self.coordinates)
+        nothing = torch.zeros_like(self.coordinates if self.offsets is None else self.offsets)
         return self.loss(self._sampled(self._field(nothing), nothing))
 
     @torch.no_grad()
@@ -72,10 +90,12 @@ class Objective:
         return float(met[0] / whole), float(met[1] / whole)
 
     def _values(self) -> torch.Tensor:
-        """What the network says at the control nodes, (1, 3, *control.shape), in its own unit."""
+        """The control values, (1, 3, w, h, d), in the network's unit: what it says, and the offsets where there are any."""
         with self._precision():
             values = self.network(self.coordinates)
-        return values.float() if self.offsets is None else values.float() + self.offsets
+        if self.offsets is None or self.refine is None:
+            return values.float()
+        return self.refine(values.float()) + self.offsets
 
     def _field(self, values: torch.Tensor) -> torch.Tensor:
         """The field of control values, (1, 3, W, H, D) in nodes of the level."""

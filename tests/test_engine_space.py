@@ -55,16 +55,29 @@ def test_a_start_displacement_is_where_the_field_begins(chest: PhantomPair) -> N
 
 def test_free_offsets_belong_to_the_last_level_and_are_part_of_the_field(chest: PhantomPair) -> None:
     with pytest.raises(ValueError, match="free offsets belong to the nodes of the last level"):
-        optimizer(level(2, offset_rate=0.5), level(2))
-    with pytest.raises(ValueError, match="0 or more"):
-        optimizer(level(2, offset_rate=-1.0))
+        optimizer(level(2, offset_points=500, offset_rate=15.0), level(2))
+    for wrong in ({"offset_rate": 15.0}, {"offset_points": 500}, {"offset_points": 500, "offset_rate": -1.0}):
+        with pytest.raises(ValueError, match="both above zero or neither"):
+            optimizer(level(2, **wrong))
     network = NCF()
-    fit = optimizer(level(6), level(12, offset_rate=0.5))(images_of(chest), network)
-    control = fit.space.control(fit.control_points)
-    assert fit.offsets is not None and fit.offsets.shape == (1, 3, *control.shape) and fit.offsets.abs().max() > 0
+    fit = optimizer(level(6), level(12, offset_points=900, offset_rate=15.0))(images_of(chest), network)
+    control, finer = (fit.space.control(n) for n in (fit.control_points, 900))
+    assert fit.offsets is not None and fit.offsets.shape == (1, 3, *finer.shape) and fit.offsets.abs().max() > 0
     again = dense_field(network, fit.space, control, offsets=fit.offsets)
     assert torch.equal(fit.field_vox, again) and not torch.equal(again, dense_field(network, fit.space, control))
     assert optimizer(level(6), level(12))(images_of(chest), NCF()).offsets is None
+
+
+def test_offsets_move_less_where_the_images_agree_already(chest: PhantomPair) -> None:
+    images = images_of(chest)
+    alike = replace(images, moving=images.fixed + 0.1 * (images.moving - images.fixed))
+    moved = []
+    still = level(1, learning_rate=1e-9)  # the network does not move, the offsets do
+    for pair in (images, alike):
+        found = optimizer(still, {**still, "offset_points": 900, "offset_rate": 1e6})(pair, NCF()).offsets
+        assert found is not None
+        moved.append(float(found.abs().median()))  # Adam's first step is the learning rate, whatever the gradient
+    assert moved[1] == pytest.approx(0.1 * moved[0], rel=0.02)
 
 
 def test_the_global_stage_says_where_a_fit_begins(chest: PhantomPair) -> None:

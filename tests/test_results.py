@@ -182,7 +182,11 @@ def test_what_was_measured_and_what_was_run(files: Mapping[str, str], folder: Pa
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"fit::interpolation": 1, "align_centres": True}, {"fit::levels": [{**LEVELS[0], "offset_rate": 0.5}]}],
+    [
+        {},
+        {"fit::interpolation": 1, "align_centres": True},
+        {"fit::levels": [{**LEVELS[0], "offset_points": 900, "offset_rate": 15}]},
+    ],
     ids=["spline", "linear", "offsets"],
 )
 def test_the_network_file_gives_the_field_back(
