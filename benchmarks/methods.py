@@ -80,7 +80,7 @@ def run_one(method: Method, pair: Pair, *, seed: int | None, settings: Settings)
     folder.mkdir(parents=True)
     log = settings.output_dir / "logs" / f"{name}.txt"
     if method.program == OURS:
-        words = ours.command(pair.files, preset=method.preset, seed=seed or 0, output_dir=folder.parent, name=name)
+        words = ours.command(pair, preset=method.preset, seed=seed or 0, output_dir=folder.parent, name=name)
         field = folder / "displacement.nii.gz"
     else:
         field, place = folder / "field.nii", [settings.peers_python, "-m", "benchmarks.peers", method.program]

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.pairs import Pair
 from benchmarks.processes import ROOT
 
 CONFIGS = ROOT / "configs"
@@ -21,9 +22,11 @@ def presets() -> list[str]:
     return sorted(path.stem for path in CONFIGS.glob("*.json") if path.stem not in NO_PRESETS)
 
 
-def command(files: dict[str, Path], *, preset: str, seed: int, output_dir: Path, name: str) -> list[str]:
+def command(pair: Pair, *, preset: str, seed: int, output_dir: Path, name: str) -> list[str]:
     """The command line of one run; its result lies in <output_dir>/<name>/."""
-    words = [sys.executable, "-m", "scripts", "register", str(files["fixed"]), str(files["moving"]), "--progress=false"]
+    scans = [str(pair.files["fixed"]), str(pair.files["moving"])]
+    words = [sys.executable, "-m", "scripts", "register", *scans, "--progress=false"]
+    words += ["--align_centres=true"] if pair.align_centres else []
     words += [f"--seed={seed}", f"--output_dir={output_dir}", f"--name={name}"]
     return words + ([] if preset == "default" else [f"--preset={preset}"])
 

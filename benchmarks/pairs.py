@@ -33,6 +33,7 @@ class Pair:
     files: paths by option name of the command line; the phantom has none until `with_phantom` has written it. group: its
     pairs share a row of means, a panel of the plot, and the contests; one pair alone is its own group. limits: what a run
     of our default must reach, by column of the table. contests: what the group's means must reach against peers.
+    align_centres: headers that do not overlap, so our method is called with the option for that.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Pair:
     limits: dict[str, float] = field(default_factory=dict)
     contests: tuple[Contest, ...] = ()
     group: str = ""
+    align_centres: bool = False
 
     @property
     def missing(self) -> list[Path]:

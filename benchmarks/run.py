@@ -9,10 +9,9 @@ The peers are other programs: requirements-peers.txt says how to install them; t
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import fire
 
 from benchmarks import table
 from benchmarks.methods import OURS, Method, Settings, by_default, known, loaded_mib, run_one
+from benchmarks.options import chosen, flag, python, words
 from benchmarks.pairs import PAIRS, PHANTOM_SIZE, Pair, read_dataset, with_phantom
 from benchmarks.results import COLUMNS, Line, beyond, key, read_lines, value
 
@@ -61,12 +61,12 @@ def main(
         sys.exit(f"error: --device is auto or cpu, got {device!r}")
     folder = Path(output_dir or tempfile.mkdtemp(prefix="ncf-benchmark-")).absolute()
     everything = _offered(dataset)
-    plan = _plan(everything, _words(pairs), methods=_words(methods), seeds=[int(seed) for seed in _words(seeds)])
-    if (folder / table.RUNS).exists() and not _flag("resume", resume):
+    plan = _plan(everything, words(pairs), methods=words(methods), seeds=[int(seed) for seed in words(seeds)])
+    if (folder / table.RUNS).exists() and not flag("resume", resume):
         sys.exit(f"error: {folder / table.RUNS} is there already; add to it with --resume=true or name another folder")
-    settings = Settings(folder, threads, device, _python(peers_python), _flag("keep_fields", keep_fields))
+    settings = Settings(folder, threads, device, python(peers_python), flag("keep_fields", keep_fields))
     folder.mkdir(parents=True, exist_ok=True)
-    size = tuple(int(n) for n in _words(phantom_size)) if phantom_size else PHANTOM_SIZE
+    size = tuple(int(n) for n in words(phantom_size)) if phantom_size else PHANTOM_SIZE
     perform(plan, settings=settings, phantom_size=size)
     missed = table.make(folder, everything)
     print(f"\n{(folder / table.TABLE).read_text(encoding='utf-8')}\nresults in {folder}")
@@ -129,9 +129,9 @@ def _offered(dataset: str | None) -> list[Pair]:
 
 def _plan(offered: Sequence[Pair], names: Sequence[str], *, methods: Sequence[str], seeds: Sequence[int]) -> Plan:
     """All runs in their order, pair by pair; pairs whose files are not there are told and left out."""
-    pairs = _chosen({pair.name: pair for pair in offered}, names or [p.name for p in offered], what="pair")
+    pairs = chosen({pair.name: pair for pair in offered}, names or [p.name for p in offered], what="pair")
     table_of_methods = known()
-    wanted = _chosen(table_of_methods, methods or by_default(), what="method")
+    wanted = chosen(table_of_methods, methods or by_default(), what="method")
     plan: Plan = []
     for pair in pairs:
         if pair.missing:
@@ -139,37 +139,6 @@ def _plan(offered: Sequence[Pair], names: Sequence[str], *, methods: Sequence[st
             continue
         plan += [(pair, method, seed) for method in wanted for seed in (seeds if method.seeded else [None])]
     return plan
-
-
-def _chosen(offered: dict[str, Any], names: Iterable[str], *, what: str) -> list[Any]:
-    names = list(names)
-    unknown = [name for name in names if name not in offered]
-    if unknown:
-        sys.exit(f"error: no {what} {', '.join(unknown)}; there are: {', '.join(offered)}")
-    return [offered[name] for name in dict.fromkeys(names)]
-
-
-def _python(path: str | None) -> str:
-    """The interpreter as an absolute path, not followed through links: a virtual environment is known by its link."""
-    if path is None:
-        return sys.executable
-    found = shutil.which(str(Path(path).expanduser()))
-    if found is None:
-        sys.exit(f"error: --peers_python {path} is no program; give the python of the environment that has the peers")
-    return str(Path(found).absolute())
-
-
-def _flag(option: str, given: bool | str) -> bool:
-    """True or false; Fire hands ``--resume true`` over as a word."""
-    if str(given).lower() not in ("true", "false"):
-        sys.exit(f"error: --{option} is true or false, got {given!r}")
-    return str(given).lower() == "true"
-
-
-def _words(text: object) -> list[str]:
-    """The entries of a comma-separated option; Fire hands ``0,1`` over as a tuple and ``0`` as a number."""
-    parts = text if isinstance(text, (tuple, list)) else str(text).split(",")
-    return [str(part).strip() for part in parts if str(part).strip()]
 
 
 if __name__ == "__main__":

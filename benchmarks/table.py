@@ -64,8 +64,9 @@ def main_table(lines: Sequence[Line], pairs: Sequence[Pair]) -> str:
             own = [line for line in here if line["pair"] == name]
             table += [_row(name, m, own, columns=used, limits=limits.get(name, {})) for m in ordered(own, "method")]
         if len(names) > 1:
-            title = f"**{group}, mean of {len(names)}**"
-            table += [_row(title, m, here, columns=used, limits={}) for m in ordered(here, "method")]
+            for m in ordered(here, "method"):
+                done = {line["pair"] for line in here if line["method"] == m and line["status"] == "done"}
+                table.append(_row(f"**{group}, mean of {len(done)}**", m, here, columns=used, limits={}))
     return rows(table)
 
 

@@ -43,7 +43,7 @@ class Level:
     """One step of the fit.
 
     voxels: nodes of the image lattice. control_points: nodes the network is asked at. learning_rate: at its first
-    iteration, from where a cosine leads down. All of them positive, or ValueError.
+    iteration, from where a cosine leads to learning_rate_end (paper: 1e-3 and 1e-6). All of them positive, or ValueError.
 
     offset_points: nodes of a finer lattice of free offsets that are added to what the network says; 0: there are none. Only
     the last level may have them, because they belong to its nodes. offset_rate: their learning rate as a share of the
@@ -55,11 +55,12 @@ class Level:
     control_points: int
     iterations: int
     learning_rate: float
+    learning_rate_end: float = 1e-6
     offset_points: int = 0
     offset_rate: float = 0.0
 
     def __post_init__(self) -> None:
-        if not min(self.voxels, self.control_points, self.iterations, self.learning_rate) > 0:
+        if not min(self.voxels, self.control_points, self.iterations, self.learning_rate, self.learning_rate_end) > 0:
             raise ValueError(f"a level of a fit needs numbers above zero, got {self}")
         if min(self.offset_points, self.offset_rate) < 0 or (self.offset_points > 0) != (self.offset_rate > 0):
             raise ValueError(f"free offsets need offset_points and offset_rate, both above zero or neither, got {self}")
@@ -150,11 +151,10 @@ class PairOptimizer(Inferer):
 
     Args:
         loss: named terms. warp: reads the moving image. global_stage: gives the pair another ``start``.
-        levels: mappings with the entries of `Level`, coarse first.
-        learning_rate_end: of every level's cosine schedule (paper: 1e-6). Adam's moments are carried from level to level.
+        levels: mappings with the entries of `Level`, coarse first; Adam's moments are carried from level to level.
         seed: of the fresh weights. interpolation: 1 linear, 3 cubic B-spline, between the control nodes.
         amp: bfloat16 for the network (fields and images stay float32). attempts: tries before a diverging pair is given
-            up, each with a third of the learning rate of the last. least_nodes: along every axis of every level.
+            up, each with a third of the learning rates of the last. least_nodes: along every axis of every level.
     """
 
     def __init__(
@@ -164,7 +164,6 @@ class PairOptimizer(Inferer):
         warp: Warp,
         levels: Sequence[Mapping[str, Any]],
         global_stage: Callable[[PairImages], PairImages] | None = None,
-        learning_rate_end: float = 1e-6,
         seed: int = 0,
         interpolation: int = 3,
         amp: bool = False,
@@ -179,7 +178,6 @@ class PairOptimizer(Inferer):
             raise ValueError("a fit needs at least one level")
         if any(level.offset_points for level in self.levels[:-1]):
             raise ValueError("free offsets belong to the nodes of the last level, an earlier one has them too")
-        self.learning_rate_end = learning_rate_end
         self.seed, self.interpolation, self.amp = seed, interpolation, amp
         self.attempts, self.least_nodes, self.progress = attempts, least_nodes, progress
 
@@ -216,7 +214,7 @@ class PairOptimizer(Inferer):
             objective = Objective(
                 network, loss=self.loss, warp=self.warp, images=images, space=space, control=control, amp=self.amp
             )
-            rate = level.learning_rate / CAREFUL ** (attempt - 1)
+            rate, end = (r / CAREFUL ** (attempt - 1) for r in (level.learning_rate, level.learning_rate_end))
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] = rate
             title = f"level {number} of {len(self.levels)}"
@@ -225,7 +223,7 @@ class PairOptimizer(Inferer):
                 own_rate = rate * level.offset_rate * objective.difference()
                 offsets = objective.free_offsets(space.control(level.offset_points))
                 optimizer.add_param_group({"params": [offsets], "lr": own_rate, "initial_lr": own_rate})
-            losses = self._train(objective, optimizer, iterations=level.iterations, title=title)
+            losses = self._train(objective, optimizer, iterations=level.iterations, rate_end=end, title=title)
             first, last = (sum(values[i] for values in losses.values()) for i in (0, -1))
             seconds = time.perf_counter() - begun
             logger.info("%s, %s nodes: loss %.4f -> %.4f, %.1f s", title, _times(images.lattice.shape), first, last, seconds)
@@ -245,10 +243,10 @@ class PairOptimizer(Inferer):
         )
 
     def _train(
-        self, objective: Objective, optimizer: torch.optim.Optimizer, *, iterations: int, title: str
+        self, objective: Objective, optimizer: torch.optim.Optimizer, *, iterations: int, rate_end: float, title: str
     ) -> dict[str, list[float]]:
         """The value of every term at every iteration of one level, which is run here by an engine of its own."""
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations, eta_min=self.learning_rate_end)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations, eta_min=rate_end)
         # MONAI's annotation has torch's old name for a scheduler
         by_iteration = LrScheduleHandler(schedule, print_lr=False, epoch_level=False)  # type: ignore[arg-type]
         kept: list[dict[str, torch.Tensor]] = []

@@ -15,7 +15,7 @@ from monai.losses import SSIMLoss as MonaiSSIMLoss
 from torch import nn
 
 from scripts.geometry import jacobian_of_map, separable
-from scripts.sampling import normalised, threaded
+from scripts.visits import visits
 
 LEAST_OVERLAP = 1e-3  # share of the lattice; keeps a pair without any common data finite
 
@@ -98,32 +98,6 @@ class SSIMLoss(MonaiSSIMLoss):
         mu_x, mu_y = mu_x + self.SHIFT, mu_y + self.SHIFT
         luminance = (2 * mu_x * mu_y + c1) / (mu_x * mu_x + mu_y * mu_y + c1)
         return 1 - (luminance * contrast).mean()
-
-
-class _Visits(torch.autograd.Function):
-    """How often each voxel is visited: the adjoint of trilinear sampling, applied to ones."""
-
-    @staticmethod
-    def forward(ctx, grid: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
-        ctx.save_for_backward(grid)
-        ctx.shape = shape
-        ones = grid.new_ones(()).expand(grid.shape[0], 1, *grid.shape[1:4])
-        image = grid.new_zeros(()).expand(grid.shape[0], 1, *shape)
-        visits, _ = torch.ops.aten.grid_sampler_3d_backward(ones, image, grid, 0, 0, True, [True, False])
-        return visits.sum(dim=0, keepdim=True)
-
-    @staticmethod
-    def backward(ctx, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
-        (grid,) = ctx.saved_tensors
-        image = grads[0].expand(grid.shape[0], 1, *ctx.shape)
-        ones = grid.new_ones(()).expand(grid.shape[0], 1, *grid.shape[1:4])
-        _, to_grid = torch.ops.aten.grid_sampler_3d_backward(ones, image, grid, 0, 0, True, [False, True])
-        return to_grid, None
-
-
-def visits(positions: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
-    """Occupancy B (1, 1, *shape): trilinear visits of each moving voxel by positions (1, 3, w, h, d), in voxels."""
-    return _Visits.apply(threaded(normalised(positions, shape)), shape)
 
 
 class OccupancyLoss(nn.Module):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -43,8 +44,13 @@ def normalised(positions: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
 
     Corners at -1 and +1; an axis of one voxel sits at -1.
     """
-    scale = torch.tensor([2 / max(n - 1, 1) for n in shape], device=positions.device, dtype=positions.dtype)
-    return (positions * scale.view(1, 3, 1, 1, 1) - 1).flip(1).movedim(1, -1)
+    return (positions * _unit_steps(tuple(shape), positions.device, positions.dtype) - 1).flip(1).movedim(1, -1)
+
+
+@lru_cache(maxsize=32)
+def _unit_steps(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """(1, 3, 1, 1, 1), what a voxel is in [-1, 1]; kept, because on CUDA making it is a copy from the host at every step."""
+    return torch.tensor([2 / max(n - 1, 1) for n in shape], device=device, dtype=dtype).view(1, 3, 1, 1, 1)
 
 
 def threaded(grid: torch.Tensor) -> torch.Tensor:

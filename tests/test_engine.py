@@ -97,8 +97,8 @@ def test_fresh_weights_depend_on_the_seed_alone() -> None:
 
 
 def test_a_fit_that_runs_away_is_tried_again_with_smaller_steps(chest: PhantomPair) -> None:
-    wild = optimizer(level(20, learning_rate=1e-2))(images_of(chest), NCF())
-    calm = optimizer(level(20, learning_rate=1e-2 / CAREFUL))(images_of(chest), NCF())
+    wild = optimizer(level(20, learning_rate=1e-2, learning_rate_end=6e-3))(images_of(chest), NCF())
+    calm = optimizer(level(20, learning_rate=1e-2 / CAREFUL, learning_rate_end=6e-3 / CAREFUL))(images_of(chest), NCF())
     assert (wild.attempt, calm.attempt) == (2, 1) and bytes_of(wild) == bytes_of(calm)
     missed, motion = left_mm(wild, chest, chest.fixed_label > 0)
     assert missed < FOUND * motion and len(wild.history) == 1
@@ -200,10 +200,13 @@ def test_a_level_begins_where_the_last_one_ended(chest: PhantomPair) -> None:
     assert first < 0.5 * untrained
 
 
-@pytest.mark.parametrize("change", [{"iterations": 0}, {"voxels": -1}, {"learning_rate": 0.0}, {"control_points": 0}])
-def test_levels_without_sense_are_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=f"numbers above zero.*{next(iter(change))}"):
-        optimizer({**level(5), **change})
+@pytest.mark.parametrize(
+    ("entry", "number"),
+    [("iterations", 0), ("voxels", -1), ("learning_rate", 0.0), ("learning_rate_end", 0.0), ("control_points", 0)],
+)
+def test_levels_without_sense_are_refused(entry: str, number: float) -> None:
+    with pytest.raises(ValueError, match=f"numbers above zero.*{entry}"):
+        optimizer({**level(5), entry: number})
     with pytest.raises(ValueError, match="at least one level"):
         optimizer()
 

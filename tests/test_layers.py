@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 # a module imports from its own layer or a lower one; configs are layer 3, the only place where the parts of 2 meet
 LAYERS = {
     0: "errors geometry sampling",
-    1: "network losses field pyramid metrics phantom_anatomy phantom exporters",
+    1: "network visits losses field pyramid metrics phantom_anatomy phantom exporters",
     2: "objective alignment engine checks transforms inputs results guard saved",
     4: "__main__ cohort report label_app",
 }
@@ -23,7 +23,7 @@ EMPTY = {"__init__"}
 SAMPLING = {
     r"\bgrid_sample\(": {"sampling"},
     r"\balign_corners\b": {"sampling"},
-    r"\bgrid_sampler": {"losses"},  # the adjoint, which torch has under this name only
+    r"\bgrid_sampler": {"visits"},  # the adjoint, which torch has under this name only
     r"\b2(\.0)?\s*/\s*\(?(max\()?\w+(\[\w+\])?\s*-\s*1\b": {"sampling"},  # positions of n voxels to [-1, 1]
 }
 
@@ -80,7 +80,7 @@ def test_no_arrow_points_up(name: str) -> None:
 
 
 def test_top_modules_do_not_reach_into_the_fit() -> None:
-    fit = {"engine", "objective", "losses", "network", "pyramid"}
+    fit = {"engine", "objective", "losses", "visits", "network", "pyramid"}
     tops = [path for name in LAYERS[4].split() for path in modules().get(name, [])]
     assert tops
     reached = {path.name: imported(path) & fit for path in tops if imported(path) & fit}

@@ -24,9 +24,9 @@ from scripts.losses import (
     Sampled,
     SSIMLoss,
     WeightedSum,
-    visits,
 )
-from scripts.sampling import sample
+from scripts.sampling import normalised, sample
+from scripts.visits import exact_visits, visits
 
 # MONAI 1.6.1 slices with lists in its field losses, which torch says it will not take for ever
 pytestmark = pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")
@@ -141,6 +141,18 @@ def test_ssim_refuses_what_it_cannot_do() -> None:
         SSIMLoss()(*[uniform(1, 1, 12, 10, 12)] * 2)
     with pytest.raises(ValueError, match="3 spatial dimensions, not 2"):
         SSIMLoss(spatial_dims=2)
+
+
+def test_visits_in_whole_numbers_are_the_same_in_any_order() -> None:
+    """What CUDA does, here held to the kernel of the CPU, where the two can be compared."""
+    at, shape = smooth_motion((9, 8, 7), height=1.6).float(), (8, 9, 7)
+    grid = normalised(at, shape)
+    found = exact_visits(grid, shape)
+    assert found.dtype == torch.float32 and found.shape == (1, 1, *shape)
+    np.testing.assert_allclose(found.numpy(), visits(at, shape).numpy(), atol=NODE_ROUNDING)
+    shuffled = grid.reshape(1, -1, 1, 1, 3)[:, torch.randperm(9 * 8 * 7, generator=torch.Generator().manual_seed(0))]
+    assert torch.equal(exact_visits(shuffled, shape), found)
+    assert exact_visits(normalised(3 + at, (16, 16, 16)), (16, 16, 16)).sum().item() == pytest.approx(9 * 8 * 7, rel=1e-6)
 
 
 def test_visits_are_the_brute_force_splat(threads: int) -> None:

@@ -1,0 +1,108 @@
+"""What keeps a fit fast and repeatable on an accelerator, as far as it can be seen without one."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from benchmarks import gpu
+from benchmarks.gpu import prepared
+from benchmarks.pairs import Pair
+from scripts.engine import start_afresh
+from scripts.field import FieldSpace
+from scripts.network import NCF
+from scripts.objective import Objective
+from scripts.phantom import PhantomPair
+from scripts.pyramid import level_images
+from scripts.sampling import Warp
+from tests.fits import GENTLE, bytes_of, images_of, level, optimizer, terms
+
+TO_THE_HOST = ("aten._local_scalar_dense", "aten.nonzero", "aten.equal", "aten.masked_select", "aten.item")
+FROM_THE_HOST = ("aten.lift_fresh", "aten._to_copy")
+
+
+class Recorder(TorchDispatchMode):
+    """Counts torch's operations by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen[str(func).rpartition(".")[0]] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("offset_points", [0, 600])
+def test_a_step_copies_nothing_to_or_from_the_host(chest: PhantomPair, offset_points: int) -> None:
+    network, pair = NCF(), images_of(chest)
+    start_afresh(network, 0)
+    space = FieldSpace(pair.fixed_shape, pair.fixed_affine)
+    objective = Objective(
+        network,
+        loss=terms(),
+        warp=Warp(),
+        images=level_images(pair, 4000, least=12),
+        space=space,
+        control=space.control(300),
+        amp=False,
+    )
+    if offset_points:
+        objective.free_offsets(space.control(offset_points))
+
+    def step() -> None:
+        torch.stack(list(objective().values())).sum().backward()
+
+    step()  # builds what every later step uses again
+    with Recorder() as recorder:
+        step()
+    assert recorder.seen["aten.grid_sampler_3d_backward"] >= 1
+    assert not {name: count for name, count in recorder.seen.items() if name in TO_THE_HOST + FROM_THE_HOST}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_the_same_bytes_on_every_run_of_a_gpu(chest: PhantomPair) -> None:
+    pair = images_of(chest)
+    volumes = ("fixed", "moving", "fixed_weight", "moving_weight")
+    on_gpu = images_of(chest, **{name: getattr(pair, name).cuda() for name in volumes})
+    fits = [optimizer(level(20))(on_gpu, NCF()) for _ in range(2)]
+    first, second = (bytes_of(replace(fit, field_vox=fit.field_vox.cpu())) for fit in fits)
+    assert first == second
+
+
+def test_the_measuring_command_tells_what_it_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def small(name: str, pair: Pair, *, device: str) -> tuple[Any, Any, Any]:
+        inputs, whole, network = prepared(name, pair, device=device)
+        assert len(whole.levels) == {"default": 4, "fast": 3}[name]
+        return inputs, optimizer(GENTLE), network
+
+    monkeypatch.setattr(gpu, "prepared", small)
+    gpu.main("24,26,28", preset="default,fast", device="cpu", repeats=2, output_dir=str(tmp_path), copy_mib=1)
+    told = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))
+    assert list(told["presets"]) == ["default", "fast"] and told["gb_per_s"] > 0
+    for numbers in told["presets"].values():
+        assert numbers["same_bytes"] is True and len(numbers["seconds"]) == 2
+        # one level of 3 steps on at most 4000 nodes, 18 volumes of 4 bytes each
+        assert 0 < numbers["bytes_at_least"] <= 3 * 4400 * 18 * 4
+        assert 0 < numbers["floor_s"] < min(numbers["seconds"])
+    assert "| default |" in (out := capsys.readouterr().out) and "| yes |" in out
+
+
+def test_the_kernels_that_take_the_longest_are_told(chest: PhantomPair) -> None:
+    found = gpu.kernels(optimizer(GENTLE), images_of(chest), NCF(), device="cpu")
+    assert "aten::mm" in found and 0 < sum(found.values()) <= 100
+    assert list(found.values()) == sorted(found.values(), reverse=True)
+
+
+def test_a_preset_that_is_not_there_is_one_line() -> None:
+    with pytest.raises(SystemExit, match="error: no preset quick; there are: default, fast, paper"):
+        gpu.main(preset="quick", device="cpu")
