@@ -31,7 +31,8 @@ class _Coarse:
 
     def __init__(self, pair: PairImages, points: int) -> None:
         images = level_images(pair, points, least=LEAST_NODES)
-        own, around = (lattice.affine(pair.fixed_affine) for lattice in (images.lattice, images.moving_lattice))
+        own = images.lattice.affine(pair.fixed_affine)
+        around = own @ np.linalg.inv(images.to_moving)  # moving node -> mm
         nodes = np.indices(images.lattice.shape).reshape(3, -1).T
         device = images.fixed.device
         there = images.fixed_weight.flatten() > 0

@@ -56,7 +56,7 @@ def jacobian_of_map(field: torch.Tensor) -> torch.Tensor:
 
     Central differences inside, one-sided ones at the borders; 0 or less is a fold. In mm it is the same number.
     """
-    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = (torch.gradient(channel, dim=(0, 1, 2)) for channel in field)
+    (xx, yx, zx), (xy, yy, zy), (xz, yz, zz) = (slope.unbind() for slope in torch.gradient(field, dim=(1, 2, 3)))
     xx, yy, zz = xx + 1, yy + 1, zz + 1
     return xx * (yy * zz - yz * zy) - xy * (yx * zz - yz * zx) + xz * (yx * zy - yy * zx)
 
@@ -70,26 +70,26 @@ def translation(shift_mm: Sequence[float] | np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Lattice:
-    """Evenly spread points in the fixed image's voxel space: node ``i`` lies at ``origin_vox + i * step_vox``."""
+    """Evenly spread points in an image's voxel space: node ``i`` lies at ``origin_vox + i * step_vox``."""
 
     shape: tuple[int, int, int]
     origin_vox: tuple[float, float, float]
     step_vox: tuple[float, float, float]
 
     def axis(self, a: int, *, dtype: torch.dtype = torch.float64) -> torch.Tensor:
-        """Positions of the nodes along axis ``a`` in fixed voxels, shape (shape[a],)."""
+        """Positions of the nodes along axis ``a`` in the image's voxels, shape (shape[a],)."""
         return self.origin_vox[a] + torch.arange(self.shape[a], dtype=dtype) * self.step_vox[a]
 
     def points(self) -> torch.Tensor:
-        """All nodes in fixed voxels, shape (3, *shape), float32."""
+        """All nodes in the image's voxels, shape (3, *shape), float32."""
         return torch.stack(torch.meshgrid(*[self.axis(a) for a in range(3)], indexing="ij")).float()
 
-    def affine(self, fixed_affine: np.ndarray) -> np.ndarray:
-        """The 4x4 affine node index -> RAS mm of this lattice."""
+    def affine(self, image_affine: np.ndarray) -> np.ndarray:
+        """The 4x4 affine node index -> RAS mm of this lattice, by that of its image."""
         own = np.eye(4)
         own[:3, :3] = np.diag(self.step_vox)
         own[:3, 3] = self.origin_vox
-        return np.asarray(fixed_affine, dtype=np.float64) @ own
+        return np.asarray(image_affine, dtype=np.float64) @ own
 
 
 def lattice_over(shape: Sequence[int], nodes: Sequence[int]) -> Lattice:
@@ -128,8 +128,7 @@ def lattice_over_moving(
 ) -> Lattice:
     """The lattice with the level's step that covers the whole moving image, in the fixed image's voxel space.
 
-    Its nodes are those of the level's lattice, continued: with nodes in between, the moving image would be read between
-    nodes where the fit begins, so blurred, and a fit would shift it until it is not.
+    Its nodes are those of the level's lattice, continued: where the fit begins, every node is visited once, exactly.
     """
     corners = np.array(np.meshgrid(*[[0, n - 1] for n in moving_shape], indexing="ij")).reshape(3, -1).T
     inside = to_vox(to_mm(corners, moving_affine), fixed_affine)
@@ -139,6 +138,17 @@ def lattice_over_moving(
     w, h, d = (np.maximum(last - first, 1).astype(int) + 1).tolist()
     x, y, z = (origin + first * step).tolist()
     return Lattice((w, h, d), (x, y, z), level.step_vox)
+
+
+def step_along(affine: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """How far apart the points of the grid ``other`` lie along each axis of the grid ``affine``, in its voxels, shape (3,).
+
+    Both are 4x4, index -> mm; where the axes are turned, the mean square of the steps that lie along an axis.
+    """
+    own, step = spacing_mm(affine), spacing_mm(other)
+    turn = np.linalg.inv(np.asarray(affine, dtype=np.float64)) @ np.asarray(other, dtype=np.float64)
+    cosines = np.abs(turn[:3, :3]) * own[:, None] / step[None, :]
+    return np.sqrt((cosines**2) @ (step**2)) / own
 
 
 def offset_between(level: Lattice, moving: Lattice) -> tuple[float, float, float]:

@@ -27,7 +27,8 @@ class Sampled:
     warped, fixed: (1, 1, W, H, D) in [0, 1]; where the weight is 0 they are equal, so that no loss sees a difference.
     weight: (1, 1, W, H, D), 0 to 1: where both images have data. field: (1, 3, W, H, D) in nodes.
     control: (1, 3, w, h, d), the control values the field is interpolated from, in control nodes, less the start.
-    positions: (1, 3, W, H, D), where the moving lattice was read, in its nodes; moving_shape: that lattice's shape.
+    positions: (1, 3, W, H, D), where the map leads, in nodes of the level's lattice continued over all of the moving image;
+    moving_shape: the shape of that lattice.
     """
 
     warped: torch.Tensor
@@ -44,12 +45,17 @@ class SSIMLoss(MonaiSSIMLoss):
 
     A Gaussian (or box) window is a product of three 1D windows, so a dense 11x11x11 convolution becomes three small
     matrix products. Moments are taken about 0.5, which leaves variances as they are and keeps float32 exact enough.
+
+    Args:
+        stride: 1 is MONAI's. With s, the mean is over every s-th window along each axis, at about 1/s of the cost:
+            neighbouring windows share most of their voxels (docs/decisions/0012-ssim-stride.md).
     """
 
     SHIFT = 0.5  # middle of a data range of 1; variances do not depend on it, their rounding error does
 
-    def __init__(self, spatial_dims: int = 3, **options) -> None:
+    def __init__(self, spatial_dims: int = 3, *, stride: int = 1, **options) -> None:
         super().__init__(spatial_dims, **options)
+        self.stride = stride
         if spatial_dims != 3:
             raise ValueError(f"the separable SSIM is for 3 spatial dimensions, not {spatial_dims}")
         self._target: weakref.ref[torch.Tensor] | None = None
@@ -65,16 +71,17 @@ class SSIMLoss(MonaiSSIMLoss):
         return gauss / gauss.sum()
 
     def _matrices(self, target: torch.Tensor) -> list[torch.Tensor]:
-        """One (n - window + 1, n) banded matrix an axis: the window at every place where it fits."""
+        """One (places, n) banded matrix an axis: the window at every ``stride``-th place where it fits."""
         found = []
         for a, n in enumerate(target.shape[2:]):
             window = self._window(a)
             places = n - len(window) + 1
             if places < 1:
                 raise ValueError(f"SSIM window of {len(window)} does not fit into {n} voxels along axis {a}")
-            matrix = torch.zeros(places, n)
+            first = torch.arange((places - 1) % self.stride // 2, places, self.stride)
+            matrix = torch.zeros(len(first), n)
             for k, w in enumerate(window):
-                matrix[torch.arange(places), torch.arange(places) + k] = w
+                matrix[torch.arange(len(first)), first + k] = w
             found.append(matrix.to(target))
         return found
 

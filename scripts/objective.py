@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from scripts.field import FieldSpace
-from scripts.geometry import Lattice, Upsampler
+from scripts.geometry import Lattice, Upsampler, lattice_over
 from scripts.losses import Sampled, WeightedSum
 from scripts.pyramid import LevelImages
 from scripts.sampling import PADDING_NOISE, Warp
@@ -43,6 +43,8 @@ class Objective:
         self.coordinates = space.network_input(control, device)
         self.upsample = Upsampler(control, images.lattice, order=space.order, device=device)
         self.unit = space.unit_vox(step, device)
+        self.visited_nodes = lattice_over(images.lattice.shape, images.lattice.shape).points()[None].to(device)
+        self.visited_nodes += torch.tensor(images.offset, device=device).view(1, 3, 1, 1, 1)
         self.control_unit = space.unit_vox(control.step_vox, device)
         self.offsets: torch.Tensor | None = None
         self.refine: Upsampler | None = None
@@ -106,8 +108,8 @@ class Objective:
 
     def _sampled(self, field: torch.Tensor, values: torch.Tensor) -> Sampled:
         """The state of the fit for a field (1, 3, W, H, D) in nodes and the control values it comes from."""
-        images, offset = self.images, self.images.offset
-        read = self.warp(images.moving, field, offset)
+        images = self.images
+        read = self.warp(images.moving, field, images.to_moving)
         moving = read[:, :1] / read[:, 1:].clamp(min=PADDING_NOISE)
         # data outside the moving image counts for nothing, and the fit must gain nothing by pushing it there: no gradient
         weight = images.fixed_weight * read[:, 1:].detach().clamp(0, 1)
@@ -118,6 +120,6 @@ class Objective:
             weight=weight,
             field=field,
             control=values * self.control_unit,
-            positions=self.warp.positions(field, offset),
-            moving_shape=images.moving_lattice.shape,
+            positions=self.visited_nodes + field,
+            moving_shape=images.visited.shape,
         )

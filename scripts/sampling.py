@@ -15,10 +15,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from monai.networks.blocks import Warp as MonaiWarp
 
-from scripts.geometry import Lattice, field_to_mm, lattice_over, separable, spacing_mm
+from scripts.geometry import Lattice, field_to_mm, lattice_over, separable
 
 GAUSS_REACH = 3.0  # a Gaussian is cut at this many standard deviations
-NO_TURN_VOX = 1e-3  # two grids' axes agree when they part by less than this over the whole image
 PADDING_NOISE = 1e-6  # weights below this count as no data at all
 
 
@@ -54,7 +53,7 @@ def _unit_steps(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype
 
 
 def threaded(grid: torch.Tensor) -> torch.Tensor:
-    """The sampling grid (1, W, H, D, 3) folded to (k, W H D / k, 1, 1, 3), because torch's CPU kernels share work by batch.
+    """The sampling grid (..., 3) folded to (k, points / k, 1, 1, 3), because torch's CPU kernels share work by batch.
 
     ``k`` is the largest divisor of the number of points that is at most the number of threads; 1 on other devices.
     """
@@ -65,18 +64,23 @@ def threaded(grid: torch.Tensor) -> torch.Tensor:
     return grid.reshape(parts, count // parts, 1, 1, 3)
 
 
+def _read(image: torch.Tensor, grid: torch.Tensor, *, mode: str, padding_mode: str) -> torch.Tensor:
+    """``image`` (1, C, W, H, D) at the points of torch's sampling grid (..., 3): (C, points)."""
+    if len(image) != 1:  # `threaded` has another use for the batch axis
+        raise ValueError(f"one image is read at a time, not shape {tuple(image.shape)}")
+    grid = threaded(grid)
+    found = F.grid_sample(
+        image.expand(len(grid), -1, -1, -1, -1), grid, mode=mode, padding_mode=padding_mode, align_corners=True
+    )
+    return found.transpose(0, 1).reshape(image.shape[1], -1)
+
+
 def sample(
     image: torch.Tensor, positions: torch.Tensor, *, mode: str = "bilinear", padding_mode: str = "zeros"
 ) -> torch.Tensor:
     """``image`` (1, C, W, H, D) read at ``positions`` (1, 3, w, h, d), in voxels of ``image``: (1, C, w, h, d)."""
-    if len(image) != 1 or len(positions) != 1:  # `threaded` has another use for the batch axis
-        raise ValueError(f"one image is read at a time, not shapes {tuple(image.shape)} and {tuple(positions.shape)}")
-    grid = threaded(normalised(positions, image.shape[2:]))
-    parts = grid.shape[0]
-    found = F.grid_sample(
-        image.expand(parts, -1, -1, -1, -1), grid, mode=mode, padding_mode=padding_mode, align_corners=True
-    )
-    return found.transpose(0, 1).reshape(1, image.shape[1], *positions.shape[2:])
+    found = _read(image, normalised(positions, image.shape[2:]), mode=mode, padding_mode=padding_mode)
+    return found.reshape(1, image.shape[1], *positions.shape[2:])
 
 
 def inside(positions: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
@@ -97,51 +101,41 @@ def moving_positions(field_vox: torch.Tensor, *, fixed_affine: np.ndarray, movin
 
 
 def image_on_lattice(
-    image: torch.Tensor, weight: torch.Tensor, lattice: Lattice, *, affine: np.ndarray, fixed_affine: np.ndarray
+    image: torch.Tensor,
+    weight: torch.Tensor,
+    lattice: Lattice,
+    *,
+    step_vox: Sequence[float] | np.ndarray,
+    through: Lattice | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """An image and its data weight on a lattice, both (1, 1, *lattice.shape), smoothed first so that nothing aliases.
+    """An image and its data weight on a lattice of its own, both (1, 1, *lattice.shape), smoothed so that nothing aliases.
 
     Voxels of weight 0 (padding, outside a mask) take no part in the average (normalised convolution); a node's own weight
     says how much of its neighbourhood holds data, 0 outside the image.
 
     Args:
-        image: (1, 1, W, H, D) on its own grid. weight: the same shape, 0 to 1.
-        affine: the image's own voxel -> mm. fixed_affine: of the space the lattice lives in.
+        image: (1, 1, W, H, D). weight: the same shape, 0 to 1. lattice: in the image's voxels.
+        step_vox: how far apart the points lie that it is compared at, along each axis (3,): what is finer goes.
+        through: another lattice, from corner to corner of the image, that it is read on first and interpolated from.
     """
-    own_spacing, step = spacing_mm(affine), spacing_mm(lattice.affine(fixed_affine))
-    own = np.linalg.inv(np.asarray(affine, dtype=np.float64)) @ lattice.affine(fixed_affine)
-    direction = np.abs(own[:3, :3]) * own_spacing[:, None] / step[None, :]  # own axis against lattice axis, cosines
-    want = (direction**2) @ (step**2)
-    sigma = 0.5 * np.sqrt(np.maximum(want / own_spacing**2 - 1, 0))
-    passes = [gaussian_matrix(n, float(s)).to(image) for n, s in zip(image.shape[2:], sigma, strict=True)]
-    parts = _read_smoothed(torch.cat([image * weight, weight], dim=1), passes, own=own, shape=lattice.shape)
+    matrices = []
+    for a, (n, step) in enumerate(zip(image.shape[2:], step_vox, strict=True)):
+        matrix = gaussian_matrix(n, 0.5 * float(max(step**2 - 1, 0)) ** 0.5)
+        at = lattice.axis(a).numpy()
+        if through is not None:
+            matrix = reading_matrix(n, through.axis(a).numpy()) @ matrix
+            n, at = through.shape[a], at / through.step_vox[a]
+        matrices.append((reading_matrix(n, at) @ matrix).to(image))
+    parts = separable(torch.cat([image * weight, weight], dim=1), matrices)
     total = parts[:, 1:].clamp(0, 1)
     return parts[:, :1] / total.clamp(min=PADDING_NOISE), total
-
-
-def _read_smoothed(
-    volume: torch.Tensor, passes: Sequence[torch.Tensor], *, own: np.ndarray, shape: tuple[int, int, int]
-) -> torch.Tensor:
-    """``volume`` with a smoothing matrix along each axis, read at the nodes of a lattice: (1, C, *shape).
-
-    own: 4x4, node -> voxel of the volume. Where the axes agree, one small product an axis smooths and reads at once.
-    """
-    matrix, origin = own[:3, :3], own[:3, 3]
-    across = np.abs(matrix - np.diag(np.diag(matrix))) @ np.array(shape)
-    if across.max() < NO_TURN_VOX:
-        nodes = [origin[a] + matrix[a, a] * np.arange(n) for a, n in enumerate(shape)]
-        reads = [reading_matrix(n, at).to(volume) for n, at in zip(volume.shape[2:], nodes, strict=True)]
-        return separable(volume, [read @ smooth for read, smooth in zip(reads, passes, strict=True)])
-    points = np.moveaxis(np.indices(shape), 0, -1) @ matrix.T + origin
-    positions = torch.from_numpy(np.moveaxis(points, -1, 0).astype(np.float32)).to(volume.device)
-    return sample(separable(volume, passes), positions[None])
 
 
 class Warp(MonaiWarp):
     """MONAI's `Warp` with a reference grid that is built once, for images on another lattice than the field.
 
-    ``warped(i) = image(i + offset + field(i))``, all in nodes; equal to MONAI's where the two shapes agree and the offset
-    is zero. The grid of the parent class is built anew at every call (its cache compares the wrong axes).
+    ``warped(i) = image(placement(i + field(i)))``, the field in nodes of its own lattice; equal to MONAI's without a
+    placement. The grid of the parent class is built anew at every call (its cache compares the wrong axes).
     """
 
     def __init__(self, mode: str = "bilinear", padding_mode: str = "zeros") -> None:
@@ -150,18 +144,29 @@ class Warp(MonaiWarp):
             super().__init__(mode=mode, padding_mode=padding_mode)
         self._key: tuple | None = None
         self.ref_grid: torch.Tensor = torch.empty(0)
+        self._matrix: torch.Tensor = torch.empty(0)
 
-    def positions(self, field: torch.Tensor, offset: Sequence[float] = (0.0, 0.0, 0.0)) -> torch.Tensor:
-        """Where each node reads the image, in nodes of the image's lattice, shape of ``field`` (1, 3, W, H, D)."""
-        key = (tuple(field.shape[2:]), tuple(offset), field.device)
-        if key != self._key:
-            axes = [o + torch.arange(n, dtype=torch.float32) for o, n in zip(offset, field.shape[2:], strict=True)]
-            self.ref_grid = torch.stack(torch.meshgrid(*axes, indexing="ij"))[None].to(field.device)
-            self._key = key
-        return self.ref_grid + field
+    def forward(self, image: torch.Tensor, ddf: torch.Tensor, placement: np.ndarray | None = None) -> torch.Tensor:
+        """The image (1, C, *any) pulled back to the field's lattice: (1, C, *ddf.shape[2:]).
 
-    def forward(self, image: torch.Tensor, ddf: torch.Tensor, offset: Sequence[float] = (0.0, 0.0, 0.0)) -> torch.Tensor:
-        """The image (1, C, *any) pulled back to the field's lattice: (1, C, *ddf.shape[2:])."""
-        return sample(
-            image, self.positions(ddf, offset), mode=self._interp_mode_native, padding_mode=self._padding_mode_native
-        )
+        placement: 4x4, node of the field's lattice -> voxel of the image.
+        """
+        self._prepare(image.shape[2:], ddf, np.eye(4) if placement is None else placement)
+        # placement, scaling to [-1, 1] and torch's order of the axes in one product
+        grid = torch.addmm(self.ref_grid, self._matrix, ddf[0].reshape(3, -1)).T
+        found = _read(image, grid, mode=self._interp_mode_native, padding_mode=self._padding_mode_native)
+        return found.reshape(1, image.shape[1], *ddf.shape[2:])
+
+    def _prepare(self, shape: Sequence[int], ddf: torch.Tensor, placement: np.ndarray) -> None:
+        """Matrix (3, 3) and reference grid (3, points) of torch's sampling coordinates for this kind of call, kept."""
+        key = (tuple(shape), tuple(ddf.shape[2:]), placement.tobytes(), ddf.device, ddf.dtype)
+        if key == self._key:
+            return
+        step = np.array([2 / max(n - 1, 1) for n in shape])
+        matrix = (step[:, None] * placement[:3, :3])[::-1].copy()
+        origin = (step * placement[:3, 3] - 1)[::-1].copy()
+        nodes = torch.meshgrid(*[torch.arange(n, dtype=torch.float64) for n in ddf.shape[2:]], indexing="ij")
+        points = torch.stack(nodes).reshape(3, -1)
+        grid = torch.from_numpy(matrix) @ points + torch.from_numpy(origin)[:, None]
+        self._matrix, self.ref_grid = torch.from_numpy(matrix).to(ddf), grid.to(ddf)
+        self._key = key

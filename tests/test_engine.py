@@ -97,8 +97,8 @@ def test_fresh_weights_depend_on_the_seed_alone() -> None:
 
 
 def test_a_fit_that_runs_away_is_tried_again_with_smaller_steps(chest: PhantomPair) -> None:
-    wild = optimizer(level(20, learning_rate=1e-2, learning_rate_end=6e-3))(images_of(chest), NCF())
-    calm = optimizer(level(20, learning_rate=1e-2 / CAREFUL, learning_rate_end=6e-3 / CAREFUL))(images_of(chest), NCF())
+    wild = optimizer(level(20, learning_rate=1.5e-2, learning_rate_end=9e-3))(images_of(chest), NCF())
+    calm = optimizer(level(20, learning_rate=1.5e-2 / CAREFUL, learning_rate_end=9e-3 / CAREFUL))(images_of(chest), NCF())
     assert (wild.attempt, calm.attempt) == (2, 1) and bytes_of(wild) == bytes_of(calm)
     missed, motion = left_mm(wild, chest, chest.fixed_label > 0)
     assert missed < FOUND * motion and len(wild.history) == 1

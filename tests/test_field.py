@@ -162,7 +162,7 @@ def test_the_control_lattice_has_four_nodes_where_it_can() -> None:
 
 def test_the_field_of_a_level_is_that_of_the_whole_grid() -> None:
     shape, lattice, blank = (17, 13, 9), lattice_over((17, 13, 9), (9, 7, 5)), torch.zeros(1, 2, 9, 7, 5)
-    images = LevelImages(lattice, lattice, blank[:, :1], blank[:, :1], blank, (0.0, 0.0, 0.0))
+    images = LevelImages(lattice, blank[:, :1], blank[:, :1], blank, np.eye(4), lattice, (0.0, 0.0, 0.0))
     network, seen, space = stirred(), Seen(), FieldSpace(shape, FIXED_AFFINE, 3)
     control = space.control(150)
     loss = WeightedSum({"seen": seen})
@@ -184,12 +184,24 @@ def test_a_level_reads_the_moving_image_where_the_field_points(points: int) -> N
     state, step = seen.state, np.array(images.lattice.step_vox)
     moved = images.lattice.points() + (state.field * torch.tensor(step).view(1, 3, 1, 1, 1)).detach().float()[0]
     truth = texture(apply_affine(FIXED_AFFINE, np.moveaxis(moved.numpy(), 0, -1)))
-    read = sample(images.moving, state.positions)[:, 1:]
+    nodes = np.moveaxis(np.indices(images.lattice.shape) + state.field[0].detach().numpy(), 0, -1)
+    at = apply_affine(images.to_moving, nodes)
+    read = sample(images.moving, torch.from_numpy(np.moveaxis(at, -1, 0)).float()[None])[:, 1:]
     np.testing.assert_allclose(state.weight, (images.fixed_weight * read).detach(), atol=VALUE)
     sure = ((images.fixed_weight > 0.99) & (state.weight > 0.99))[0, 0]
     assert sure.sum() > 0.1 * sure.numel()
     warped, fixed = (image[0, 0].detach().numpy() for image in (state.warped, state.fixed))
     assert np.abs(warped - truth)[sure].max() < SAG and np.abs(fixed - truth)[sure].max() > 5 * SAG
+
+
+def test_every_visit_is_counted_on_the_levels_own_nodes_continued() -> None:
+    seen = Seen()
+    objective, images = objective_of(pair_of(), Line(), seen, points=800)
+    objective()
+    nodes = np.indices(images.lattice.shape) + seen.state.field[0].detach().numpy()
+    own, continued = (lattice.affine(FIXED_AFFINE) for lattice in (images.lattice, images.visited))
+    truth = apply_affine(np.linalg.solve(continued, own), np.moveaxis(nodes, 0, -1))
+    np.testing.assert_allclose(np.moveaxis(seen.state.positions[0].detach().numpy(), 0, -1), truth, atol=FIELD_VOX)
 
 
 def test_fixed_nodes_with_less_than_half_their_data_do_not_count() -> None:
@@ -269,7 +281,8 @@ def test_content_beyond_the_fixed_field_of_view_is_brought_in() -> None:
     seen = Seen()
     objective, images = objective_of(pair, NCF(width=8), seen, start=(13.0, 0.0, 0.0))
     objective()
-    assert images.moving_lattice.shape == (24, 8, 8) and images.offset == pytest.approx((13, 0, 0))
+    assert images.visited.shape == (24, 8, 8) and images.offset == pytest.approx((13, 0, 0))
+    np.testing.assert_array_equal(images.moving[:, :1], moving)  # the voxels themselves
     assert seen.state.weight.min() > 0.999 and seen.state.moving_shape == (24, 8, 8)
     np.testing.assert_allclose(seen.state.warped.detach(), moving[:, :, 13:21], atol=VALUE)
 

@@ -9,9 +9,10 @@ import pytest
 import torch
 from nibabel.affines import apply_affine, voxel_sizes
 from scipy.interpolate import BSpline
+from scipy.spatial.transform import Rotation
 
 from scripts import geometry as g
-from tests.grids import OBLIQUE, SHAPE, SPACING, each_affine, random, world
+from tests.grids import OBLIQUE, SHAPE, SPACING, each_affine, posed, random, world
 
 EXACT = 1e-10  # mm or voxels; float64 sums of a few products below 1000
 ROUNDING = 2e-6  # of values about 1: float32 weights and a dozen sums
@@ -87,6 +88,19 @@ def test_the_moving_lattice_covers_the_moving_image_and_no_more(affine: np.ndarr
     np.testing.assert_allclose(offset, np.round(offset), atol=1e-9)  # no node between the level's
     own, other = (lat.affine(OBLIQUE) for lat in (level, around))
     np.testing.assert_allclose(apply_affine(other, [offset]), apply_affine(own, [[0, 0, 0]]), atol=EXACT)
+
+
+def test_steps_along_an_axis_are_those_that_lie_along_it() -> None:
+    own, steps = posed(np.eye(3)), np.array([3.0, 1.5, 0.5])
+    spacing = g.spacing_mm(own)
+    straight = own @ np.diag([*steps, 1.0])
+    np.testing.assert_allclose(g.step_along(own, straight), steps, atol=EXACT)
+    swapped = straight[:, [1, 0, 2, 3]]  # the same points, their axes in another order
+    np.testing.assert_allclose(g.step_along(own, swapped), steps, atol=EXACT)
+    turned = own.copy()
+    turned[:3, :3] = own[:3, :3] / spacing @ Rotation.from_euler("z", 45, degrees=True).as_matrix() @ np.diag(steps)
+    along = np.sqrt((steps[0] ** 2 + steps[1] ** 2) / 2)
+    np.testing.assert_allclose(g.step_along(own, turned) * spacing, [along, along, steps[2]], atol=EXACT)
 
 
 @each_affine

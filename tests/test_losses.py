@@ -78,8 +78,8 @@ WINDOWS = [
 ]
 
 
-def dense_ssim_loss(options: dict, image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """1 - mean SSIM by its definition, in float64, with the window that MONAI's metric makes."""
+def dense_ssim(options: dict, image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """SSIM of every window by its definition, in float64, with the window that MONAI's metric makes."""
     metric = monai.SSIMLoss(spatial_dims=3, **options).ssim_metric
     window = torch.ones(1, 1, *metric.kernel_size, dtype=torch.float64)
     if metric.kernel_type == "gaussian":
@@ -90,7 +90,11 @@ def dense_ssim_loss(options: dict, image: torch.Tensor, target: torch.Tensor) ->
     mx, my, xx, yy, xy = (nn.functional.conv3d(v, window / window.sum()) for v in (x, y, x * x, y * y, x * y))
     c1, c2 = (metric.k1 * metric.data_range) ** 2, (metric.k2 * metric.data_range) ** 2
     structure = (2 * (xy - mx * my) + c2) / (xx - mx**2 + yy - my**2 + c2)
-    return 1 - ((2 * mx * my + c1) / (mx**2 + my**2 + c1) * structure).mean()
+    return (2 * mx * my + c1) / (mx**2 + my**2 + c1) * structure
+
+
+def dense_ssim_loss(options: dict, image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return 1 - dense_ssim(options, image, target).mean()
 
 
 @pytest.mark.parametrize("options", WINDOWS, ids=str)
@@ -134,6 +138,18 @@ def test_ssim_takes_the_targets_moments_once(monkeypatch: pytest.MonkeyPatch) ->
     assert loss(image, target) == truth[0]
     monkeypatch.setattr(loss, "_matrices", None)  # may not be asked again
     assert [loss(image + i / 10, target) for i in range(3)] == truth
+
+
+@pytest.mark.parametrize(("stride", "first"), [(1, 0), (2, 0), (4, 0), (5, 1)])
+def test_ssim_with_a_stride_is_the_mean_over_every_so_many_windows(stride: int, first: int) -> None:
+    """13 windows fit along an axis; as many are left out before the first as after the last."""
+    image, target = (uniform(1, 1, 15, 15, 15, seed=s) for s in (0, 1))
+    options = {"win_size": 3, "kernel_sigma": 0.8}
+    windows = dense_ssim(options, image, target)
+    assert windows.shape == (1, 1, 13, 13, 13)
+    truth = 1 - windows[..., first::stride, first::stride, first::stride].mean().item()
+    loss = SSIMLoss(stride=stride, **options)
+    assert loss(image, target).item() == pytest.approx(truth, abs=SSIM_VALUE)
 
 
 def test_ssim_refuses_what_it_cannot_do() -> None:

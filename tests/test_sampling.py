@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from scripts import geometry as g
 from scripts import sampling
-from tests.grids import OBLIQUE, SHAPE, each_affine, points_inside, posed, random, world
+from tests.grids import OBLIQUE, SHAPE, each_affine, points_inside, random
 
 pytestmark = pytest.mark.filterwarnings("ignore:monai.networks.blocks.Warp")  # it announces torch's own grid sampler
 
@@ -58,7 +58,7 @@ def test_threads_change_no_bit_and_share_the_points(threads: int) -> None:
     found = sampling.sample(image, at)
     torch.set_num_threads(1)
     assert torch.equal(sampling.sample(image, at), found)
-    with pytest.raises(ValueError, match=r"one image is read at a time, not shapes \(2, 1, 9"):
+    with pytest.raises(ValueError, match=r"one image is read at a time, not shape \(2, 1, 9"):
         sampling.sample(torch.cat([image, image]), at)
 
 
@@ -78,44 +78,35 @@ def test_moving_positions_follow_the_formula(affine: np.ndarray) -> None:
     np.testing.assert_allclose(found[0].numpy(), np.moveaxis(truth, -1, 0), atol=POSITION_VOX)
 
 
-def on_lattice(image: np.ndarray, weight: np.ndarray, lattice: g.Lattice, affine: np.ndarray) -> list[np.ndarray]:
-    """Image and weight (*lattice.shape) of an image on its own ``affine``, the lattice being in `OBLIQUE` voxels."""
+def on_lattice(image: np.ndarray, weight: np.ndarray, lattice: g.Lattice, step: Sequence[float]) -> list[np.ndarray]:
+    """Image and weight, both (*lattice.shape), on a lattice of the image."""
     own, share = (torch.from_numpy(v).float()[None, None] for v in (image, weight))
-    return [v[0, 0].numpy() for v in sampling.image_on_lattice(own, share, lattice, affine=affine, fixed_affine=OBLIQUE)]
+    return [v[0, 0].numpy() for v in sampling.image_on_lattice(own, share, lattice, step_vox=step)]
 
 
-@each_affine
-def test_a_constant_stays_whatever_the_padding_holds(affine: np.ndarray) -> None:
+def test_a_constant_stays_whatever_the_padding_holds() -> None:
     weight = (random(14, 13, 12) > 0.3).astype(float)
     image = np.where(weight > 0, 0.625, 1e6 * random(14, 13, 12, seed=1))
-    value, share = on_lattice(image, weight, g.Lattice((6, 6, 6), (-2.0, -1.5, -1.0), (1.7, 1.3, 1.9)), affine)
+    value, share = on_lattice(image, weight, g.Lattice((9, 8, 6), (-2.0, -1.5, -1.0), (1.7, 1.3, 1.9)), (1.7, 1.3, 1.9))
     assert (share > 0.01).sum() > 5 and share.min() >= 0 and share.max() <= 1
     np.testing.assert_allclose(value[share > 0.01], 0.625, atol=ROUNDING * 10)
     assert (value[share == 0] == 0).all()
 
 
 @pytest.mark.parametrize("step", [(1.0, 1.0, 1.0), (2.5, 1.5, 1.2), (1.3, 2.6, 0.6)])
-def test_a_plane_on_an_oblique_grid_lands_where_the_formula_says(step: tuple[float, float, float]) -> None:
+def test_a_plane_stays_a_plane(step: tuple[float, float, float]) -> None:
     shape, slope = (34, 22, 18), np.array([0.021, -0.013, 0.017])
-    affine = posed(Rotation.from_euler("zyx", [65, 10, -25], degrees=True).as_matrix())
-    own = apply_affine(affine, np.moveaxis(np.indices(shape), 0, -1))
-    centre = g.to_vox(apply_affine(affine, (np.array(shape) - 1) / 2)[None], OBLIQUE)[0]
-    lattice = g.Lattice((4, 4, 4), tuple((centre - 1.5 * np.array(step)).tolist()), step)
-    value, share = on_lattice(own @ slope, np.ones(shape), lattice, affine)
+    plane = np.einsum("c,c...->...", slope, np.indices(shape))
+    lattice = g.Lattice((4, 4, 4), (12.3, 8.0, 6.5), step)
+    value, share = on_lattice(plane, np.ones(shape), lattice, step)
     np.testing.assert_allclose(share, 1.0, atol=ROUNDING)
-    np.testing.assert_allclose(value, np.einsum("c,c...->...", slope, world(lattice, OBLIQUE)), atol=ROUNDING * 10)
+    np.testing.assert_allclose(value, np.einsum("c,c...->...", slope, lattice.points().numpy()), atol=ROUNDING * 10)
 
 
-def test_axes_that_agree_and_axes_that_nearly_do_are_read_alike() -> None:
-    image, weight = random(21, 19, 17), (random(21, 19, 17, seed=1) > 0.2).astype(float)
-    lattice = g.Lattice((9, 12, 7), (-1.5, 0.3, 2.0), (2.4, 1.7, 3.1))
-    nearly = np.eye(4)
-    nearly[:3, :3] = Rotation.from_euler("zyx", [2e-5, -1e-4, 1e-4]).as_matrix()  # 0.004 voxel over the lattice
-    shifted = OBLIQUE @ g.translation([0.2, 1.0, -0.4])
-    results = [on_lattice(image, weight, lattice, affine) for affine in (shifted, shifted @ nearly)]
-    for along, across in zip(*results, strict=True):
-        np.testing.assert_allclose(along, across, atol=0.02)  # of random voxels, read 0.004 apart
-        assert along.std() > 0.05
+def test_nodes_on_voxels_with_nothing_to_smooth_are_the_voxels() -> None:
+    image = random(*SHAPE)
+    value, share = on_lattice(image, np.ones(SHAPE), g.lattice_over(SHAPE, SHAPE), (0.4, 1.0, 0.9))
+    assert np.array_equal(value, image.astype(np.float32)) and (share == 1).all()
 
 
 def test_reading_is_linear_and_ends_at_the_ends() -> None:
@@ -127,12 +118,12 @@ def test_reading_is_linear_and_ends_at_the_ends() -> None:
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("ratio", [1, 2, 3])
 def test_a_wave_is_damped_as_a_gaussian_damps_it(ratio: int, axis: int) -> None:
-    """The image's first axis lies along the lattice's ``axis``, where alone the lattice is coarser."""
-    wave, turn = 0.35, np.eye(4)  # radians a voxel
-    turn[:3, :3] = np.roll(np.eye(3), axis, axis=0)
-    image = np.broadcast_to(np.sin(wave * np.arange(61)).reshape(-1, 1, 1), (61, 13, 13))
-    nodes, origin, step = (np.roll(v, axis).tolist() for v in ([15, 1, 1], [9.0, 6.0, 6.0], [float(ratio), 1.0, 1.0]))
-    value, _ = on_lattice(image.copy(), np.ones(image.shape), g.Lattice(nodes, origin, step), OBLIQUE @ turn)
+    wave = 0.35  # radians a voxel
+    shape, nodes, origin, step = (
+        np.roll(v, axis).tolist() for v in ([61, 13, 13], [15, 1, 1], [9.0, 6.0, 6.0], [float(ratio), 1.0, 1.0])
+    )
+    image = np.sin(wave * np.indices(shape)[axis])
+    value, _ = on_lattice(image, np.ones(shape), g.Lattice(tuple(nodes), tuple(origin), tuple(step)), step)
     sigma = 0.5 * np.sqrt(ratio**2 - 1)  # voxels
     truth = np.exp(-((wave * sigma) ** 2) / 2) * np.sin(wave * (9 + ratio * np.arange(15)))
     np.testing.assert_allclose(value.ravel(), truth, atol=ATTENUATION if ratio > 1 else POSITION_VOX)
@@ -152,12 +143,22 @@ def test_warp_is_monais(padding: str, mode: str) -> None:
         np.testing.assert_allclose(own, monais, atol=EXACT)
 
 
-def test_warp_on_another_lattice_with_an_offset_is_a_shift() -> None:
+@each_affine
+def test_warp_reads_where_the_placement_says(affine: np.ndarray) -> None:
+    image, field = torch.from_numpy(random(2, 11, 10, 9)), torch.from_numpy(random(3, 4, 5, 3) * 1.5)
+    placement = np.linalg.solve(affine, affine @ g.translation([3.0, 2.0, 4.0]) @ np.diag([1.2, 0.8, 0.7, 1.0]))
+    placement[:3, :3] = placement[:3, :3] @ Rotation.from_euler("zyx", [10, -5, 8], degrees=True).as_matrix()
+    at = np.moveaxis(apply_affine(placement, np.moveaxis(np.indices((4, 5, 3)) + field.numpy(), 0, -1)), -1, 0)
+    truth = sampling.sample(image[None], torch.from_numpy(at)[None])
+    np.testing.assert_allclose(sampling.Warp()(image[None], field[None], placement), truth, atol=EXACT)
+
+
+def test_warp_keeps_nothing_of_another_call() -> None:
     warp, image = sampling.Warp(), torch.from_numpy(random(1, 1, 11, 10, 9)).float()
     still = torch.zeros(1, 3, 4, 5, 3)
-    assert torch.allclose(warp(image, still, (2.0, 3.0, 5.0)), image[:, :, 2:6, 3:8, 5:8], atol=READ)
-    assert torch.allclose(warp(image, still), image[:, :, :4, :5, :3], atol=READ)  # the offset is not kept
+    assert torch.allclose(warp(image, still, g.translation([2, 3, 5])), image[:, :, 2:6, 3:8, 5:8], atol=READ)
+    assert torch.allclose(warp(image, still), image[:, :, :4, :5, :3], atol=READ)
     moved = torch.tensor([1.0, -2.0, 0.5]).view(1, 3, 1, 1, 1) + torch.zeros(1, 3, 3, 4, 2)
     truth = (image[:, :, 1:4, 1:5, 5:7] + image[:, :, 1:4, 1:5, 6:8]) / 2
-    assert torch.allclose(warp(image, moved, (0.0, 3.0, 5.0)), truth, atol=READ)  # nor the shape
-    assert warp.positions(moved, (0.0, 3.0, 5.0))[0, :, 2, 1, 1].tolist() == [3.0, 2.0, 6.5]
+    assert torch.allclose(warp(image, moved, g.translation([0, 3, 5])), truth, atol=READ)
+    assert torch.allclose(warp(image[:, :, :8], still), image[:, :, :4, :5, :3], atol=READ)
