@@ -17,6 +17,7 @@ from typing import Any
 from benchmarks import ours
 from benchmarks.pairs import Pair
 from benchmarks.processes import ROOT, Outcome, measured
+from scripts.verbs.common import presets
 
 OURS, NONE = "ours", "none"
 CANNOT_RUN = 3  # exit status of benchmarks.peers
@@ -48,7 +49,7 @@ PEERS = [
 
 def known() -> dict[str, Method]:
     """All methods by name, ours first: ``ours``, ``ours-<preset>`` for each overlay of configs/, ``none``, the peers."""
-    own = [Method(OURS, OURS), *(Method(f"{OURS}-{preset}", OURS, preset) for preset in ours.presets())]
+    own = [Method(OURS, OURS), *(Method(f"{OURS}-{preset}", OURS, preset) for preset in presets())]
     return {method.name: method for method in [*own, Method(NONE, NONE), *PEERS]}
 
 

@@ -11,15 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.pairs import Pair
-from benchmarks.processes import ROOT
-
-CONFIGS = ROOT / "configs"
-NO_PRESETS = ("inference", "metadata")
-
-
-def presets() -> list[str]:
-    """Names of the overlays in configs/ that can be asked for as ours-NAME."""
-    return sorted(path.stem for path in CONFIGS.glob("*.json") if path.stem not in NO_PRESETS)
+from scripts.verbs.common import CONFIGS
 
 
 def command(pair: Pair, *, preset: str, seed: int, output_dir: Path, name: str) -> list[str]:

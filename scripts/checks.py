@@ -9,10 +9,8 @@ MONAI's ``Compose`` wraps what a transform raises in RuntimeErrors; the `PairErr
 
 from __future__ import annotations
 
-import csv
 import itertools
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,30 +21,14 @@ from monai.transforms import Transform
 
 from scripts.errors import PairError
 from scripts.geometry import spacing_mm, to_mm, to_vox
-from scripts.transforms import GRID_OF, IMAGES, SUFFIXES, dicom_series, itk_package
+from scripts.landmarks import read_landmarks
+from scripts.names import GRID_OF, IMAGES, PAIR_KEYS, POINTS, SUFFIXES, pair_name, safe_name
+from scripts.transforms import dicom_series, itk_package
 
 GRID_TOLERANCE_VOX = 1e-3  # headers written by different programs differ by float32 rounding, far below this
 FLAT_VOLUME = 1e-6  # a cell with less than this share of its box's volume is flat: two axes coincide
 SLICE_TOLERANCE = 0.2  # of a step; positions are often rounded to 0.1 mm, a missing slice is a whole step
 TILT_TOLERANCE = 0.01  # sideways shift over a step; 1 % is 0.6 degrees of gantry tilt
-
-
-def safe_name(text: str) -> str:
-    """``text`` fit for a file name anywhere: letters, digits, dot, dash and underscore stay, the rest becomes ``_``."""
-    return re.sub(r"[^\w.\-]", "_", text).lstrip(".") or "_"
-
-
-def pair_name(fixed_path: str, moving_path: str) -> str:
-    """``<fixed>__<moving>`` from the file names without image suffix (the folder's for DICOM), safe as a file name.
-
-    Two files of one name in two folders give ``image__image``: give such pairs a ``name`` of their own.
-    """
-    stems = []
-    for path in (fixed_path, moving_path):
-        stem = os.path.basename(os.path.abspath(path))  # abspath: "scans/." and "scans/" are called scans
-        suffix = next((s for s in SUFFIXES if stem.lower().endswith(s)), "")
-        stems.append(safe_name(stem[: len(stem) - len(suffix)]))
-    return "__".join(stems)
 
 
 class CheckFilesd(Transform):
@@ -65,10 +47,10 @@ class CheckFilesd(Transform):
         for key in IMAGES:
             if key not in pair:
                 raise PairError(f"{key}: a pair needs a fixed and a moving image, {key} is not named; add its path")
-        for key in (*IMAGES, *GRID_OF, "landmarks"):
+        for key in PAIR_KEYS:
             if key in pair:
                 pair[key] = self._checked(key, pair[key])
-        pair["files"] = {key: pair[key] for key in (*IMAGES, *GRID_OF, "landmarks") if key in pair}
+        pair["files"] = {key: pair[key] for key in PAIR_KEYS if key in pair}
         name = pair.get("name")
         pair["name"] = pair_name(pair["fixed"], pair["moving"]) if name is None else safe_name(str(name))
         return pair
@@ -78,7 +60,7 @@ class CheckFilesd(Transform):
         if not isinstance(value, (str, os.PathLike)):
             raise PairError(f"{key}: expected a path, got {type(value).__name__} {value!r:.60}; name a file or folder")
         path = Path(value).expanduser()
-        if path.is_dir() and key != "landmarks":
+        if path.is_dir() and key not in POINTS:
             self._check_folder(key, str(path))
             return str(path)
         try:
@@ -88,7 +70,7 @@ class CheckFilesd(Transform):
             raise PairError(f"{key}: cannot open {path} ({error.strerror}); correct the path or permissions") from error
         if empty:
             raise PairError(f"{key}: {path} is empty (0 bytes); write or copy it again")
-        if key != "landmarks" and not path.name.lower().endswith(SUFFIXES):
+        if key not in POINTS and not path.name.lower().endswith(SUFFIXES):
             known = ", ".join(SUFFIXES)
             raise PairError(f"{key}: {path} is of no known format; give {known}, or a folder with one DICOM series")
         return str(path)
@@ -155,9 +137,9 @@ class CheckPaird(Transform):
             if key in pair:
                 _check_same_grid(key, pair[key], owner=owner, image=pair[owner])
                 _check_values(key, pair[key])
-        if "landmarks" in pair:
-            shapes = [tuple(pair[key].shape[1:]) for key in IMAGES]
-            pair["landmarks"] = read_landmarks(pair["landmarks"], shapes[0], moving_shape=shapes[1])
+        points = {key: pair[key] for key in POINTS if key in pair}
+        if points:
+            pair["landmarks"] = read_landmarks(points, {key: tuple(pair[key].shape[1:]) for key in IMAGES})
         pair["initial_mm"] = np.zeros(3)
         if self.align_centres:
             pair["initial_mm"] = _cells_mm(pair["moving"]).mean(axis=0) - _cells_mm(pair["fixed"]).mean(axis=0)
@@ -240,45 +222,3 @@ def _check_overlap(fixed: MetaTensor, moving: MetaTensor) -> None:
             f"{np.linalg.norm(np.maximum(gap, 0)):.1f} mm apart; correct the header, or pass --align_centres true to "
             "start with both centres together"
         )
-
-
-def read_landmarks(path: str, fixed_shape: Sequence[int], *, moving_shape: Sequence[int]) -> np.ndarray:
-    """Landmark pairs of a csv file, float64 (N, 6): fixed voxel indices, then moving voxel indices.
-
-    A first line without any number is a header. Raises `PairError` for another width, for what is no finite number, and
-    for a point outside its image's voxels (-0.5 to n - 0.5), each with the line's number.
-    """
-    what = f"landmarks {path}"
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            lines = [(n, row) for n, row in enumerate(csv.reader(file), start=1) if any(c.strip() for c in row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise PairError(f"{what}: cannot be read as csv text ({error}); save it as plain csv") from error
-    if lines and not any(np.isfinite(_number(cell)) for cell in lines[0][1]):
-        lines = lines[1:]
-    if not lines:
-        raise PairError(f"{what}: holds no points; write lines of six numbers, or leave landmarks out")
-    points = np.empty((len(lines), 6))
-    for i, (number, row) in enumerate(lines):
-        if len(row) != 6:
-            raise PairError(f"{what}: expected 6 comma-separated columns, line {number} has {len(row)}; correct it")
-        points[i] = [_number(cell) for cell in row]
-        if not np.isfinite(points[i]).all():
-            raise PairError(f"{what}: line {number} holds {','.join(row)!r}, expected six finite numbers; correct it")
-    for half, name, shape in ((points[:, :3], "fixed", fixed_shape), (points[:, 3:], "moving", moving_shape)):
-        outside = ((half < -0.5) | (half > np.array(shape) - 0.5)).any(axis=1)
-        if outside.any():
-            i = int(outside.argmax())
-            raise PairError(
-                f"{what}: line {lines[i][0]} has the {name} point {half[i].tolist()} outside the {name} image of shape "
-                f"{tuple(shape)}; give voxel indices of that file, counted from 0"
-            )
-    return points
-
-
-def _number(text: str) -> float:
-    """The number a cell holds, NaN if it holds none."""
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")

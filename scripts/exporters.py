@@ -1,26 +1,15 @@
-"""All writing of result files, and reading them back: whole or not at all, the same bytes for the same content.
+"""Images and displacement fields as NIfTI files, and fields read back: the same bytes for the same content.
 
-This room knows file formats, and where voxels become the millimetres and the LPS axes of ITK. It must not know
-networks, losses, the optimiser or configs; the arithmetic of space stays in `scripts.geometry`. A full disk or a folder
-that may not be written is one clear line for the user and leaves no half a file. Every function here raises PairError
-for that, for a damaged file, and for content that the file could not hold.
+This room knows where voxels become the millimetres and the LPS axes of ITK. It must not know networks, losses, the
+optimiser or configs; the arithmetic of space stays in `scripts.geometry`. Every function here raises PairError for a disk
+or folder that refuses (`scripts.files`), for a damaged file, and for content that the file could not hold.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import hashlib
 import io
-import json
-import math
-import os
-import pickle
-import secrets
-import sys
-import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,60 +20,15 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from scripts.errors import PairError
+from scripts.files import DAMAGE, unreadable, write_whole
 from scripts.geometry import RAS_TO_LPS, field_to_mm, field_to_vox, to_mm
 
-CHECKPOINT_FORMAT = 2  # raise it whenever an older reader would misunderstand the content
 INTENT_VECTOR = 1007  # NIFTI_INTENT_VECTOR of nifti1.h: ITK, Slicer and ANTs know a displacement field by it
 STORABLE = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")  # read by every NIfTI program
 COMPRESSION_LEVEL = 1  # higher ones cost time and win next to nothing on noisy images
 GZIP_WBITS = 31  # zlib: largest window, and a gzip header without name or time
 SLAB_PLANES = 16  # planes copied and compressed at a time
 QFORM_SLACK_VOX = 0.01  # a quaternion that moves no corner further is as good as the matrix (float32 rounding)
-HASH_BYTES = 2**20  # read at a time
-DAMAGE = (OSError, EOFError, ValueError)  # what any reader raises over a damaged file
-
-
-def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
-    """Nothing; ``write`` fills a temporary file beside ``path`` (same suffixes), which then takes its place at once.
-
-    On any exception the temporary file is removed and what stood at ``path`` before still stands; an OSError (disk
-    full, no permission) becomes a PairError.
-    """
-    path = Path(path)
-    # No tempfile: it makes files that only their owner may read. A hidden, short name is within every length limit.
-    temporary = path.parent / f".{secrets.token_hex(6)}{''.join(path.suffixes[-2:])}"
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise _refusal(path, error) from error
-    finally:
-        with contextlib.suppress(OSError):  # a folder that refuses the write may refuse this; the first error is told
-            temporary.unlink(missing_ok=True)
-
-
-def _refusal(path: Path, error: OSError) -> PairError:
-    """The one line that says which path could not be written, why, and what to do."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        advice = "free some space or choose an output folder on another disk"
-    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        advice = "choose an output folder that you may write to"
-    else:
-        advice = "check that each part of the path but the last is a folder, and that the disk is sound"
-    return PairError(f"cannot write {path}: {error.strerror or error}; {advice}")
-
-
-def claim_folder(path: str | Path) -> Path:
-    """The output folder, made with its parents where missing, after one byte was written to it and removed again."""
-    folder = Path(path)
-    probe = folder / f".{secrets.token_hex(6)}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"0")
-        probe.unlink()
-    except OSError as error:
-        raise _refusal(folder, error) from error
-    return folder
 
 
 def save_image(path: str | Path, array: np.ndarray | torch.Tensor, affine: np.ndarray) -> None:
@@ -128,19 +72,13 @@ def load_itk_field(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         intent = int(image.header["intent_code"]) if isinstance(image, nib.Nifti1Pair) else None
         lps_mm = np.asarray(image.dataobj, dtype=np.float32)
     except (*DAMAGE, OverflowError, zlib.error, ImageFileError, HeaderDataError) as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     if intent != INTENT_VECTOR or lps_mm.ndim != 5 or lps_mm.shape[3:] != (1, 3):
         what = f"expected shape (W, H, D, 1, 3) with intent {INTENT_VECTOR}, got {image.shape} with intent {intent}"
         raise PairError(f"{path} is no ITK displacement field: {what}; give the file of a field")
     affine = np.asarray(image.affine, dtype=np.float64)
     channels = np.require(np.moveaxis(lps_mm[:, :, :, 0], -1, 0), np.float32, ["C", "W"])
     return field_to_vox(torch.from_numpy(channels), _lps_matrix(path, affine)).numpy(), affine
-
-
-def _unreadable(path: str | Path, error: Exception) -> PairError:
-    """The one line that says that a file cannot be read, with the first line of the reason."""
-    reason = str(error).partition("\n")[0] or type(error).__name__
-    return PairError(f"cannot read {path}: {reason}; check the path, or make or copy the file again")
 
 
 def _plain(array: np.ndarray | torch.Tensor) -> np.ndarray:
@@ -209,92 +147,3 @@ def _deflated(chunks: Iterable[bytes], strategy: int) -> Iterator[bytes]:
     for chunk in chunks:
         yield packer.compress(chunk)
     yield packer.flush()
-
-
-def save_json(path: str | Path, obj: Any) -> None:
-    """Nothing; UTF-8 JSON in the order given, nan and infinity as null, numpy's scalars and arrays as plain numbers."""
-    text = json.dumps(_json_ready(obj), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_whole(path, lambda temporary: temporary.write_bytes(text.encode()))
-
-
-def _json_ready(obj: Any) -> Any:
-    """The same content in the types that JSON knows."""
-    if isinstance(obj, dict):
-        return {str(key): _json_ready(value) for key, value in obj.items()}
-    if isinstance(obj, (list, tuple)):
-        return [_json_ready(value) for value in obj]
-    if isinstance(obj, (np.generic, np.ndarray)):
-        return _json_ready(obj.tolist())
-    if isinstance(obj, float):
-        return float(obj) if math.isfinite(obj) else None
-    return str(obj) if isinstance(obj, Path) else obj
-
-
-def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
-    """Nothing; ``state`` with the number `CHECKPOINT_FORMAT` under "format", the same bytes for equal content.
-
-    ``state`` holds tensors, numbers, strings, None, and dicts, lists and tuples of them; TypeError for anything else,
-    which `load_checkpoint` could not read back.
-    """
-    if "format" in state:
-        raise ValueError(f'"format" is the checkpoint\'s own entry, the state may not hold one: {state["format"]!r}')
-    buffer = io.BytesIO()  # given a path, torch would put its name into the archive and hide a full disk's OSError
-    torch.save({**_portable(state), "format": CHECKPOINT_FORMAT}, buffer)
-    write_whole(path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
-
-
-def _portable(value: Any) -> Any:
-    """A copy whose pickle depends on the content alone, not on devices, shared storage or shared strings."""
-    if isinstance(value, torch.Tensor):
-        return torch.empty(value.shape, dtype=value.dtype).copy_(value.detach())
-    if isinstance(value, dict):
-        return {_portable(key): _portable(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return (tuple if isinstance(value, tuple) else list)(_portable(item) for item in value)
-    if isinstance(value, str):
-        return sys.intern(str(value))  # pickle writes one object once, two equal ones twice
-    if value is None or type(value) in (bool, int, float):
-        return value
-    raise TypeError(f"a checkpoint holds tensors and plain values, not {type(value).__name__}: convert it first")
-
-
-def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The state that `save_checkpoint` was given, tensors on the CPU; nothing in the file is ever executed."""
-    try:
-        with Path(path).open("rb") as file:
-            damaged = zipfile.ZipFile(file).testzip()  # torch does not look at the checksums it writes
-            if damaged:
-                raise EOFError(f"{damaged} is damaged")
-            file.seek(0)
-            content = torch.load(file, map_location="cpu", weights_only=True)
-    except (*DAMAGE, RuntimeError, TypeError, LookupError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        raise _unreadable(path, error) from error
-    found = content.pop("format", None) if isinstance(content, dict) else None
-    if found != CHECKPOINT_FORMAT:
-        what = f"{path} has checkpoint format {found}, this program reads format {CHECKPOINT_FORMAT}"
-        raise PairError(f"{what}: make the checkpoint again with this version")
-    return content
-
-
-def sha256_of(path: str | Path) -> str:
-    """Hexadecimal SHA-256 of a file, or of a folder (a DICOM series): sorted names, each with its contents."""
-    path = Path(path)
-    try:
-        if not path.is_dir():
-            return _digest(path)
-        files = sorted((p.relative_to(path).as_posix(), p) for p in path.rglob("*") if p.is_file())
-        if not files:
-            raise PairError(f"cannot read {path}: the folder holds no files; give the folder of one image series")
-        lines = [f"{_digest(file)}  {name}\n" for name, file in files]  # as sha256sum lists them
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def _digest(file: Path) -> str:
-    """Hexadecimal SHA-256 of one file, read in pieces."""
-    total = hashlib.sha256()
-    with file.open("rb") as stream:
-        while piece := stream.read(HASH_BYTES):
-            total.update(piece)
-    return total.hexdigest()

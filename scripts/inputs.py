@@ -12,12 +12,11 @@ from typing import Any
 
 from monai.transforms import Transform
 
-from scripts.checks import safe_name
 from scripts.errors import PairError
-from scripts.exporters import claim_folder
+from scripts.files import claim_folder
+from scripts.names import PAIR_KEYS, safe_name
 from scripts.phantom import breathing_thorax, write
 
-PAIR_KEYS = ("fixed", "moving", "fixed_label", "moving_label", "fixed_mask", "landmarks")
 PHANTOM_NAME = "phantom"
 
 

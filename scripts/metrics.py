@@ -55,11 +55,11 @@ def tre_mm(
         raise PairError(f"landmarks must be finite, row {row} is {landmarks[row].tolist()}: correct or drop that row")
     fixed, moving = landmarks[:, :3], landmarks[:, 3:]
     if field_vox is not None:
-        fixed = fixed + _field_at(field_vox, fixed)
+        fixed = fixed + field_at(field_vox, fixed)
     return np.linalg.norm(to_mm(fixed, fixed_affine) - to_mm(moving, moving_affine), axis=1)
 
 
-def _field_at(field_vox: torch.Tensor, points_vox: np.ndarray) -> np.ndarray:
+def field_at(field_vox: torch.Tensor, points_vox: np.ndarray) -> np.ndarray:
     """Displacements (N, 3) in voxels of a field (3, W, H, D) at points (N, 3); raises PairError off the grid."""
     _require_field(field_vox)
     last = np.array(field_vox.shape[1:]) - 1

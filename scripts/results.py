@@ -19,7 +19,9 @@ import numpy as np
 import torch
 from monai.transforms import MapTransform, Transform
 
-from scripts.exporters import claim_folder, save_checkpoint, save_image, save_itk_field, save_json, sha256_of
+from scripts.checkpoint import save_checkpoint
+from scripts.exporters import save_image, save_itk_field
+from scripts.files import claim_folder, save_json, sha256_of, stamp_of
 from scripts.metrics import (
     dice_per_label,
     fold_share,
@@ -29,9 +31,9 @@ from scripts.metrics import (
     similarity,
     tre_mm,
 )
+from scripts.names import IMAGES
 from scripts.sampling import inside, moving_positions, sample
 
-INPUT_KEYS = ("fixed", "moving", "fixed_label", "moving_label", "fixed_mask", "landmarks")
 PACKAGES = ("monai", "torch", "numpy", "nibabel", "pytorch-ignite")
 
 
@@ -153,7 +155,10 @@ class SaveResultd(Transform):
         paths = pair["files"]
         return {
             "config": self.config,
-            "inputs": {key: {"path": path, "sha256": sha256_of(path)} for key, path in paths.items()},
+            "inputs": {
+                key: {"path": path, "sha256": sha256_of(path), "stamp": stamp_of(path)} for key, path in paths.items()
+            },
+            "grids": {key: {"shape": pair[key].shape[1:], "affine": _affine(pair[key])} for key in IMAGES},
             "intensity": pair["intensity"],
             "start": pair["pred"].space.start,
             "device": str(pair["pred"].field_vox.device),

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from scripts.checkpoint import load_checkpoint
 from scripts.errors import PairError
-from scripts.exporters import load_checkpoint
 from scripts.field import FieldSpace, dense_field
 from scripts.network import NCF, Sine
 

@@ -24,10 +24,8 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 
 from scripts.errors import PairError
+from scripts.names import GRID_OF, IMAGES
 
-IMAGES = ("fixed", "moving")
-GRID_OF = {"fixed_label": "fixed", "moving_label": "moving", "fixed_mask": "fixed"}  # each lies on that image's grid
-SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
 READ_ERRORS = (OSError, EOFError, ValueError, RuntimeError, OverflowError, MemoryError, zlib.error)  # by damaged files,
 HEADER_ERRORS = (ImageFileError, HeaderDataError, HeaderTypeError)  # truncated and with random bytes
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from scripts.losses import SSIMLoss
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "configs"
-OVERLAYS = sorted(p for p in CONFIGS.glob("*.json") if p.stem not in ("inference", "metadata"))
+OVERLAYS = sorted(p for p in CONFIGS.glob("*.json") if p.stem not in ("inference", "evaluate", "metadata"))
+ADDS = {"multi_gpu": {"pairs", "which", "local_rank"}}  # entries of an overlay that are its own
 MODEL_BYTES = 300_000  # 60,870 float32 parameters are 243,480
 # Not referred to, because MONAI itself looks for them: two by name at the start of a run, two only as required properties.
 READ_BY_MONAI = {"imports", "run", "bundle_root", "dataset_dir"}
@@ -150,7 +152,8 @@ def test_an_overlay_changes_what_is_there(inference: dict[str, Any], overlay: Pa
     base = ConfigParser(inference)
     for key in json.loads(overlay.read_text(encoding="utf-8")):
         parent, _, name = key.rpartition("::")
-        assert name.startswith("_") or base.get(key, "absent") != "absent", f"{overlay.name}: {key} is not in inference.json"
+        if not name.startswith("_") and key not in ADDS.get(overlay.stem, ()):
+            assert base.get(key, "absent") != "absent", f"{overlay.name}: {key} is not in inference.json"
         assert base.get(parent) is not None
 
 
@@ -192,6 +195,25 @@ def test_the_fast_overlay_is_the_default_with_less_to_do() -> None:
     )
     assert quick[-1].offset_rate == plain[-1].offset_rate > 0
     assert {key for key in base.get() if base.get()[key] != fast.get()[key]} == {"fit", "_desc_"}
+
+
+@pytest.mark.parametrize(("rank", "expected"), [("0", ["a", "c"]), ("1", ["b"])])
+def test_each_rank_of_torchrun_has_its_share(
+    rank: str, expected: list[str], pair: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = []
+    for name in "abc":
+        fixed = shutil.copy(pair["fixed"], tmp_path / f"{name}.nii.gz")
+        rows.append({"name": name, "fixed": str(fixed), "moving": pair["moving"]})
+    (tmp_path / "list.json").write_text(json.dumps({"pairs": rows}), encoding="utf-8")
+    for variable, value in (("RANK", rank), ("LOCAL_RANK", rank), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(variable, value)
+    parser = ConfigParser()
+    parser.read_config([CONFIGS / "inference.json", CONFIGS / "multi_gpu.json"])
+    parser["pairs"] = tmp_path / "list.json"
+    assert [row["name"] for row in parser.get_parsed_content("dataset_data")] == expected
+    assert len(parser.get_parsed_content("dataset")) == len(expected)
+    assert parser.get_parsed_content("device").type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 ADDED = {

@@ -12,7 +12,7 @@ import pydicom
 import pytest
 from pydicom.uid import generate_uid
 
-from scripts.checks import CheckFilesd, CheckPaird, pair_name
+from scripts.checks import CheckFilesd, CheckPaird
 from scripts.errors import PairError
 from scripts.transforms import ReadPaird
 from tests.test_reading import SHAPE, affine_of, volume, write_dicom, write_sitk
@@ -40,20 +40,6 @@ def test_empty_entries_are_dropped_and_the_pair_gets_a_name(pair: dict[str, str]
         ("fixed", "moving", "moving_label"), (1, *SHAPE)
     )
     assert read["note"] == 3 and checked["fixed"] == pair["fixed"]
-
-
-@pytest.mark.parametrize(
-    ("fixed", "moving", "name"),
-    [
-        ("a/image.nii.gz", "b/image.nii.gz", "image__image"),
-        ("x/Fix.NII.GZ", "y.v2.mhd", "Fix__y.v2"),
-        ("dicom/series.1/", "dicom/series.2", "series.1__series.2"),
-        ("$(rm) a&b.nrrd", "@x:y.mha", "__rm__a_b___x_y"),
-        ("größe.nii", ".hidden.nii", "größe__hidden"),
-    ],
-)
-def test_pair_name(fixed: str, moving: str, name: str) -> None:
-    assert pair_name(fixed, moving) == name
 
 
 @pytest.mark.parametrize("key", ["fixed", "moving", "fixed_label", "fixed_mask", "landmarks"])
@@ -230,42 +216,3 @@ def test_initial_mm_brings_the_centres_together_on_any_two_grids(tmp_path: Path)
     np.testing.assert_allclose(out["initial_mm"], centres[1] - centres[0], atol=1e-9)
     assert out["initial_mm"].dtype == np.float64 and (out["moving"].affine == before).all()
     assert "initial_mm" not in pair
-
-
-POINTS = np.array([[0, 0, 0, 8.5, 11.5, 9.5], [-0.5, 11.5, 3.25, 1, 2, 3], [4, 4, 4, 5.125, 6, 7]])
-
-
-@pytest.mark.parametrize("header", ["", "fixed_i,fixed_j,fixed_k,moving_i,moving_j,moving_k\n", "\ufeffx,y,z,x,y,z\r\n"])
-def test_landmarks_with_and_without_header(tmp_path: Path, header: str) -> None:
-    path = tmp_path / "points.csv"
-    lines = "".join(",".join(f" {v!r}" for v in row.tolist()) + "\n" for row in POINTS)
-    path.write_text(f"{header}{lines}\n", encoding="utf-8")
-    points = CheckPaird()(read(tmp_path, landmarks=str(path)))["landmarks"]
-    assert points.dtype == np.float64
-    np.testing.assert_array_equal(points, POINTS)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("1,2,3,1,2,3\n1,2,3,1,2\n", "expected 6 comma-separated columns, line 2 has 5"),
-        ("a,b,c\n1,2,3\n", "line 2 has 3"),
-        ("1;2;3;1;2;3\n1;2;3;1;2;3", "line 2 has 1"),
-        ("i,j,k,i,j,k\n\n1,2,3,1,2,nan\n", "line 3 holds '1,2,3,1,2,nan', expected six finite numbers"),
-        ("1,2,3,1,2,x\n1,2,3,1,2,3\n", "line 1 holds"),
-        ("1,2,3,1,2,3\n1,2,3,,2,3\n", "line 2 holds"),
-        ("i,j,k,i,j,k\n", "holds no points"),
-        ("i,j,k,i,j,k\n1,2,3,1,2,3\n8.6,2,3,1,2,3\n9,0,0,0,0,0\n", r"line 3 has the fixed point \[8\.6, 2\.0, 3\.0\]"),
-        ("1,2,3,1,-0.51,3\n", r"line 1 has the moving point .* outside the moving image of shape \(9, 12, 10\)"),
-    ],
-)
-def test_landmarks_that_cannot_be_meant(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "points.csv").write_text(text)
-    with pytest.raises(PairError, match=rf"^landmarks .*points\.csv: .*{message}"):
-        CheckPaird()(read(tmp_path, landmarks=str(tmp_path / "points.csv")))
-
-
-def test_landmarks_that_are_no_text(tmp_path: Path) -> None:
-    (tmp_path / "points.csv").write_bytes(b"\xff\xfe\x00\x80" * 9)
-    with pytest.raises(PairError, match="cannot be read as csv text"):
-        CheckPaird()(read(tmp_path, landmarks=str(tmp_path / "points.csv")))

@@ -116,7 +116,7 @@ def test_a_mistake_is_one_line_and_status_1(bundle: Path, pair: Mapping[str, str
 def refusal(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
     """The one line that the command line ends with; nothing was started."""
     monkeypatch.setattr(sys, "argv", ["ncf", *arguments])
-    monkeypatch.setattr("scripts.__main__.Job.start", lambda job: pytest.fail(f"started {job}"))
+    monkeypatch.setattr("scripts.verbs.common.ConfigJob.start", lambda job: pytest.fail(f"started {job}"))
     with pytest.raises(SystemExit) as stop:
         main()
     assert isinstance(stop.value.code, str) and "\n" not in stop.value.code and stop.value.code.startswith("error: ")
@@ -173,7 +173,7 @@ def test_an_interruption_before_the_fit_is_one_line(monkeypatch: pytest.MonkeyPa
         raise KeyboardInterrupt
 
     monkeypatch.setattr(sys, "argv", ["ncf", "register"])
-    monkeypatch.setattr("scripts.__main__.Job.start", interrupted)
+    monkeypatch.setattr("scripts.verbs.common.ConfigJob.start", interrupted)
     with pytest.raises(SystemExit, match=r"^error: interrupted"):
         main()
 

@@ -1,16 +1,7 @@
-"""Files against SimpleITK, nibabel and formulas; what happens when a disk is full or a file is damaged."""
+"""Images and fields as files, against SimpleITK, nibabel and formulas."""
 
 from __future__ import annotations
 
-import errno
-import gzip
-import hashlib
-import json
-import os
-import resource
-import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +14,8 @@ from monai.data import MetaTensor
 from scipy.spatial.transform import Rotation
 
 from scripts import exporters
-from scripts.errors import PairError
-from scripts.exporters import load_checkpoint, load_itk_field, save_checkpoint, save_image, save_itk_field, save_json
+from scripts.exporters import load_itk_field, save_image, save_itk_field
+from tests.refusing import refused
 
 SHAPE, SPACING, CENTRE = (20, 24, 28), (2.1, 1.6, 1.3), np.array([11.0, -23.0, 40.0])
 MOVING_SHAPE, MOVING_SPACING = (60, 64, 56), (1.6, 1.5, 1.7)
@@ -66,13 +57,6 @@ def by_nibabel(path: Path, array: np.ndarray, affine: np.ndarray) -> sitk.Image:
     """An image that nibabel wrote and SimpleITK read."""
     nib.save(nib.Nifti1Image(array.astype(np.float32), affine), path)
     return sitk.ReadImage(str(path))
-
-
-def refused(telling: str, call: Callable[..., object], *args: Any) -> None:
-    """Holds that the call raises PairError in one line that matches."""
-    with pytest.raises(PairError, match=telling) as caught:
-        call(*args)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", DIRECTIONS)
@@ -151,150 +135,3 @@ def test_what_no_file_can_hold_is_refused(tmp_path: Path) -> None:
     refused("4x4", save_image, image, volume, np.eye(3))
     refused(r"\(3, W, H, D\)", save_itk_field, image, smooth_field()[None], unit)
     assert list(tmp_path.iterdir()) == []
-
-
-def state() -> dict[str, Any]:
-    """What a run might keep, with a tensor that is a view and a string that is there twice."""
-    numbers = torch.rand(64, 640, generator=torch.Generator().manual_seed(0))
-    return {"network": {"a": numbers[:, 576:].T, "b": torch.arange(3)}, "kind": "ncf", "more": [1, 2.5, None, ("ncf",)]}
-
-
-WRITERS: dict[str, Callable[[Path], object]] = {
-    "image.nii.gz": lambda p: save_image(p, smooth_field()[0], np.eye(4)),
-    "labels.nii.gz": lambda p: save_image(p, np.random.default_rng(0).integers(99, size=SHAPE, dtype="i2"), np.eye(4)),
-    "field.nii.gz": lambda p: save_itk_field(p, smooth_field(), np.eye(4)),
-    "run.json": lambda p: save_json(p, {"numbers": list(range(3000))}),
-    "network.pt": lambda p: save_checkpoint(p, state()),
-}
-
-
-def test_the_same_content_gives_the_same_bytes_at_any_time_and_under_any_name(tmp_path: Path) -> None:
-    for name, write in WRITERS.items():
-        write(tmp_path / name)
-    time.sleep(1.1)  # gzip and zip headers count seconds
-    for name, write in WRITERS.items():
-        write(tmp_path / f"another {name}")
-        assert (tmp_path / name).read_bytes() == (tmp_path / f"another {name}").read_bytes(), name
-    gzip.decompress((tmp_path / "field.nii.gz").read_bytes())  # and it is gzip to others, checksum included
-
-
-@pytest.mark.parametrize("name", WRITERS)
-def test_a_full_disk_is_one_line_and_leaves_the_old_file(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_text("old")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))  # the kernel refuses more, as a disk without a free block
-    try:
-        refused(f"{name}: .*free some space", WRITERS[name], tmp_path / name)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert [p.name for p in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == "old"
-
-
-def test_half_a_file_is_never_left(tmp_path: Path) -> None:
-    def write(error: BaseException, temporary: Path) -> None:
-        assert temporary.parent == tmp_path and temporary.name.endswith(".nii.gz")
-        temporary.write_bytes(b"half")
-        raise error
-
-    path, permission = tmp_path / "field.nii.gz", "choose an output folder that you may write to"
-    for number, advice in ((errno.ENOSPC, "free some space"), (errno.EROFS, permission), (errno.EACCES, permission)):
-        error = OSError(number, os.strerror(number))
-        refused(f"{error.strerror}; {advice}", exporters.write_whole, path, partial(write, error))
-    with pytest.raises(KeyboardInterrupt):
-        exporters.write_whole(path, partial(write, KeyboardInterrupt()))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_is_claimed_or_refused(tmp_path: Path) -> None:
-    folder = tmp_path / "a" / "b"
-    assert exporters.claim_folder(folder) == exporters.claim_folder(folder) == folder and not list(folder.iterdir())
-    (folder / "plain").write_text("old")
-    os.link(folder / "plain", folder / "ours.json")
-    save_json(folder / "ours.json", {})
-    assert (folder / "plain").read_text() == "old"  # a new file took the name, the old one was not written into
-    assert os.stat(folder / "ours.json").st_mode == os.stat(folder / "plain").st_mode  # no stricter than other files
-    refused("cannot write", exporters.claim_folder, folder / "plain")
-    below = folder / "plain" / "below"  # what stands below a file is refused to root as well
-    for name, write in {"folder": exporters.claim_folder, **WRITERS}.items():
-        refused("cannot write .*each part of the path", write, below / name)
-
-
-def test_json_keeps_order_and_is_strict(tmp_path: Path) -> None:
-    odd = {"z": np.float32(0.5), "a": np.int64(3), 7: (np.bool_(True), np.nan, np.inf), "é": np.array([1, np.nan])}
-    save_json(tmp_path / "a.json", {**odd, "path": Path("x"), "none": None, "text": "é"})
-    text = (tmp_path / "a.json").read_text(encoding="utf-8")
-    assert text.startswith('{\n  "z": 0.5,\n') and text.endswith("}\n")
-    got = json.loads(text)
-    assert list(got) == ["z", "a", "7", "é", "path", "none", "text"]
-    assert list(got.values()) == [0.5, 3, [True, None, None], [1.0, None], "x", None, "é"]
-    with pytest.raises(TypeError):
-        save_json(tmp_path / "b.json", {"what": object()})
-
-
-def test_a_checkpoint_comes_back_and_depends_on_content_alone(tmp_path: Path) -> None:
-    path, again, want = tmp_path / "a.pt", tmp_path / "b.pt", state()
-    save_checkpoint(path, want)
-    got = load_checkpoint(path)
-    torch.testing.assert_close(got["network"], want["network"], rtol=0, atol=0)
-    assert list(got) == list(want) and got["kind"] == want["kind"] and got["more"] == want["more"]
-    save_checkpoint(again, {**got, "kind": "".join(got["kind"])})  # an equal string, but another object
-    assert path.read_bytes() == again.read_bytes()
-    assert path.stat().st_size < 64 * 64 * 4 + 4096  # the view did not carry its storage along
-
-
-def test_a_damaged_checkpoint_is_never_taken_for_a_whole_one(tmp_path: Path) -> None:
-    path, again, found = tmp_path / "a.pt", tmp_path / "b.pt", 0
-    save_checkpoint(path, state())
-    whole = path.read_bytes()
-    for length in (0, 1, 500, len(whole) // 2, len(whole) - 1):
-        path.write_bytes(whole[:length])
-        refused("cannot read", load_checkpoint, path)
-    for place in np.random.default_rng(0).integers(len(whole), size=200).tolist():
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
-        try:
-            save_checkpoint(again, load_checkpoint(path))
-        except PairError:
-            found += 1
-        else:
-            assert again.read_bytes() == whole  # only a byte of filling or of a date was hit
-    assert found > 100
-
-
-def test_a_checkpoint_is_never_executed(tmp_path: Path) -> None:
-    class Evil:
-        def __reduce__(self) -> tuple:
-            return os.mkdir, (str(tmp_path / "made"),)
-
-    torch.save({"format": exporters.CHECKPOINT_FORMAT, "x": Evil()}, tmp_path / "a.pt")
-    refused("cannot read", load_checkpoint, tmp_path / "a.pt")
-    assert not (tmp_path / "made").exists()
-    torch.load(tmp_path / "a.pt", weights_only=False)
-    assert (tmp_path / "made").exists()  # the file would have done it
-
-
-def test_other_formats_are_refused_by_number(tmp_path: Path) -> None:
-    for content, found in (({"format": 99}, "99"), ({"w": torch.ones(2)}, "None"), (torch.ones(2), "None")):
-        torch.save(content, tmp_path / "a.pt")
-        line = f"format {found}, this program reads format {exporters.CHECKPOINT_FORMAT}: make the checkpoint again"
-        refused(line, load_checkpoint, tmp_path / "a.pt")
-    refused("No such file", load_checkpoint, tmp_path / "missing.pt")
-    with pytest.raises(TypeError, match="ndarray"):
-        save_checkpoint(tmp_path / "b.pt", {"affine": np.eye(4)})
-    with pytest.raises(ValueError, match="own entry"):
-        save_checkpoint(tmp_path / "b.pt", {"format": 1})
-
-
-def test_sha256_of_files_and_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, listed = exporters.claim_folder(tmp_path / "series"), Path.rglob
-    for name in ("1.dcm", "2.dcm"):
-        (folder / name).write_bytes(name.encode() * 400_000)  # several pieces
-    assert exporters.sha256_of(folder / "1.dcm") == hashlib.sha256(b"1.dcm" * 400_000).hexdigest()
-    seen = [exporters.sha256_of(folder)]
-    monkeypatch.setattr(Path, "rglob", lambda *args: reversed(list(listed(*args))))
-    assert exporters.sha256_of(folder) == seen[0]  # disks list in any order
-    (folder / "2.dcm").rename(folder / "3.dcm")
-    seen.append(exporters.sha256_of(folder))
-    (folder / "3.dcm").write_bytes(b"x")
-    assert len({*seen, exporters.sha256_of(folder)}) == 3
-    refused("no files", exporters.sha256_of, exporters.claim_folder(tmp_path / "empty"))
-    refused("No such file", exporters.sha256_of, tmp_path / "missing")

@@ -12,10 +12,11 @@ ROOT = Path(__file__).parent.parent
 
 # a module imports from its own layer or a lower one; configs are layer 3, the only place where the parts of 2 meet
 LAYERS = {
-    0: "errors geometry sampling",
-    1: "network visits losses field pyramid metrics phantom_anatomy phantom exporters",
-    2: "objective alignment engine checks transforms inputs results guard saved",
-    4: "__main__ cohort report label_app",
+    0: "errors names files geometry sampling",
+    1: "network visits losses field pyramid metrics phantom_anatomy phantom exporters checkpoint "
+    "learn2reg learn2reg_metrics landmarks datasets summary",
+    2: "objective alignment engine checks transforms inputs results guard saved fields evaluation convert download",
+    4: "__main__ verbs cohort report label_app",
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.split()}
 EMPTY = {"__init__"}

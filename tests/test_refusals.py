@@ -82,7 +82,7 @@ BAD: dict[str, tuple[str, Callable[[Path, Pair, PhantomPair], Pair]]] = {
         lambda d, p, c: {**p, "landmarks": written(d, b"1,2,99,1,2,3", "p.csv")},
     ),
     "landmarks width": ("expected 6 comma-separated", lambda d, p, c: {**p, "landmarks": written(d, b"1,2,3", "p.csv")}),
-    "landmarks text": ("six finite numbers", lambda d, p, c: {**p, "landmarks": written(d, b"1,2,3,4,5,x", "p.csv")}),
+    "landmarks text": ("6 finite numbers", lambda d, p, c: {**p, "landmarks": written(d, b"1,2,3,4,5,x", "p.csv")}),
     "mask": ("zero everywhere", lambda d, p, c: {**p, "fixed_mask": saved(d, np.zeros_like(c.fixed), c.affine)}),
     "only fixed": ("moving is not named", lambda d, p, c: {"fixed": p["fixed"]}),
     "only moving": ("fixed is not named", lambda d, p, c: {"moving": p["moving"]}),

@@ -18,8 +18,9 @@ from nibabel.affines import apply_affine
 from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
-from scripts import exporters
-from scripts.exporters import load_checkpoint, load_itk_field, save_checkpoint
+from scripts.checkpoint import load_checkpoint, save_checkpoint
+from scripts.exporters import load_itk_field
+from scripts.files import sha256_of
 from scripts.phantom import PhantomPair, breathing_thorax, write
 from scripts.saved import network_field
 
@@ -173,7 +174,7 @@ def test_what_was_measured_and_what_was_run(files: Mapping[str, str], folder: Pa
     )
     assert sum(seconds.values()) <= 2 * seconds["total"] and metrics["peak_memory_mib"]["host"] > 50
     assert {key: entry["path"] for key, entry in told["inputs"].items()} == dict(files)
-    assert told["inputs"]["fixed"]["sha256"] == exporters.sha256_of(files["fixed"])
+    assert told["inputs"]["fixed"]["sha256"] == sha256_of(files["fixed"])
     assert told["config"]["fit"]["levels"] == LEVELS and told["config"]["seed"] == 0 and told["device"] == "cpu"
     assert "seconds" not in json.dumps(told)
     losses = told["losses"][0]["losses"]

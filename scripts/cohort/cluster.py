@@ -1,0 +1,58 @@
+"""Dask as the engine: workers on this machine or on many, of which any may be lost. Needs the extra ``dask``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from monai.utils import optional_import
+
+from scripts.cohort.worker import Call, Outcome, Report, Resources, Task, prepare_process
+from scripts.errors import PairError
+
+RETRIES = 2  # of a pair whose worker was lost
+GPU = "GPU"  # the resource that a worker with a GPU offers: dask worker --resources "GPU=1"
+
+
+def run(tasks: Sequence[Task], report: Report, *, call: Call, resources: Resources) -> None:
+    """Nothing; every task was done by a Dask worker and its outcome reported, in the order they end.
+
+    A worker that is lost is replaced or done without, and its pair goes to another, `RETRIES` times. Without the address of
+    a scheduler a LocalCluster is started. Where devices are named, each task gets a worker that offers the resource `GPU`.
+    """
+    distributed, found = optional_import("distributed")
+    if not found:
+        raise PairError("the engine dask needs the package distributed: pip install 'ncf-registration[dask]'")
+    cluster: Any = None
+    if resources.scheduler is None:
+        offered = {"resources": {GPU: 1}} if resources.devices else {}
+        cluster = distributed.LocalCluster(
+            n_workers=min(resources.workers, len(tasks)),
+            threads_per_worker=1,
+            dashboard_address=None,
+            host="127.0.0.1",
+            **offered,
+        )
+    try:
+        with distributed.Client(cluster if resources.scheduler is None else resources.scheduler) as client:
+            client.run(prepare_process, resources.threads, None)
+            wanted = {"resources": {GPU: 1}} if resources.devices else {}
+            futures = {
+                client.submit(call, task, key=task.name, pure=False, retries=RETRIES, **wanted): task for task in tasks
+            }
+            for future in distributed.as_completed(futures):
+                report(_outcome(future, futures[future]))
+    except OSError as error:
+        raise PairError(
+            f"no Dask scheduler answers at {resources.scheduler}: {error}; start one, or leave --scheduler out"
+        ) from error
+    finally:
+        if cluster is not None:
+            cluster.close()
+
+
+def _outcome(future: Any, task: Task) -> Outcome:
+    error = future.exception()
+    if error is None:
+        return future.result()
+    return Outcome(task.name, f"no worker finished it: {type(error).__name__}: {str(error).partition(chr(10))[0]}")

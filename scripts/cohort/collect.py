@@ -1,0 +1,85 @@
+"""The results of a cohort as tables and a picture, from its folders alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.utils import optional_import
+
+from scripts.cohort.plan import DONE, METRICS_FILE, Plan, failures
+from scripts.summary import Flat, flat, known, save_csv, save_summary
+
+STEM, PICTURE, FAILURES = "cohort_table", "cohort_table.png", "failures.csv"
+COLUMNS = {
+    "TRE before mm": "tre_mm.before.mean",
+    "TRE mm": "tre_mm.after.mean",
+    "p95 mm": "tre_mm.after.p95",
+    "Dice before": "dice.before.mean",
+    "Dice": "dice.after.mean",
+    "correlation before": "similarity.before.ncc",
+    "correlation": "similarity.after.ncc",
+    "folds %": "folded_share.all",
+    "log J": "log_jacobian_spread.all",
+    "s": "seconds.total",
+}
+PANELS = {
+    "landmark error, mm": ("tre_mm.before.mean", "tre_mm.after.mean"),
+    "Dice": ("dice.before.mean", "dice.after.mean"),
+    "correlation of the images": ("similarity.before.ncc", "similarity.after.ncc"),
+}
+WHISKER = 1.5  # interquartile ranges: beyond, a pair is named (matplotlib's own rule)
+PANEL_INCHES = (3.4, 4.2)
+
+
+def collect(plan: Plan) -> str:
+    """The Markdown table of all pairs that are done; it, JSON, CSV, failures.csv and a picture are written."""
+    cases = [_metrics(plan.folder(pair)) for pair in plan.pairs if plan.state(pair) == DONE]
+    failed = failures(plan)
+    save_csv(plan.output_dir / FAILURES, [{"name": f["name"], "reason": f["reason"]} for f in failed])
+    if not cases:
+        return ""
+    draw([flat(case) for case in cases], plan.output_dir / PICTURE)
+    return save_summary(plan.output_dir, STEM, cases, columns=COLUMNS, more={"failures": failed})
+
+
+def _metrics(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / METRICS_FILE).read_text(encoding="utf-8")))
+
+
+def draw(rows: Sequence[Flat], path: Path) -> bool:
+    """Whether a picture was drawn: box plots of what was measured, before and after, outliers named.
+
+    Without matplotlib there is none; it belongs to the extra ``figures``.
+    """
+    figure, found = optional_import("matplotlib.figure")
+    panels = {title: [_values(rows, name) for name in pair] for title, pair in PANELS.items()}
+    panels = {title: pair for title, pair in panels.items() if all(pair)}
+    if not found or not panels:
+        return False
+    width, height = PANEL_INCHES
+    canvas = figure.Figure(figsize=(width * len(panels), height), layout="constrained")
+    for axes, (title, pair) in zip(np.atleast_1d(canvas.subplots(1, len(panels))), panels.items(), strict=True):
+        axes.boxplot([list(values.values()) for values in pair], tick_labels=["before", "after"], widths=0.5, whis=WHISKER)
+        for place, values in enumerate(pair, start=1):
+            for name in outliers(values):
+                axes.annotate(name, (place, values[name]), xytext=(6, 0), textcoords="offset points", fontsize=7)
+        axes.set_title(f"{title} ({len(pair[0])} pairs)", fontsize=9)
+        axes.grid(axis="y", alpha=0.3)
+    canvas.savefig(path, dpi=150, metadata={"Software": None})
+    return True
+
+
+def _values(rows: Sequence[Flat], column: str) -> dict[str, float]:
+    return {str(row["name"]): float(row[column]) for row in rows if known([row.get(column)])}  # type: ignore[arg-type]
+
+
+def outliers(values: Mapping[str, float]) -> list[str]:
+    """The names whose value lies beyond the whiskers of a box plot, the furthest first."""
+    low, middle, high = np.percentile(list(values.values()), [25, 50, 75])
+    reach = WHISKER * (high - low)
+    beyond = [name for name, value in values.items() if not low - reach <= value <= high + reach]
+    return sorted(beyond, key=lambda name: -abs(values[name] - middle))

@@ -1,0 +1,140 @@
+"""What a cohort is: its pairs, its settings, where each result goes, and how far it has come, all told by files.
+
+A pair is done when its folder has a metrics.json, which is written last; failed when it has a failure.json; open otherwise.
+This room must not know how a pair is registered.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from scripts.datasets import RUN_FILE, Pairs
+from scripts.errors import PairError
+from scripts.files import claim_folder, save_json, sha256_of, stamp_of
+from scripts.names import PAIR_KEYS
+
+COHORT_FILE, METRICS_FILE, FAILURE_FILE = "cohort.json", "metrics.json", "failure.json"
+DONE, FAILED, OPEN = "done", "failed", "open"
+LEFTOVER = re.compile(r"\.[0-9a-f]{12}(\.|$)")  # what `files.write_whole` was filling when its process was killed
+TOLD = 3  # differences named in one line
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Pairs to register with one set of settings.
+
+    config_files: base first. overrides: of config entries, plain data. output_dir: each pair gets ``<output_dir>/<name>/``.
+    """
+
+    pairs: Pairs
+    config_files: tuple[str, ...]
+    output_dir: Path
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+    def folder(self, pair: Mapping[str, str]) -> Path:
+        """Where a pair's result goes."""
+        return self.output_dir / pair["name"]
+
+    def state(self, pair: Mapping[str, str]) -> str:
+        """`DONE`, `FAILED` or `OPEN`."""
+        folder = self.folder(pair)
+        if (folder / METRICS_FILE).exists():
+            return DONE
+        return FAILED if (folder / FAILURE_FILE).exists() else OPEN
+
+    def settings(self) -> dict[str, Any]:
+        """What must stay the same for results to belong together: overrides, and config files by name and hash."""
+        files = {Path(path).name: sha256_of(path) for path in self.config_files}
+        return {"config_files": files, **{key: value for key, value in sorted(self.overrides.items())}}
+
+
+def open_pairs(plan: Plan, *, retry_failed: bool) -> Pairs:
+    """The pairs that are still to be registered, in their order, after `prepared` found everything as it was.
+
+    What a killed process left half-written in their folders is removed, and with ``retry_failed`` the record of a failure.
+    """
+    left = []
+    for pair in plan.pairs:
+        state, folder = plan.state(pair), plan.folder(pair)
+        if state == DONE or (state == FAILED and not retry_failed):
+            continue
+        (folder / FAILURE_FILE).unlink(missing_ok=True)
+        for path in folder.glob(".*") if folder.is_dir() else ():
+            if LEFTOVER.match(path.name):
+                path.unlink()
+        left.append(pair)
+    return left
+
+
+def prepared(plan: Plan) -> None:
+    """Nothing; the output folder has a cohort.json, and all results in it were made of these inputs by these settings.
+
+    Raises PairError, which names what changed, before anything runs.
+    """
+    path = claim_folder(plan.output_dir) / COHORT_FILE
+    settings = plan.settings()
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        changed = differences(before["settings"], settings)
+        if changed:
+            raise PairError(f"{plan.output_dir} was begun with other settings: {changed}; use them, or another output_dir")
+    for pair in plan.pairs:
+        if plan.state(pair) == DONE:
+            _check_inputs(plan, pair)
+    save_json(path, {"settings": settings, "pairs": plan.pairs})
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What differs between two settings, in words; empty where nothing does."""
+    told = []
+    for key in dict.fromkeys([*before, *now]):
+        was, is_now = (json.loads(json.dumps(side.get(key))) for side in (before, now))
+        if was == is_now:
+            continue
+        if key == "config_files":
+            names = sorted(name for name in {*was, *is_now} if was.get(name) != is_now.get(name))
+            told += [
+                f"configs/{name} {'changed' if name in was and name in is_now else 'is used by one alone'}" for name in names
+            ]
+        else:
+            told.append(f"{key} was {was}, now {is_now}")
+    rest = f" and {len(told) - TOLD} more" if len(told) > TOLD else ""
+    return ", ".join(told[:TOLD]) + rest
+
+
+def _check_inputs(plan: Plan, pair: Mapping[str, str]) -> None:
+    """Raises PairError unless a finished pair was made of the files that its row names, as they are now."""
+    run = plan.folder(pair) / RUN_FILE
+    inputs = json.loads(run.read_text(encoding="utf-8"))["inputs"]
+    again = f"remove {plan.folder(pair)} to register it again, or use another output_dir"
+    now = {key: pair[key] for key in PAIR_KEYS if key in pair}
+    for key in dict.fromkeys([*inputs, *now]):
+        was, is_now = inputs.get(key, {}).get("path"), now.get(key)
+        if was is None or is_now is None or Path(was) != Path(is_now):
+            raise PairError(f"{pair['name']} was made with {key} {was}, the list now has {is_now}; {again}")
+        if not unchanged(Path(is_now), inputs[key]):
+            raise PairError(f"{pair['name']}: {key} {is_now} has changed since it was registered; {again}")
+
+
+def unchanged(path: Path, record: Mapping[str, Any]) -> bool:
+    """Whether a file (or the files of a folder) is what a run.json recorded; hashed only where size or time differ."""
+    if record.get("stamp") == stamp_of(path):
+        return True
+    return sha256_of(path) == record["sha256"]
+
+
+def record_failure(plan: Plan, name: str, *, reason: str, detail: str) -> None:
+    """Nothing; the folder of the pair ``name`` has a failure.json with the reason."""
+    folder = claim_folder(plan.output_dir / name)
+    save_json(folder / FAILURE_FILE, {"name": name, "reason": reason, "detail": detail})
+
+
+def failures(plan: Plan) -> list[dict[str, str]]:
+    """Name and reason of every failed pair, in the order of the list."""
+    found: Sequence[Mapping[str, str]] = [pair for pair in plan.pairs if plan.state(pair) == FAILED]
+    return [json.loads((plan.folder(pair) / FAILURE_FILE).read_text(encoding="utf-8")) for pair in found]

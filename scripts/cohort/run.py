@@ -1,0 +1,69 @@
+"""A cohort from beginning to end: prepared, registered by an engine, collected. What is done is never done again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from importlib import import_module
+
+from tqdm import tqdm
+
+from scripts.cohort.plan import Plan, failures, open_pairs, prepared, record_failure
+from scripts.cohort.worker import Call, Outcome, Resources, register_pair, task_of
+
+ENGINES = {"local": "local", "torchrun": "ranks", "dask": "cluster"}  # name -> module of this package
+WORKER_MIB = 2500  # of host memory that a worker takes at the everyday size (docs/performance.md)
+
+
+def default_resources(*, workers: int | None = None, devices: Sequence[str] = ()) -> Resources:
+    """A worker for every device, or for every core as far as memory goes: a second thread helps a fit less than a pair."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    if workers is None:
+        workers = len(devices) or max(1, min(cores, memory_mib() // WORKER_MIB))
+    return Resources(workers, max(1, cores // workers), tuple(devices))
+
+
+def memory_mib() -> int:
+    """What this machine has in all; where that cannot be known (Windows), enough for any number of workers."""
+    if not hasattr(os, "sysconf"):
+        return 2**20
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+
+
+def run_cohort(
+    plan: Plan,
+    *,
+    engine: str = "local",
+    resources: Resources | None = None,
+    retry_failed: bool = False,
+    progress: bool = True,
+    call: Call = register_pair,
+) -> bool:
+    """Whether every pair of the plan has a result; tables and a picture are written, also after failures.
+
+    Args:
+        engine: of `ENGINES`. resources: for it; by default `default_resources`. retry_failed: register those again that
+            failed before. call: what a worker does with a task.
+    """
+    from scripts.cohort.collect import collect  # takes seconds to import
+
+    prepared(plan)
+    pairs = open_pairs(plan, retry_failed=retry_failed)
+    tasks = [task_of(pair, plan.config_files, plan.overrides, plan.output_dir) for pair in pairs]
+    finished = len(plan.pairs) - len(tasks)
+    with tqdm(total=len(plan.pairs), initial=finished, desc="pairs", disable=None if progress else True) as bar:
+
+        def report(outcome: Outcome) -> None:
+            if outcome.reason is not None:
+                record_failure(plan, outcome.name, reason=outcome.reason, detail=outcome.detail)
+            bar.update()
+
+        if tasks:
+            module = import_module(f"scripts.cohort.{ENGINES[engine]}")
+            module.run(tasks, report, call=call, resources=resources or default_resources())
+    print(collect(plan))
+    failed = failures(plan)
+    for failure in failed:
+        print(f"failed: {failure['name']}: {failure['reason']}")
+    print(f"{len(plan.pairs) - len(failed)} of {len(plan.pairs)} pairs done, results in {plan.output_dir}")
+    return not failed

@@ -1,0 +1,253 @@
+"""Lists of pairs from the forms in which data sets come: Learn2Reg's JSON, the Zenodo folder of 2020, CSV, plain JSON.
+
+A list is what `dataset_data` of the config takes: one dictionary a pair, with a name, and paths under the keys of
+`names.PAIR_KEYS`. Whatever is wrong with a list is refused here, before anything runs, naming the row. No images are read;
+no networks, no configs.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+from scripts.errors import PairError
+from scripts.names import IMAGES, PAIR_KEYS, pair_name, safe_name
+
+LEARN2REG_LISTS = ("registration_val", "registration_test", "training_paired_images")
+ALL_PAIRS = "all_pairs"  # every image onto every other one
+IMAGE_FOLDER = re.compile(r"images(T[rs])$")
+ZENODO_SCAN = re.compile(r"(case_\d{3})_exp\.nii\.gz$")
+RUN_FILE = "run.json"
+SUFFIX = re.compile(r"\.(nii\.gz|nii|mha|mhd|nrrd|csv)$")
+
+Pairs = list[dict[str, str]]
+
+
+def read_pairs(source: str | Path, *, which: str | None = None) -> Pairs:
+    """The pairs of a data set, each {"name", "fixed", "moving", ...}, paths absolute and there.
+
+    Args:
+        source: a ``*_dataset.json`` of Learn2Reg; the folder of Zenodo record 3835682 (2020); a CSV with a head line; a JSON
+            file {"pairs": [{"fixed", "moving", ...}]} or {"images": [{"image", "label"}]}, which means all ordered pairs.
+            Paths in a file are relative to it.
+        which: of a Learn2Reg file: registration_val (the default), registration_test, training_paired_images, or all_pairs.
+
+    Raises:
+        PairError: in one line, with the row, for an empty list, a missing key or file, an unknown key, a pair that is
+            listed twice, two pairs of one name, or half a pair of landmark files.
+    """
+    path = Path(source).expanduser().absolute()
+    if not path.exists():
+        raise PairError(f"no data set {path}; give a dataset JSON, a CSV, or the folder of the Zenodo archive")
+    reader = _reader(path)
+    if which is not None and reader is not _learn2reg:
+        raise PairError(f"{path} has no lists to choose from, {which!r} is for Learn2Reg's dataset JSON")
+    rows = _learn2reg(path, which or LEARN2REG_LISTS[0]) if reader is _learn2reg else reader(path)
+    return checked(rows, where=str(path))
+
+
+def share_of_rank(source: str | Path, *, which: str | None = None) -> Pairs:
+    """The pairs of a data set that fall to this process of `torchrun` (its RANK of WORLD_SIZE): every WORLD_SIZE-th."""
+    rank, ranks = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
+    return read_pairs(source, which=which)[rank::ranks]
+
+
+def saved_pairs(folder: str | Path) -> Pairs:
+    """The pairs that result folders of ours were made of, by their run.json: of one, or of all below a folder."""
+    folder = Path(folder)
+    runs = [folder / RUN_FILE] if (folder / RUN_FILE).exists() else sorted(folder.glob(f"*/{RUN_FILE}"))
+    if not runs:
+        raise PairError(f"{folder} holds no results of ours (no {RUN_FILE}); name the list of pairs with --pairs")
+    rows = []
+    for run in runs:
+        inputs = _json(run).get("inputs")
+        if not isinstance(inputs, dict):
+            raise PairError(f"{run} does not say what was registered; make it again, or name the pairs with --pairs")
+        rows.append({"name": run.parent.name, **{key: str(of["path"]) for key, of in inputs.items()}})
+    return checked(rows, where=str(folder))
+
+
+def _reader(path: Path) -> Callable[..., Pairs]:
+    """Who reads this form of a data set."""
+    if path.is_dir():
+        return _zenodo
+    if path.suffix == ".csv":
+        return _csv
+    content = _json(path)
+    if any(key in content for key in (*LEARN2REG_LISTS, "tensorImageShape")):
+        return _learn2reg
+    return _plain
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise PairError(f"cannot read the data set {path}: {error}") from error
+    if not isinstance(content, dict):
+        raise PairError(f'{path}: expected {{"pairs": [...]}}, {{"images": [...]}} or a Learn2Reg dataset')
+    return content
+
+
+def checked(rows: Sequence[dict[str, str]], *, where: str) -> Pairs:
+    """The rows with names, found fit to be registered one after another; see `read_pairs` for what is refused."""
+    if not rows:
+        raise PairError(f"{where}: the list is empty, there is nothing to register")
+    named: Pairs = []
+    seen: dict[tuple[str, str], int] = {}
+    names: dict[str, int] = {}
+    for number, row in enumerate(rows, start=1):
+        at = f"{where}, row {number}"
+        _check_keys(row, at)
+        for key in PAIR_KEYS:
+            if key in row and not Path(row[key]).exists():
+                raise PairError(f"{at}: {key} {row[key]} is not there")
+        pair = (row["fixed"], row["moving"])
+        if pair[0] == pair[1]:
+            raise PairError(f"{at}: fixed and moving are one file, {pair[0]}")
+        if pair in seen:
+            raise PairError(f"{at}: the pair of row {seen[pair]} again, {pair[1]} onto {pair[0]}; list it once")
+        name = safe_name(row["name"]) if row.get("name") else pair_name(*pair)
+        if name.casefold() in names:
+            raise PairError(f"{at}: named {name!r} as row {names[name.casefold()]} is; give each pair a name of its own")
+        seen[pair], names[name.casefold()] = number, number
+        named.append({"name": name, **{key: row[key] for key in PAIR_KEYS if key in row}})
+    return named
+
+
+def _check_keys(row: dict[str, str], at: str) -> None:
+    missing = [key for key in IMAGES if not row.get(key)]
+    unknown = sorted(set(row) - {*PAIR_KEYS, "name"})
+    if missing:
+        raise PairError(f"{at}: {' and '.join(missing)} not named; a pair needs fixed and moving")
+    if unknown:
+        raise PairError(f"{at}: unknown entry {', '.join(unknown)}; known are name, {', '.join(PAIR_KEYS)}")
+    if ("fixed_landmarks" in row) != ("moving_landmarks" in row) or ("landmarks" in row and "fixed_landmarks" in row):
+        raise PairError(f"{at}: give landmarks (six columns), or both fixed_landmarks and moving_landmarks (three each)")
+
+
+def _rows(entries: Iterable[Any], path: Path, *, what: str) -> Pairs:
+    """Entries of a JSON list as rows, their paths made absolute."""
+    rows = []
+    for number, entry in enumerate(entries, start=1):
+        if not isinstance(entry, dict) or not all(isinstance(value, str) for value in entry.values()):
+            raise PairError(f"{path}, row {number}: expected {what}, got {entry!r:.80}")
+        rows.append({key: value if key == "name" else _absolute(path, value) for key, value in entry.items() if value})
+    return rows
+
+
+def _absolute(source: Path, value: str) -> str:
+    return str(source.parent / Path(value).expanduser())
+
+
+def _plain(path: Path) -> Pairs:
+    """{"pairs": [...]}, or {"images": [...]} for all ordered pairs."""
+    content = _json(path)
+    known = sorted(set(content) & {"pairs", "images"})
+    if len(known) != 1 or set(content) - {"pairs", "images", "name"} or not isinstance(content[known[0]], list):
+        raise PairError(
+            f'{path}: expected one list, "pairs" or "images", beside "name", got {", ".join(content) or "nothing"}'
+        )
+    if known == ["pairs"]:
+        return _rows(content["pairs"], path, what='{"fixed": path, "moving": path, ...}')
+    images = _rows(content["images"], path, what='{"image": path, "label": path}')
+    for number, image in enumerate(images, start=1):
+        if set(image) - {"image", "label", "name"} or "image" not in image:
+            raise PairError(f"{path}, row {number}: an image has the entries image, label and name, got {', '.join(image)}")
+    labelled = [number for number, image in enumerate(images, start=1) if "label" in image]
+    if labelled and len(labelled) < len(images):
+        first = next(n for n in range(1, len(images) + 1) if n not in labelled)
+        raise PairError(f"{path}, row {first}: has no label, but row {labelled[0]} has one; label all images or none")
+    return [_of_images(fixed, moving) for fixed, moving in permutations(images, 2)]
+
+
+def _of_images(fixed: dict[str, str], moving: dict[str, str]) -> dict[str, str]:
+    row = {"fixed": fixed["image"], "moving": moving["image"]}
+    if "label" in fixed:
+        row |= {"fixed_label": fixed["label"], "moving_label": moving["label"]}
+    if "name" in fixed and "name" in moving:
+        row["name"] = f"{fixed['name']}__{moving['name']}"
+    return row
+
+
+def _csv(path: Path) -> Pairs:
+    """A head line with names of `names.PAIR_KEYS` (and name), then a pair a line; empty cells are left out."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            lines = [line for line in csv.reader(file) if any(cell.strip() for cell in line)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise PairError(f"cannot read the data set {path}: {error}") from error
+    head = [cell.strip() for cell in lines[0]] if lines else []
+    if not set(IMAGES) <= set(head):
+        raise PairError(
+            f"{path}: the first line names the columns, fixed and moving among them; it is {','.join(head)!r:.80}"
+        )
+    rows = []
+    for number, line in enumerate(lines[1:], start=1):
+        if len(line) != len(head):
+            raise PairError(f"{path}, row {number}: {len(line)} cells under {len(head)} columns")
+        cells = {key: cell.strip() for key, cell in zip(head, line, strict=True) if cell.strip()}
+        rows.append({key: cell if key == "name" else _absolute(path, cell) for key, cell in cells.items()})
+    return rows
+
+
+def _learn2reg(path: Path, which: str) -> Pairs:
+    """A list of a Learn2Reg file, with the labels (else masks) and landmarks (else keypoints) that lie beside the images."""
+    content = _json(path)
+    offered = [name for name in LEARN2REG_LISTS if content.get(name)]
+    if which == ALL_PAIRS:
+        images = [entry["image"] if isinstance(entry, dict) else entry for entry in content.get("training", [])]
+        found: list[Any] = [{"fixed": fixed, "moving": moving} for fixed, moving in permutations(images, 2)]
+        if not found:
+            raise PairError(f'{path}: all_pairs needs two images in its list "training"')
+    elif which in offered:
+        found = content[which]
+    else:
+        raise PairError(f"{path} has no list {which!r}; there are: {', '.join([*offered, ALL_PAIRS])}")
+    return [row | _beside(row) for row in _rows(found, path, what='{"fixed": path, "moving": path}')]
+
+
+def _beside(row: dict[str, str]) -> dict[str, str]:
+    """What lies beside a row's two images in Learn2Reg's layout, where both have it."""
+    found: dict[str, str] = {}
+    kinds = (("label", ("labels", "masks"), ".nii.gz"), ("landmarks", ("landmarks", "keypoints"), ".csv"))
+    for key, folders, suffix in kinds:
+        for folder in folders:
+            files = {name: _companion(Path(row.get(name, "")), folder, suffix) for name in IMAGES}
+            if all(file is not None and file.exists() for file in files.values()):
+                found |= {f"{name}_{key}": str(file) for name, file in files.items()}
+                break
+    return found
+
+
+def _companion(image: Path, folder: str, suffix: str) -> Path | None:
+    """imagesTr/X.nii.gz -> <folder>Tr/X<suffix>; None for an image that lies elsewhere."""
+    split = IMAGE_FOLDER.match(image.parent.name)
+    return image.parent.parent / f"{folder}{split[1]}" / (SUFFIX.sub("", image.name) + suffix) if split else None
+
+
+def _zenodo(path: Path) -> Pairs:
+    """Zenodo record 3835682: case_001_exp is fixed, case_001_insp moving, lung masks are labels, keypoints landmarks."""
+    root = next((folder for folder in (path, path / "training") if (folder / "scans").is_dir()), None)
+    scans = sorted((root / "scans").glob("case_*_exp.nii.gz")) if root else []
+    if root is None or not scans:
+        raise PairError(f"{path} holds no scans/case_*_exp.nii.gz, also not below training/; give the archive's folder")
+    rows = []
+    for scan in scans:
+        match = ZENODO_SCAN.match(scan.name)
+        if match is None:
+            continue
+        names = {"fixed": f"{match[1]}_exp.nii.gz", "moving": f"{match[1]}_insp.nii.gz"}
+        row = {"name": match[1], **{key: str(root / "scans" / name) for key, name in names.items()}}
+        masks = {f"{key}_label": root / "lungMasks" / name for key, name in names.items()}
+        if all(mask.exists() for mask in masks.values()):
+            row |= {key: str(mask) for key, mask in masks.items()}
+        points = root / "keypoints" / f"{match[1]}.csv"
+        rows.append(row | ({"landmarks": str(points)} if points.exists() else {}))
+    return rows

@@ -1,0 +1,112 @@
+"""Where the displacement field of a pair lies, whichever program wrote it, and how it comes into memory.
+
+Known are our own and other ITK fields, and Learn2Reg's files. This room must not know networks, configs or the fit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from monai.transforms import Transform
+
+from scripts.errors import PairError
+from scripts.exporters import load_itk_field
+from scripts.geometry import to_mm, to_vox
+from scripts.learn2reg import FORMATS, NAMES, displacement_name, from_stored, load_displacement, to_stored
+from scripts.names import image_stem
+
+FIELD_FILE = "displacement.nii.gz"
+GRID_TOLERANCE_VOX = 0.01  # a field's grid and the fixed image's, in voxels over the whole grid: float32 headers
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A shape with its affine, voxel -> RAS mm."""
+
+    shape: tuple[int, ...]
+    affine: np.ndarray
+
+
+def field_of(pair: Mapping[str, Any], folder: str | Path) -> Path:
+    """The file of a pair's field in a folder of results; PairError where there is none, or more than one.
+
+    ``<folder>/<name>/displacement.nii.gz``, ``<folder>/<name>.nii.gz``, or a name of Learn2Reg.
+    """
+    folder = Path(folder)
+    found = sorted({path for path in _candidates(pair, folder) if path.exists()})
+    if not found:
+        raise PairError(f"{pair['name']}: no field in {folder}; looked for {', '.join(_told(pair, folder))}")
+    if len(found) > 1:
+        raise PairError(f"{pair['name']}: more than one field, {' and '.join(map(str, found))}; keep one")
+    return found[0]
+
+
+def _candidates(pair: Mapping[str, Any], folder: Path) -> Iterator[Path]:
+    yield folder / pair["name"] / FIELD_FILE
+    yield folder / f"{pair['name']}.nii.gz"
+    stems = [image_stem(str(pair["files"][key])) for key in ("fixed", "moving")]
+    with contextlib.suppress(PairError):  # scans that have no names of Learn2Reg
+        for names in NAMES:
+            for suffix in FORMATS.values():
+                yield folder / (displacement_name(*stems, names=names) + suffix)
+
+
+def _told(pair: Mapping[str, Any], folder: Path) -> list[str]:
+    return list(dict.fromkeys(str(path.relative_to(folder)) for path in _candidates(pair, folder)))
+
+
+class ReadFieldd(Transform):
+    """The pair with ``field_vox`` (3, W, H, D) on the fixed grid, ``stored_vox`` between stored indices, and ``field_file``.
+
+    Args:
+        folder: of results, see `field_of`.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = folder
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """A new dictionary; raises PairError for a field that is not there, damaged, or on another grid."""
+        pair = dict(data)
+        path = field_of(pair, self.folder)
+        affines = {f"{key}_affine": np.asarray(pair[key].affine, dtype=np.float64) for key in ("fixed", "moving")}
+        w, h, d = pair["fixed"].shape[1:]
+        if is_itk_field(path):
+            field, affine = load_itk_field(path)
+            _check_grid(Grid(field.shape[1:], affine), Grid((w, h, d), affines["fixed_affine"]), path=path)
+            pair["field_vox"] = torch.from_numpy(field)
+            pair["stored_vox"] = to_stored(pair["field_vox"], **affines)
+        else:
+            pair["stored_vox"] = load_displacement(path, (w, h, d))
+            pair["field_vox"] = from_stored(pair["stored_vox"], **affines)
+        pair["field_file"] = str(path)
+        return pair
+
+
+def is_itk_field(path: str | Path) -> bool:
+    """Whether a file's header says that it is a vector field in millimetres, as ITK has it."""
+    if not str(path).endswith((".nii", ".nii.gz")):
+        return False
+    try:
+        header: Any = nib.load(path).header
+    except (OSError, ValueError, nib.filebasedimages.ImageFileError):
+        return False  # its reader says what is wrong with it
+    return "intent_code" in header and int(header["intent_code"]) != 0
+
+
+def _check_grid(found: Grid, wanted: Grid, *, path: Path) -> None:
+    """Nothing; raises PairError unless a field's grid is the fixed image's."""
+    advice = "resample the field onto the fixed image's grid"
+    if found.shape != wanted.shape:
+        raise PairError(f"{path} has the grid {found.shape}, the fixed image {wanted.shape}; {advice}")
+    corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(wanted.shape) - 1)
+    off = np.abs(to_vox(to_mm(corners, found.affine), wanted.affine) - corners).max()
+    if not off <= GRID_TOLERANCE_VOX:  # not ">", which a nan would pass
+        raise PairError(f"{path} lies up to {off:.3g} voxels off the fixed image; {advice}")

@@ -1,0 +1,154 @@
+"""Learn2Reg's displacement files: their names, their layout, and the way from and to the fields of this project.
+
+A file holds ``x_moving = x_fixed + u(x_fixed)`` in voxels of the two images as they are stored; it knows no affine. This
+room knows the challenge's formats (today's NIfTI or npz, (X, Y, Z, 3); that of 2020 and 2021, npz of half the resolution).
+It must not know networks, losses or configs. Every function raises PairError for what is no such file or name.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import nibabel as nib
+import numpy as np
+import torch
+from nibabel.filebasedimages import ImageFileError
+from scipy.ndimage import zoom
+
+from scripts.errors import PairError
+from scripts.exporters import save_image
+from scripts.files import DAMAGE, unreadable, write_whole
+from scripts.geometry import lattice_over
+from scripts.sampling import moving_positions
+
+STEM = re.compile(r"(?P<task>.+)_(?P<case>\d{4})_(?P<modality>\d{4})")
+ZENODO_STEM = re.compile(r"case_(?P<case>\d{3})_(?P<breath>exp|insp)")  # of the data of 2020; exhale is fixed
+SHORT_PAIR = ("0000", "0001")  # modalities of the pairs, fixed then moving, that have short names
+NAMES = ("auto", "short", "long")
+FORMATS = {"learn2reg": ".nii.gz", "learn2reg2021": ".npz"}
+DOUBLING_ORDER = 2  # of the spline by which the evaluation of 2020 and 2021 doubled a field's size
+EARLIEST = (1980, 1, 1, 0, 0, 0)  # a zip file's date when it tells none
+
+
+def displacement_name(fixed_stem: str, moving_stem: str, *, names: str = "auto") -> str:
+    """The file name of a pair without suffix, by its images' stems, such as LungCT_0001_0000.
+
+    Short, ``disp_<fixed>_<moving>``, where modality 0001 is brought onto modality 0000 of the same task, otherwise long,
+    ``disp_<fixed>_<modality>_<moving>_<modality>``. An older evaluation wants short names for two subjects of one modality:
+    ``names`` short or long overrules the rule.
+    """
+    if names not in NAMES:
+        raise PairError(f"names is one of {', '.join(NAMES)}, got {names!r}")
+    fixed, moving = (_image_name(stem) for stem in (fixed_stem, moving_stem))
+    short = fixed.task == moving.task and (fixed.modality, moving.modality) == SHORT_PAIR
+    if names == "short" or (names == "auto" and short):
+        return f"disp_{fixed.case}_{moving.case}"
+    return f"disp_{fixed.case}_{fixed.modality}_{moving.case}_{moving.modality}"
+
+
+class ImageName(NamedTuple):
+    """What Learn2Reg's image names tell; case and modality have four digits."""
+
+    task: str
+    case: str
+    modality: str
+
+
+def _image_name(stem: str) -> ImageName:
+    if match := STEM.fullmatch(stem):
+        return ImageName(match["task"], match["case"], match["modality"])
+    if match := ZENODO_STEM.fullmatch(stem):
+        return ImageName("LungCT", f"0{match['case']}", SHORT_PAIR[match["breath"] == "insp"])
+    raise PairError(f"{stem!r} is no Learn2Reg image name; expected <task>_<case>_<modality>, such as LungCT_0001_0000")
+
+
+def to_stored(field_vox: torch.Tensor, *, fixed_affine: np.ndarray, moving_affine: np.ndarray) -> torch.Tensor:
+    """The displacement (3, W, H, D) from a stored fixed index to a stored moving index of a field (3, W, H, D).
+
+    Equal to the field where both images have one affine.
+    """
+    found = moving_positions(field_vox[None], fixed_affine=fixed_affine, moving_affine=moving_affine)[0]
+    return found - lattice_over(field_vox.shape[1:], field_vox.shape[1:]).points()
+
+
+def from_stored(displacement: torch.Tensor, *, fixed_affine: np.ndarray, moving_affine: np.ndarray) -> torch.Tensor:
+    """The field (3, W, H, D) in fixed voxels of a displacement between stored indices; the inverse of `to_stored`."""
+    return to_stored(displacement, fixed_affine=moving_affine, moving_affine=fixed_affine)
+
+
+def save_displacement(path: str | Path, displacement: torch.Tensor | np.ndarray) -> None:
+    """Nothing; the file of a displacement (3, X, Y, Z) between stored indices, the same bytes each time.
+
+    ``.nii.gz``: (X, Y, Z, 3), float32, identity affine. ``.npz``: the format of 2020 and 2021, (3, X/2, Y/2, Z/2), float16,
+    its nodes from corner to corner, values still in voxels of the full resolution.
+    """
+    path, values = Path(path), np.asarray(displacement, dtype=np.float32)
+    if values.ndim != 4 or values.shape[0] != 3 or not np.isfinite(values).all():
+        raise PairError(f"cannot save {path}: a displacement is finite and of shape (3, X, Y, Z), got {values.shape}")
+    if path.name.endswith((".nii", ".nii.gz")):
+        save_image(path, np.moveaxis(values, 0, -1), np.eye(4))
+        return
+    if path.suffix != ".npz":
+        raise PairError(f"cannot save {path}: Learn2Reg's files end in .nii.gz or .npz")
+    half = np.stack([zoom(channel, 0.5, order=DOUBLING_ORDER) for channel in values]).astype(np.float16)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, half)
+    write_whole(path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
+
+
+def load_displacement(path: str | Path, shape: tuple[int, int, int]) -> torch.Tensor:
+    """The displacement (3, X, Y, Z), float32, of any program's file for a fixed image stored with ``shape`` (X, Y, Z).
+
+    One of half the resolution is made as large by a spline of order 2, as its evaluation did.
+    """
+    path = Path(path)
+    try:
+        values = _npz(path) if path.suffix == ".npz" else np.asarray(nib.load(path).dataobj)  # type: ignore[attr-defined]
+    except (*DAMAGE, zlib.error, zipfile.BadZipFile, KeyError, ImageFileError) as error:
+        raise unreadable(path, error) from error
+    half = tuple(round(n / 2) for n in shape)
+    layouts: Mapping[tuple[int, ...], Any] = {
+        (*shape, 3): lambda: np.moveaxis(values, -1, 0),
+        (*shape, 1, 3): lambda: np.moveaxis(values[:, :, :, 0], -1, 0),
+        (3, *half): lambda: np.stack([_doubled(channel.astype(np.float32), shape) for channel in values]),
+    }
+    if values.shape not in layouts or values.dtype.kind != "f":
+        known = " or ".join(str(layout) for layout in layouts)
+        raise PairError(f"{path}: expected floats of shape {known}, got {values.dtype} of {values.shape}")
+    found = np.ascontiguousarray(layouts[values.shape](), dtype=np.float32)
+    if not np.isfinite(found).all():
+        raise PairError(f"{path} holds values that are not finite; every voxel needs a displacement")
+    return torch.from_numpy(found)
+
+
+def _npz(path: Path) -> np.ndarray:
+    """The one array of an npz file; objects, which could run code, are refused by numpy."""
+    with np.load(path, allow_pickle=False) as file:
+        if len(file.files) != 1:
+            raise ValueError(f"it holds {len(file.files)} arrays, expected one")
+        return np.asarray(file[file.files[0]])
+
+
+def _doubled(channel: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    return zoom(channel, [n / m for n, m in zip(shape, channel.shape, strict=True)], order=DOUBLING_ORDER)
+
+
+def zip_submission(folder: str | Path, target: str | Path) -> list[str]:
+    """The names that went into the zip file ``target``: all displacement files of a folder, the same bytes each time."""
+    files = sorted(path for path in Path(folder).glob("disp_*") if path.name.endswith((".nii.gz", ".npz")))
+    if not files:
+        raise PairError(f"{folder} holds no displacement files to put into a zip file")
+
+    def write(temporary: Path) -> None:
+        with zipfile.ZipFile(temporary, "w") as archive:  # not compressed: the files are
+            for path in files:
+                archive.writestr(zipfile.ZipInfo(path.name, EARLIEST), path.read_bytes())
+
+    write_whole(target, write)
+    return [path.name for path in files]

@@ -1,0 +1,32 @@
+"""How the files of a pair are called: its keys, the suffixes of images, names of result folders. Nothing is read here."""
+
+from __future__ import annotations
+
+import os
+import re
+
+IMAGES = ("fixed", "moving")
+GRID_OF = {"fixed_label": "fixed", "moving_label": "moving", "fixed_mask": "fixed"}  # each lies on that image's grid
+POINTS = ("landmarks", "fixed_landmarks", "moving_landmarks")  # six columns, or three and three
+PAIR_KEYS = (*IMAGES, *GRID_OF, *POINTS)
+SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
+
+
+def safe_name(text: str) -> str:
+    """``text`` fit for a file name anywhere: letters, digits, dot, dash and underscore stay, the rest becomes ``_``."""
+    return re.sub(r"[^\w.\-]", "_", text).lstrip(".") or "_"
+
+
+def image_stem(path: str) -> str:
+    """The name of an image file without its suffix, of a DICOM series that of its folder."""
+    stem = os.path.basename(os.path.abspath(path))  # abspath: "scans/." and "scans/" are called scans
+    suffix = next((s for s in SUFFIXES if stem.lower().endswith(s)), "")
+    return stem[: len(stem) - len(suffix)]
+
+
+def pair_name(fixed_path: str, moving_path: str) -> str:
+    """``<fixed>__<moving>`` from the file names without image suffix (the folder's for DICOM), safe as a file name.
+
+    Two files of one name in two folders give ``image__image``: give such pairs a ``name`` of their own.
+    """
+    return "__".join(safe_name(image_stem(path)) for path in (fixed_path, moving_path))

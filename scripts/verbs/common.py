@@ -1,0 +1,112 @@
+"""What the commands share: a job that is described but not begun, and the words of a command line turned into values."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
+
+from scripts.errors import PairError
+
+CONFIGS = Path(__file__).resolve().parent.parent.parent / "configs"
+NO_PRESETS = ("inference", "metadata", "evaluate", "multi_gpu")
+
+
+class Job(Protocol):
+    """A run that is fully described but not begun: nothing starts before every argument was understood."""
+
+    def start(self) -> None:
+        """Nothing; the run is over. Exits with status 1 and one line when it cannot be done."""
+
+
+@dataclass(frozen=True)
+class ConfigJob:
+    """A run of MONAI's `ConfigWorkflow` over config files with overrides."""
+
+    config_files: tuple[str, ...]
+    overrides: tuple[tuple[str, Any], ...]
+
+    def start(self) -> None:
+        """Nothing; the run is over. Exits with status 1 and one line when it cannot be done."""
+        # Threads that spin while they wait slow a run on a busy machine several times (docs/decisions/0005-threads.md); the
+        # library reads this once, when torch is loaded.
+        os.environ.setdefault("GOMP_SPINCOUNT", "500")
+        from monai.bundle import ConfigWorkflow  # takes seconds to import; a typo should not wait for it
+
+        logging.getLogger("monai.bundle.workflows").setLevel(logging.WARNING)  # it tells which logging.conf it found
+        workflow = ConfigWorkflow(config_file=list(self.config_files), workflow_type="inference", **dict(self.overrides))
+        workflow.initialize()
+        workflow.run()
+        workflow.finalize()
+
+
+@dataclass(frozen=True)
+class CallJob:
+    """A call that prints what it did; a PairError of it becomes one line."""
+
+    call: Callable[[], None]
+
+    def start(self) -> None:
+        """Nothing; the call has returned."""
+        try:
+            self.call()
+        except PairError as error:
+            refuse(str(error))
+
+
+def refuse(message: str) -> NoReturn:
+    """Nothing; the process ends with one line and status 1."""
+    sys.exit(f"error: {message}")
+
+
+def absolute(option: str, path: str) -> Path:
+    """The path, absolute; ``option`` is named when it is empty."""
+    if not path:
+        refuse(f"--{option} must not be empty")
+    return Path(path).expanduser().absolute()
+
+
+def plain(option: str, value: str) -> str:
+    """The value, which holds nothing that MONAI would evaluate."""
+    if not value or set(value) & set("$@%#"):
+        refuse(f"--{option} must not be empty or hold $, @, % or #, got {value!r}")
+    return value
+
+
+def whole_number(option: str, value: str) -> int:
+    """The number, zero or more."""
+    if not value.strip().isdecimal():
+        refuse(f"--{option} must be a whole number, zero or more, got {value!r}")
+    return int(value)
+
+
+def true_or_false(option: str, value: str) -> bool:
+    """The truth value of true or false."""
+    if value.lower() not in ("true", "false"):
+        refuse(f"--{option} is true or false, got {value!r}")
+    return value.lower() == "true"
+
+
+def one_of(option: str, value: str, offered: Sequence[str]) -> str:
+    """The value, which is among those offered."""
+    if value not in offered:
+        refuse(f"--{option} is one of {', '.join(offered)}, got {value!r}")
+    return value
+
+
+def presets() -> list[str]:
+    """The overlays of configs/ that change how a pair is registered."""
+    return sorted(path.stem for path in CONFIGS.glob("*.json") if path.stem not in NO_PRESETS)
+
+
+def preset_files(preset: str | None) -> list[str]:
+    """The config file of a preset, none for the default."""
+    if preset is None:
+        return []
+    if preset not in presets():
+        refuse(f"no preset {preset!r}; there are: {', '.join(presets())}")
+    return [str(CONFIGS / f"{preset}.json")]

@@ -1,0 +1,65 @@
+"""``ncf register``: one pair."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fire.decorators import SetParseFn
+
+from scripts.verbs.common import CONFIGS, ConfigJob, absolute, plain, preset_files, true_or_false, whole_number
+
+
+@SetParseFn(str)
+def register(
+    fixed: str | None = None,
+    moving: str | None = None,
+    *,
+    fixed_label: str | None = None,
+    moving_label: str | None = None,
+    fixed_mask: str | None = None,
+    landmarks: str | None = None,
+    output_dir: str = "output",
+    name: str | None = None,
+    seed: str = "0",
+    device: str | None = None,
+    preset: str | None = None,
+    align_centres: str = "false",
+    progress: str = "true",
+    phantom_size: str | None = None,
+    phantom_seed: str = "0",
+) -> ConfigJob:
+    """Register MOVING to FIXED and write the map, the warped files and the numbers to <output_dir>/<name>/.
+
+    Without FIXED and MOVING a breathing phantom is made and registered.
+
+    Args:
+        fixed: the scan whose grid the results are on: .nii, .nii.gz, .mha, .mhd, .nrrd, or a folder with one DICOM series.
+        moving: the scan to bring onto it; its own grid, size and orientation.
+        fixed_label: label map on the fixed grid, for Dice and for folds inside it.
+        moving_label: label map on the moving grid; carried over to the fixed grid.
+        fixed_mask: weights on the fixed grid; voxels of 0 are left out of the fit.
+        landmarks: CSV with six columns, voxel indices of a point in fixed, then of the same point in moving.
+        output_dir: where the result folder is made.
+        name: of the result folder; by default <fixed>__<moving>.
+        seed: of the network's first weights.
+        device: cpu, cuda, cuda:1, mps; by default a CUDA device where there is one.
+        preset: an overlay of configs/, such as paper.
+        align_centres: true starts with the centres of both grids together (for headers that do not overlap).
+        progress: false hides the progress bar.
+        phantom_size: voxels of the phantom, such as 64,64,64.
+        phantom_seed: of its anatomy and noise.
+    """
+    paths = {"fixed": fixed, "moving": moving, "fixed_label": fixed_label, "moving_label": moving_label}
+    paths |= {"fixed_mask": fixed_mask, "landmarks": landmarks, "output_dir": output_dir}
+    overrides: dict[str, Any] = {key: absolute(key, value) for key, value in paths.items() if value is not None}
+    overrides["seed"] = whole_number("seed", seed)
+    overrides["phantom_seed"] = whole_number("phantom_seed", phantom_seed)
+    overrides["align_centres"] = true_or_false("align_centres", align_centres)
+    overrides["progress"] = true_or_false("progress", progress)
+    if name is not None:
+        overrides["name"] = plain("name", name)
+    if device is not None:
+        overrides["device"] = plain("device", device)
+    if phantom_size is not None:
+        overrides["phantom_size"] = [whole_number("phantom_size", n) for n in phantom_size.strip("()[] ").split(",")]
+    return ConfigJob((str(CONFIGS / "inference.json"), *preset_files(preset)), tuple(overrides.items()))

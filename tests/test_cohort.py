@@ -1,0 +1,222 @@
+"""Cohorts: plan and resume, failures that stay with their pair, tables; workers do a stand-in instead of a registration."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from scripts.cohort.collect import collect, outliers
+from scripts.cohort.plan import DONE, FAILED, OPEN, Plan, differences, open_pairs, prepared
+from scripts.cohort.run import ENGINES, default_resources, run_cohort
+from scripts.cohort.worker import Outcome, Resources, Task, task_of
+from scripts.datasets import checked
+from tests import stand_ins
+from tests.conftest import ROOT
+from tests.refusing import refused
+
+NAMES = ("a", "bb", "bad", "dddd", "eeeee")
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    """Five pairs of text files."""
+    rows = []
+    for name in NAMES:
+        row = {"name": name, **{key: str(tmp_path / f"{key}_{name}.nii.gz") for key in ("fixed", "moving")}}
+        for key in ("fixed", "moving"):
+            Path(row[key]).write_text(f"{key} {name}")
+        rows.append(row)
+    config = tmp_path / "inference.json"
+    config.write_text("{}")
+    return Plan(checked(rows, where="list"), (str(config),), tmp_path / "out", {"seed": 0})
+
+
+def started(plan: Plan, call: Callable[[Task], Outcome] = stand_ins.finish, **options: object) -> bool:
+    resources = Resources(2, 1)
+    return run_cohort(plan, **{"resources": resources, "progress": False, "call": call, **options})  # type: ignore[arg-type]
+
+
+def table(plan: Plan) -> str:
+    """The table of a cohort as CSV."""
+    return (plan.output_dir / "cohort_table.csv").read_text(encoding="utf-8")
+
+
+def listed_failures(plan: Plan) -> list[tuple[str, str]]:
+    with (plan.output_dir / "failures.csv").open(newline="", encoding="utf-8") as file:
+        return [(row["name"], row["reason"]) for row in csv.DictReader(file)]
+
+
+def test_every_pair_is_done_once(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
+    assert [plan.state(pair) for pair in plan.pairs] == [OPEN] * 5
+    assert started(plan)
+    assert [plan.state(pair) for pair in plan.pairs] == [DONE] * 5
+    out = capsys.readouterr().out
+    assert "| dddd | 8 | 4 | 0.5 |" in out and "| **mean** | 6 | 3 | 0.5 |" in out and "5 of 5 pairs done" in out
+    times = {name: (plan.output_dir / name / "metrics.json").stat().st_mtime_ns for name in NAMES}
+    assert started(plan, stand_ins.die_some)  # nothing is left to do
+    assert times == {name: (plan.output_dir / name / "metrics.json").stat().st_mtime_ns for name in NAMES}
+    assert (plan.output_dir / "cohort_table.png").stat().st_size > 5000 and not listed_failures(plan)
+
+
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        (stand_ins.refuse_some, "bad: no good"),
+        (stand_ins.die_some, "the worker process ended with signal 9; .*fewer workers"),
+    ],
+)
+def test_a_pair_that_fails_is_recorded_and_the_rest_goes_on(
+    plan: Plan, call: Callable[[Task], Outcome], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert not started(plan, call)
+    assert [plan.state(pair) for pair in plan.pairs] == [DONE, DONE, FAILED, DONE, DONE]
+    ((name, told),) = listed_failures(plan)
+    assert name == "bad" and re.fullmatch(reason, told)
+    assert "failed: bad: " in (out := capsys.readouterr().out) and "4 of 5 pairs done" in out
+    assert not started(plan)  # a failure is not tried again by itself
+    assert plan.state(plan.pairs[2]) == FAILED
+    assert started(plan, retry_failed=True)
+    assert [plan.state(pair) for pair in plan.pairs] == [DONE] * 5 and not listed_failures(plan)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_engine_gives_the_same_table(engine: str, plan: Plan, tmp_path: Path) -> None:
+    assert started(plan)
+    other = replace(plan, output_dir=tmp_path / engine)
+    assert not started(other, stand_ins.refuse_some, engine=engine)
+    assert listed_failures(other) == [("bad", "bad: no good")]
+    assert started(other, engine=engine, retry_failed=True)
+    assert table(other) == table(plan)
+
+
+def test_dask_gives_the_pair_of_a_lost_worker_to_another(plan: Plan, tmp_path: Path) -> None:
+    other = replace(plan, output_dir=tmp_path / "other")
+    assert started(other)
+    assert started(plan, stand_ins.die_once, engine="dask")
+    assert (plan.output_dir / "died").exists() and table(plan) == table(other)
+
+
+def test_dask_workers_elsewhere(plan: Plan) -> None:
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as cluster:
+        resources = Resources(1, 1, scheduler=cluster.scheduler_address)
+        assert started(plan, engine="dask", resources=resources)
+        address = cluster.scheduler_address
+    refused("no Dask scheduler answers at tcp://", run_dask_at, replace(plan, output_dir=plan.output_dir / "x"), address)
+
+
+def run_dask_at(plan: Plan, address: str) -> None:
+    import dask
+
+    with dask.config.set({"distributed.comm.timeouts.connect": "1s"}):
+        started(plan, engine="dask", resources=Resources(1, 1, scheduler=address))
+
+
+def test_workers_are_processes_with_threads_and_devices_of_their_own(plan: Plan) -> None:
+    assert started(plan, stand_ins.process_number, resources=Resources(2, 3, ("4", "7")))
+    told = [json.loads((plan.output_dir / name / "process.json").read_text(encoding="utf-8")) for name in NAMES]
+    assert len({process["pid"] for process in told} - {os.getpid()}) == 2
+    assert {process["OMP_NUM_THREADS"] for process in told} == {"3"}
+    assert {process["CUDA_VISIBLE_DEVICES"] for process in told} == {"4", "7"}
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from tests.test_cohort import started
+from tests import stand_ins
+from scripts.cohort.plan import Plan
+import json
+told = json.loads(Path(sys.argv[1]).read_text())
+if __name__ == "__main__":
+    started(Plan(told["pairs"], tuple(told["files"]), Path(told["out"]), {"seed": 0}), stand_ins.finish_slowly)
+"""
+
+
+def test_killed_at_any_moment_it_goes_on_to_the_same_table(plan: Plan, tmp_path: Path) -> None:
+    other = replace(plan, output_dir=tmp_path / "other")
+    assert started(other)
+    (tmp_path / "killed.py").write_text(KILLED)
+    told = {"pairs": plan.pairs, "files": plan.config_files, "out": str(plan.output_dir)}
+    (tmp_path / "told.json").write_text(json.dumps(told))
+    command = [sys.executable, str(tmp_path / "killed.py"), str(tmp_path / "told.json")]
+    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True)
+    while sum((plan.output_dir / name / "metrics.json").exists() for name in NAMES) < 2:
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    half = [path for path in plan.output_dir.rglob(".*") if path.name.endswith(".nii.gz")]
+    assert started(plan)
+    assert table(plan) == table(other) and not any(path.exists() for path in half)
+
+
+def test_what_changed_since_is_said(plan: Plan, tmp_path: Path) -> None:
+    assert started(plan)
+    prepared(plan)
+    refused("begun with other settings: seed was 0, now 1; use them", prepared, replace(plan, overrides={"seed": 1}))
+    (tmp_path / "fast.json").write_text("{}")
+    more = replace(plan, config_files=(*plan.config_files, str(tmp_path / "fast.json")))
+    refused(r"configs/fast\.json is used by one alone", prepared, more)
+    Path(plan.config_files[0]).write_text('{"x": 1}')
+    refused(r"configs/inference\.json changed", prepared, plan)
+    Path(plan.config_files[0]).write_text("{}")
+    rows = [{**plan.pairs[0], "fixed": plan.pairs[1]["fixed"]}, *plan.pairs[1:]]
+    refused(r"a was made with fixed .*fixed_a\.nii\.gz, the list now has .*fixed_bb", prepared, replace(plan, pairs=rows))
+    rows = [{**plan.pairs[0], "moving_label": plan.pairs[1]["fixed"]}, *plan.pairs[1:]]
+    refused("a was made with moving_label None, the list now has", prepared, replace(plan, pairs=rows))
+    Path(plan.pairs[3]["moving"]).write_text("another scan")
+    refused(r"dddd: moving .*moving_dddd\.nii\.gz has changed since .*remove .*out/dddd", prepared, plan)
+
+
+def test_a_list_may_grow(plan: Plan) -> None:
+    assert started(replace(plan, pairs=plan.pairs[:2]))
+    assert [pair["name"] for pair in open_pairs(plan, retry_failed=False)] == ["bad", "dddd", "eeeee"]
+    assert started(plan) and table(plan).count("\n") == 6
+
+
+def test_differences_name_a_few() -> None:
+    before, now = {"a": 1, "b": [1, 2], "c": None, "d": "x"}, {"a": 2, "b": (1, 2), "e": 5, "d": "y", "f": 1}
+    assert differences(before, now) == "a was 1, now 2, d was x, now y, e was None, now 5 and 1 more"
+    assert differences(before, before) == ""
+
+
+def test_nothing_to_show_is_no_table(plan: Plan) -> None:
+    prepared(plan)
+    assert collect(plan) == "" and not (plan.output_dir / "cohort_table.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([1, 2, 3, 4, 5], []), ([1, 2, 3, 4, 50], ["4"]), ([-90, 2, 3, 4, 5, 50], ["0", "5"]), ([1], [])],
+)
+def test_outliers_lie_beyond_the_whiskers(values: Sequence[float], expected: list[str]) -> None:
+    assert outliers({str(i): v for i, v in enumerate(values)}) == expected
+
+
+def test_threads_are_divided_among_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scripts.cohort.run.os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr("scripts.cohort.run.memory_mib", lambda: 64000)
+    assert default_resources() == Resources(8, 1)
+    assert default_resources(workers=3) == Resources(3, 2)
+    assert default_resources(devices=["0", "1"]) == Resources(2, 4, ("0", "1"))
+    monkeypatch.setattr("scripts.cohort.run.memory_mib", lambda: 6000)
+    assert default_resources() == Resources(2, 4)
+
+
+def test_only_paths_and_settings_go_to_a_worker(plan: Plan) -> None:
+    task = task_of(plan.pairs[0], plan.config_files, plan.overrides, plan.output_dir)
+    assert len(pickle.dumps(task)) < 2000 and task.name == "a"
