@@ -95,14 +95,14 @@ class InitialAlignment:
     """
 
     coarse_points: int = 4000
-    fine_points: int = 30000
+    fine_points: int = 12000
     enough: float = 0.7
     gain: float = 0.2
     angle: float = 0.35
     step: float = 0.35
     kept: tuple[int, ...] = (24, 8, 3)
     rounds: tuple[int, ...] = (10, 20)
-    refining: int = 40
+    refining: int = 30
 
     def __call__(self, pair: PairImages) -> PairImages:
         """The pair, nothing but its start changed. Deterministic: there is no chance in the starts."""

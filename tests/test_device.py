@@ -82,7 +82,7 @@ def test_the_measuring_command_tells_what_it_measured(
 ) -> None:
     def small(name: str, pair: Pair, *, device: str) -> tuple[Any, Any, Any]:
         inputs, whole, network = prepared(name, pair, device=device)
-        assert len(whole.levels) == {"default": 4, "fast": 3}[name]
+        assert len(whole.levels) == {"default": 3, "fast": 3}[name]
         return inputs, optimizer(GENTLE), network
 
     monkeypatch.setattr(gpu, "prepared", small)
