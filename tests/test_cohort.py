@@ -134,15 +134,17 @@ def test_workers_are_processes_with_threads_and_devices_of_their_own(plan: Plan)
 
 
 KILLED = """
+import json
 import sys
 from pathlib import Path
-from tests.test_cohort import started
-from tests import stand_ins
 from scripts.cohort.plan import Plan
-import json
-told = json.loads(Path(sys.argv[1]).read_text())
+from scripts.cohort.run import run_cohort
+from scripts.cohort.worker import Resources
+from tests.stand_ins import finish_slowly
 if __name__ == "__main__":
-    started(Plan(told["pairs"], tuple(told["files"]), Path(told["out"]), {"seed": 0}), stand_ins.finish_slowly)
+    told = json.loads(Path(sys.argv[1]).read_text())
+    plan = Plan(told["pairs"], tuple(told["files"]), Path(told["out"]), {"seed": 0})
+    run_cohort(plan, resources=Resources(2, 1), progress=False, call=finish_slowly)
 """
 
 
