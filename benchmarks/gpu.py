@@ -24,10 +24,11 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.methods import circumstances
 from benchmarks.options import words
 from benchmarks.pairs import Pair, with_phantom
-from benchmarks.table import cell, rows
 from scripts.engine import Fit, PairOptimizer, prepare_pair
 from scripts.guard import DeviceCheck
 from scripts.pyramid import PairImages
+from scripts.summary import cell
+from scripts.summary import markdown as rows
 from scripts.verbs.common import CONFIGS, presets
 
 # A step at least: fixed, its weight and moving with its weight are read, the field and its gradient written and read, the

@@ -18,7 +18,9 @@ import fire
 from benchmarks.methods import Method, Settings, known, loaded_mib, run_one
 from benchmarks.pairs import Pair, with_phantom
 from benchmarks.results import read_lines, value
-from benchmarks.table import RUNS, TABLE, cell, rows
+from benchmarks.table import RUNS, TABLE
+from scripts.summary import cell
+from scripts.summary import markdown as rows
 
 SIZES = "96x96x104,144x144x156,192x192x208,240x240x260,288x288x312"
 MILLION = 1e6

@@ -22,7 +22,9 @@ from benchmarks.methods import Method, Settings, known, run_one
 from benchmarks.options import chosen, python, words
 from benchmarks.pairs import PAIRS, PHANTOM_SIZE, Pair, with_phantom
 from benchmarks.results import Line, key, read_lines, value
-from benchmarks.table import NOTHING, RUNS, TABLE, cell, rows
+from benchmarks.table import RUNS, TABLE
+from scripts.summary import NOTHING, cell
+from scripts.summary import markdown as rows
 
 UNDISTURBED = next(iter(DISTURBANCES))
 HOW = (

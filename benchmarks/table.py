@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import fire
@@ -27,11 +27,12 @@ from benchmarks.results import (
     value,
     wish,
 )
+from scripts.summary import NOTHING, cell
+from scripts.summary import markdown as rows
 
 RUNS, TABLE, PLOT = "runs.jsonl", "table.md", "accuracy_time.png"
 RATIOS = ("s", "MiB", "TRE mm", "p95 mm")  # ours over theirs, below 1 is better
 SPREAD = ("TRE mm", "Dice", "folds %", "s")
-NOTHING = "-"
 HOW = (
     "TRE, Dice, folds and log J (standard deviation of the logarithm of the Jacobian determinant) are of one independent "
     "evaluation of each method's field in mm (`benchmarks/evaluate.py`). Seconds and MiB are of the whole process, start "
@@ -39,17 +40,6 @@ HOW = (
     "Where there are several seeds, numbers are means over them, and a limit is missed when one of them misses it. Bold: "
     "missed; for a number, its limit stands behind it."
 )
-
-
-def cell(number: float) -> str:
-    """Four digits, or a dash for what was not measured."""
-    return NOTHING if math.isnan(number) else f"{number:.4g}" if abs(number) < 1000 else f"{number:.0f}"
-
-
-def rows(cells: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; the first row is its head."""
-    head, *rest = [f"| {' | '.join(row)} |" for row in cells]
-    return "\n".join([head, "|---" * (head.count("|") - 1) + "|", *rest])
 
 
 def main_table(lines: Sequence[Line], pairs: Sequence[Pair]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from scripts.datasets import RUN_FILE
 from scripts.errors import PairError
 from scripts.exporters import load_itk_field
 from scripts.fields import FIELD_FILE
@@ -17,7 +18,6 @@ from scripts.files import claim_folder, unreadable
 from scripts.learn2reg import FORMATS, displacement_name, save_displacement, to_stored, zip_submission
 from scripts.names import image_stem
 
-RUN_FILE = "run.json"
 SUBMISSION = "submission.zip"
 
 

@@ -111,7 +111,7 @@ def test_dask_gives_the_pair_of_a_lost_worker_to_another(plan: Plan, tmp_path: P
 def test_dask_workers_elsewhere(plan: Plan) -> None:
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as cluster:
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0", host="127.0.0.1") as cluster:
         resources = Resources(1, 1, scheduler=cluster.scheduler_address)
         assert started(plan, engine="dask", resources=resources)
         address = cluster.scheduler_address

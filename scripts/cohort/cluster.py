@@ -29,16 +29,18 @@ def run(tasks: Sequence[Task], report: Report, *, call: Call, resources: Resourc
         cluster = distributed.LocalCluster(
             n_workers=min(resources.workers, len(tasks)),
             threads_per_worker=1,
-            dashboard_address=None,
+            dashboard_address=":0",
             host="127.0.0.1",
             **offered,
         )
     try:
         with distributed.Client(cluster if resources.scheduler is None else resources.scheduler) as client:
-            client.run(prepare_process, resources.threads, None)
             wanted = {"resources": {GPU: 1}} if resources.devices else {}
             futures = {
-                client.submit(call, task, key=task.name, pure=False, retries=RETRIES, **wanted): task for task in tasks
+                client.submit(
+                    _prepared, call, resources.threads, task, key=task.name, pure=False, retries=RETRIES, **wanted
+                ): task
+                for task in tasks
             }
             for future in distributed.as_completed(futures):
                 report(_outcome(future, futures[future]))
@@ -49,6 +51,12 @@ def run(tasks: Sequence[Task], report: Report, *, call: Call, resources: Resourc
     finally:
         if cluster is not None:
             cluster.close()
+
+
+def _prepared(call: Call, threads: int, task: Task) -> Outcome:
+    """The outcome in a worker that may be new: one that replaces a lost one must use as many threads, or bytes differ."""
+    prepare_process(threads, None)
+    return call(task)
 
 
 def _outcome(future: Any, task: Task) -> Outcome:

@@ -12,7 +12,7 @@ from scripts.cohort.plan import Plan, failures, open_pairs, prepared, record_fai
 from scripts.cohort.worker import Call, Outcome, Resources, register_pair, task_of
 
 ENGINES = {"local": "local", "torchrun": "ranks", "dask": "cluster"}  # name -> module of this package
-WORKER_MIB = 2500  # of host memory that a worker takes at the everyday size (docs/performance.md)
+WORKER_MIB = 2500  # for each worker: 1500 were measured at the everyday size (docs/performance.md), the rest is room
 
 
 def default_resources(*, workers: int | None = None, devices: Sequence[str] = ()) -> Resources:
