@@ -23,7 +23,6 @@ LEARN2REG_LISTS = ("registration_val", "registration_test", "training_paired_ima
 ALL_PAIRS = "all_pairs"  # every image onto every other one
 IMAGE_FOLDER = re.compile(r"images(T[rs])$")
 ZENODO_SCAN = re.compile(r"(case_\d{3})_exp\.nii\.gz$")
-RUN_FILE = "run.json"
 SUFFIX = re.compile(r"\.(nii\.gz|nii|mha|mhd|nrrd|csv)$")
 
 Pairs = list[dict[str, str]]
@@ -56,21 +55,6 @@ def share_of_rank(source: str | Path, *, which: str | None = None) -> Pairs:
     """The pairs of a data set that fall to this process of `torchrun` (its RANK of WORLD_SIZE): every WORLD_SIZE-th."""
     rank, ranks = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
     return read_pairs(source, which=which)[rank::ranks]
-
-
-def saved_pairs(folder: str | Path) -> Pairs:
-    """The pairs that result folders of ours were made of, by their run.json: of one, or of all below a folder."""
-    folder = Path(folder)
-    runs = [folder / RUN_FILE] if (folder / RUN_FILE).exists() else sorted(folder.glob(f"*/{RUN_FILE}"))
-    if not runs:
-        raise PairError(f"{folder} holds no results of ours (no {RUN_FILE}); name the list of pairs with --pairs")
-    rows = []
-    for run in runs:
-        inputs = _json(run).get("inputs")
-        if not isinstance(inputs, dict):
-            raise PairError(f"{run} does not say what was registered; make it again, or name the pairs with --pairs")
-        rows.append({"name": run.parent.name, **{key: str(of["path"]) for key, of in inputs.items()}})
-    return checked(rows, where=str(folder))
 
 
 def _reader(path: Path) -> Callable[..., Pairs]:

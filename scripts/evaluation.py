@@ -38,6 +38,7 @@ from scripts.metrics import (
     log_jacobian_spread,
     tre_mm,
 )
+from scripts.names import METRICS_FILE
 from scripts.sampling import inside, moving_positions, sample
 from scripts.summary import known, save_summary
 
@@ -207,7 +208,7 @@ def _mask(pair: Mapping[str, Any], label: torch.Tensor | None) -> np.ndarray | N
 
 def _seconds(field: Path) -> float | None:
     """What our own metrics.json beside a field says that the registration took."""
-    path = field.parent / "metrics.json"
+    path = field.parent / METRICS_FILE
     if not path.exists():
         return None
     return json.loads(path.read_text(encoding="utf-8")).get("seconds", {}).get("total")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +17,11 @@ from monai.transforms import Transform
 
 from scripts.errors import PairError
 from scripts.exporters import load_itk_field
-from scripts.geometry import to_mm, to_vox
+from scripts.geometry import Grid, to_mm, to_vox
 from scripts.learn2reg import FORMATS, NAMES, displacement_name, from_stored, load_displacement, to_stored
-from scripts.names import image_stem
+from scripts.names import FIELD_FILE, image_stem
 
-FIELD_FILE = "displacement.nii.gz"
 GRID_TOLERANCE_VOX = 0.01  # a field's grid and the fixed image's, in voxels over the whole grid: float32 headers
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A shape with its affine, voxel -> RAS mm."""
-
-    shape: tuple[int, ...]
-    affine: np.ndarray
 
 
 def field_of(pair: Mapping[str, Any], folder: str | Path) -> Path:

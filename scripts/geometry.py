@@ -69,6 +69,14 @@ def translation(shift_mm: Sequence[float] | np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class Grid:
+    """Where the voxels of a volume lie: its shape (W, H, D) and affine (4, 4), voxel -> RAS mm."""
+
+    shape: tuple[int, ...]
+    affine: np.ndarray
+
+
+@dataclass(frozen=True)
 class Lattice:
     """Evenly spread points in an image's voxel space: node ``i`` lies at ``origin_vox + i * step_vox``."""
 

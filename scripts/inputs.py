@@ -14,7 +14,7 @@ from monai.transforms import Transform
 
 from scripts.errors import PairError
 from scripts.files import claim_folder
-from scripts.names import PAIR_KEYS, safe_name
+from scripts.names import METRICS_FILE, PAIR_KEYS, safe_name
 from scripts.phantom import breathing_thorax, write
 
 PHANTOM_NAME = "phantom"
@@ -38,7 +38,7 @@ class PairOrPhantom(Transform):
             pair["name"] = safe_name(str(pair.get("name") or PHANTOM_NAME))
             phantom = breathing_thorax(self.size, seed=self.seed)
             folder = claim_folder(Path(self.output_dir) / pair["name"])
-            (folder / "metrics.json").unlink(missing_ok=True)  # it would vouch for files that change now
+            (folder / METRICS_FILE).unlink(missing_ok=True)  # it would vouch for files that change now
             try:
                 pair |= write(phantom, folder)
             except OSError as error:

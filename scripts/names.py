@@ -9,6 +9,9 @@ IMAGES = ("fixed", "moving")
 GRID_OF = {"fixed_label": "fixed", "moving_label": "moving", "fixed_mask": "fixed"}  # each lies on that image's grid
 POINTS = ("landmarks", "fixed_landmarks", "moving_landmarks")  # six columns, or three and three
 PAIR_KEYS = (*IMAGES, *GRID_OF, *POINTS)
+# what a result folder holds; metrics.json is written last
+FIELD_FILE, WARPED_FILE, WARPED_LABEL_FILE = "displacement.nii.gz", "warped.nii.gz", "warped_label.nii.gz"
+NETWORK_FILE, RUN_FILE, METRICS_FILE = "network.pt", "run.json", "metrics.json"
 SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
 
 

@@ -31,7 +31,7 @@ from scripts.metrics import (
     similarity,
     tre_mm,
 )
-from scripts.names import IMAGES
+from scripts.names import FIELD_FILE, IMAGES, METRICS_FILE, NETWORK_FILE, RUN_FILE, WARPED_FILE, WARPED_LABEL_FILE
 from scripts.sampling import inside, moving_positions, sample
 
 PACKAGES = ("monai", "torch", "numpy", "nibabel", "pytorch-ignite")
@@ -117,25 +117,25 @@ class SaveResultd(Transform):
         """A new dictionary; raises PairError where the folder cannot be written or the disk is full."""
         pair, begun = dict(data), time.perf_counter()
         with result_folder(Path(self.output_dir) / pair["name"]) as folder:
-            for name in ("metrics.json", "warped_label.nii.gz"):  # of an earlier run; the others are replaced
+            for name in (METRICS_FILE, WARPED_LABEL_FILE):  # of an earlier run; the others are replaced
                 (folder / name).unlink(missing_ok=True)
             self._save(pair, folder)
             ended = time.perf_counter()
             seconds = {**pair["metrics"]["seconds"], "writing": ended - begun, "total": ended - pair["begun_s"]}
             memory = peak_memory_mib(pair["pred"].field_vox.device)
             pair["metrics"] = {**pair["metrics"], "seconds": seconds, "peak_memory_mib": memory}
-            save_json(folder / "metrics.json", pair["metrics"])
+            save_json(folder / METRICS_FILE, pair["metrics"])
         pair["result_dir"] = str(folder)
         return pair
 
     def _save(self, pair: Mapping[str, Any], folder: Path) -> None:
         affine = _affine(pair["fixed"])
-        save_itk_field(folder / "displacement.nii.gz", pair["pred"].field_vox[0], affine)
-        save_image(folder / "warped.nii.gz", _in_type_of(pair["warped"], pair["moving"]), affine)
+        save_itk_field(folder / FIELD_FILE, pair["pred"].field_vox[0], affine)
+        save_image(folder / WARPED_FILE, _in_type_of(pair["warped"], pair["moving"]), affine)
         if "warped_label" in pair:
-            save_image(folder / "warped_label.nii.gz", _label_type(pair["warped_label"]), affine)
-        save_checkpoint(folder / "network.pt", self._checkpoint(pair))
-        save_json(folder / "run.json", self._run(pair))
+            save_image(folder / WARPED_LABEL_FILE, _label_type(pair["warped_label"]), affine)
+        save_checkpoint(folder / NETWORK_FILE, self._checkpoint(pair))
+        save_json(folder / RUN_FILE, self._run(pair))
 
     def _checkpoint(self, pair: Mapping[str, Any]) -> dict[str, Any]:
         fit = pair["pred"]

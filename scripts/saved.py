@@ -1,12 +1,15 @@
-"""Back from files: the field of a finished registration, from its few hundred kilobytes of network instead of the map.
+"""Back from files: the result folder of a finished registration, and the field of its network alone.
 
-This room knows how `configs/inference.json` builds its network from the options kept in network.pt. It must not know the
-fit, the losses or the images.
+This room knows what `scripts.results` writes, and how `configs/inference.json` builds its network from the options kept in
+network.pt. It must not know the fit, the losses or the images.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,81 @@ import numpy as np
 import torch
 
 from scripts.checkpoint import load_checkpoint
+from scripts.datasets import Pairs, checked
 from scripts.errors import PairError
+from scripts.exporters import load_itk_field
 from scripts.field import FieldSpace, dense_field
+from scripts.files import unreadable
+from scripts.geometry import Grid
+from scripts.names import FIELD_FILE, METRICS_FILE, RUN_FILE
 from scripts.network import NCF, Sine
+
+
+@dataclass(frozen=True)
+class SavedResult:
+    """The folder that a registration wrote. Everything is read when it is asked for; PairError where it cannot be."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """Of the pair."""
+        return self.folder.name
+
+    @cached_property
+    def run(self) -> dict[str, Any]:
+        """run.json: settings, inputs, grids, versions, losses."""
+        return _json(self.folder / RUN_FILE)
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """metrics.json, see docs/README.md."""
+        return _json(self.folder / METRICS_FILE)
+
+    @property
+    def inputs(self) -> dict[str, Path]:
+        """The files that were registered, by their keys (`names.PAIR_KEYS`); they may have moved since."""
+        inputs = self.run.get("inputs")
+        if not isinstance(inputs, dict) or not {"fixed", "moving"} <= set(inputs):
+            raise PairError(f"{self.folder / RUN_FILE} does not say which scans were registered; register them again")
+        return {key: Path(of["path"]) for key, of in inputs.items()}
+
+    def grid(self, key: str) -> Grid:
+        """The grid of ``fixed`` or ``moving``."""
+        grids = self.run.get("grids")
+        if not grids:
+            what = "was written by an older version, without the scans' grids"
+            raise PairError(f"{self.folder / RUN_FILE} {what}; register again")
+        return Grid(tuple(grids[key]["shape"]), np.array(grids[key]["affine"], dtype=np.float64))
+
+    def field(self) -> tuple[torch.Tensor, np.ndarray]:
+        """The saved field (3, W, H, D) in voxels, float32, fixed to moving, and the fixed affine (4, 4), RAS mm."""
+        field, affine = load_itk_field(self.folder / FIELD_FILE)
+        return torch.from_numpy(field), affine
+
+
+def saved_results(folder: str | Path) -> list[SavedResult]:
+    """The folder if it is a result of ours, else all results right below it; PairError if there are none."""
+    folder = Path(folder)
+    if (folder / RUN_FILE).exists():
+        return [SavedResult(folder)]
+    found = sorted(run.parent for run in folder.glob(f"*/{RUN_FILE}"))
+    if not found:
+        raise PairError(f"{folder} holds no results of ours (no {RUN_FILE} in it or right below)")
+    return [SavedResult(path) for path in found]
+
+
+def saved_pairs(folder: str | Path) -> Pairs:
+    """The pairs that the results in a folder were made of, as `datasets.read_pairs` gives them."""
+    rows = [{"name": r.name, **{key: str(path) for key, path in r.inputs.items()}} for r in saved_results(folder)]
+    return checked(rows, where=str(folder))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise unreadable(path, error) from error
 
 
 def network_field(path: str | Path) -> tuple[torch.Tensor, np.ndarray]:

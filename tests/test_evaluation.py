@@ -17,12 +17,13 @@ import torch
 from monai.bundle import ConfigWorkflow
 from scipy.ndimage import map_coordinates
 
-from scripts.convert import export_learn2reg, result_folders
-from scripts.datasets import Pairs, read_pairs, saved_pairs
+from scripts.convert import export_learn2reg
+from scripts.datasets import Pairs, read_pairs
 from scripts.exporters import save_itk_field
 from scripts.geometry import spacing_mm
 from scripts.learn2reg import save_displacement, to_stored
 from scripts.phantom import PhantomPair
+from scripts.saved import SavedResult, saved_pairs, saved_results
 from scripts.verbs.evaluate import evaluate
 from scripts.verbs.export import export
 from tests.conftest import ROOT, Run
@@ -127,8 +128,8 @@ def test_a_registration_of_ours_is_exported_and_judged_from_its_folder_alone(run
     (row,) = read_pairs(listed)
     run(tmp_path, row)
     metrics = json.loads((tmp_path / "chest" / "metrics.json").read_text(encoding="utf-8"))
-    assert result_folders(tmp_path) == result_folders(tmp_path / "chest") == [tmp_path / "chest"]
-    files = export_learn2reg(result_folders(tmp_path), tmp_path / "export", kind="learn2reg", names="auto")
+    assert saved_results(tmp_path) == saved_results(tmp_path / "chest") == [SavedResult(tmp_path / "chest")]
+    files = export_learn2reg(saved_results(tmp_path), tmp_path / "export", kind="learn2reg", names="auto")
     assert [path.name for path in files] == ["disp_0001_0001.nii.gz", "submission.zip"]
     for fields in (tmp_path, tmp_path / "export"):
         found = evaluated(saved_pairs(tmp_path), fields, tmp_path / "out")
@@ -139,18 +140,18 @@ def test_a_registration_of_ours_is_exported_and_judged_from_its_folder_alone(run
     assert told["grids"]["moving"]["affine"] == nib.load(row["moving"]).affine.tolist()
     twin = shutil.copytree(tmp_path / "chest", tmp_path / "chest_again")
     with pytest.raises(ValueError, match=r"chest and .*chest_again both give disp_0001_0001\.nii\.gz"):
-        export_learn2reg(result_folders(tmp_path), tmp_path / "export", kind="learn2reg", names="auto")
+        export_learn2reg(saved_results(tmp_path), tmp_path / "export", kind="learn2reg", names="auto")
     del told["grids"]
     (twin / "run.json").write_text(json.dumps(told))
     with pytest.raises(ValueError, match="written by an older version, without the scans' grids"):
-        export_learn2reg([twin], tmp_path / "export", kind="learn2reg2021", names="auto")
+        export_learn2reg([SavedResult(twin)], tmp_path / "export", kind="learn2reg2021", names="auto")
 
 
 def test_results_that_are_not_there(tmp_path: Path) -> None:
-    refused("holds no results of ours", result_folders, tmp_path)
-    refused("holds no results of ours .*--pairs", saved_pairs, tmp_path)
+    refused("holds no results of ours", saved_results, tmp_path)
+    refused("holds no results of ours", saved_pairs, tmp_path)
     (tmp_path / "run.json").write_text("{}")
-    refused("does not say what was registered", saved_pairs, tmp_path)
+    refused("does not say which scans", saved_pairs, tmp_path)
 
 
 def test_fields_that_do_not_fit_are_said_and_the_rest_goes_on(

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from monai.utils import optional_import
 
-from scripts.cohort.plan import DONE, METRICS_FILE, Plan, failures
+from scripts.cohort.plan import DONE, Plan, failures
+from scripts.names import METRICS_FILE
 from scripts.summary import Flat, flat, known, save_csv, save_summary
 
 STEM, PICTURE, FAILURES = "cohort_table", "cohort_table.png", "failures.csv"

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scripts.datasets import RUN_FILE, Pairs
+from scripts.datasets import Pairs
 from scripts.errors import PairError
 from scripts.files import claim_folder, save_json, sha256_of, stamp_of
-from scripts.names import PAIR_KEYS
+from scripts.names import METRICS_FILE, PAIR_KEYS, RUN_FILE
 
-COHORT_FILE, METRICS_FILE, FAILURE_FILE = "cohort.json", "metrics.json", "failure.json"
+COHORT_FILE, FAILURE_FILE = "cohort.json", "failure.json"
 DONE, FAILED, OPEN = "done", "failed", "open"
 LEFTOVER = re.compile(r"\.[0-9a-f]{12}(\.|$)")  # what `files.write_whole` was filling when its process was killed
 TOLD = 3  # differences named in one line

@@ -7,9 +7,9 @@ from typing import Any
 
 from fire.decorators import SetParseFn
 
-from scripts.datasets import Pairs, read_pairs, saved_pairs
+from scripts.datasets import Pairs, read_pairs
 from scripts.errors import PairError
-from scripts.names import PAIR_KEYS
+from scripts.names import PAIR_KEYS, RUN_FILE
 from scripts.verbs.common import CONFIGS, ConfigJob, absolute, refuse, true_or_false
 
 
@@ -37,10 +37,10 @@ def evaluate(
     if not folder.is_dir():
         refuse(f"{folder} is no folder; give the one that holds the fields")
     try:
-        rows = saved_pairs(folder) if pairs is None else read_pairs(absolute("pairs", pairs), which=which)
+        rows = _registered(folder) if pairs is None else read_pairs(absolute("pairs", pairs), which=which)
     except PairError as error:
         refuse(str(error))
-    single = pairs is None and (folder / "run.json").exists()
+    single = pairs is None and (folder / RUN_FILE).exists()
     overrides: dict[str, Any] = {
         "dataset_data": as_paths(rows),
         "fields": folder.parent if single else folder,
@@ -48,6 +48,16 @@ def evaluate(
         "progress": true_or_false("progress", progress),
     }
     return ConfigJob((str(CONFIGS / "evaluate.json"),), tuple(overrides.items()))
+
+
+def _registered(folder: Path) -> Pairs:
+    """The pairs that the results in a folder were made of."""
+    from scripts.saved import saved_pairs  # torch takes seconds to import
+
+    try:
+        return saved_pairs(folder)
+    except PairError as error:
+        raise PairError(f"{error}; for fields of other programs name the list of pairs with --pairs") from error
 
 
 def as_paths(rows: Pairs) -> list[dict[str, Any]]:

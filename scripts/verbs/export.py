@@ -22,9 +22,10 @@ def export(results: str, *, output_dir: str, format: str = "learn2reg", names: s
     chosen = one_of("names", names, ("auto", "short", "long"))
 
     def call() -> None:
-        from scripts.convert import export_learn2reg, result_folders  # takes seconds to import
+        from scripts.convert import export_learn2reg  # takes seconds to import
+        from scripts.saved import saved_results
 
-        files = export_learn2reg(result_folders(folder), target, kind=kind, names=chosen)
+        files = export_learn2reg(saved_results(folder), target, kind=kind, names=chosen)
         print("\n".join(str(path) for path in files))
 
     return CallJob(call)
