@@ -1,20 +1,20 @@
 """The pairs that are measured, and what our method must reach on them.
 
-The phantom always; real and semi-real scans where they lie beside the checkout; any others by a JSON file.
+The phantom always; real and semi-real scans where they lie beside the checkout; any others by a list of pairs.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import permutations
 from pathlib import Path
 
+from scripts.datasets import read_pairs
+
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 PHANTOM_SIZE = (112, 96, 104)
 FILE_KEYS = ("fixed", "moving", "fixed_label", "moving_label", "landmarks")
-DATASET_KEYS = ("name", "pairs")
 
 
 @dataclass(frozen=True)
@@ -62,38 +62,18 @@ def with_phantom(pair: Pair, folder: Path, *, size: Sequence[int] = PHANTOM_SIZE
 
 
 def read_dataset(path: Path) -> list[Pair]:
-    """The pairs of a JSON file: {"name": ..., "pairs": [{"fixed", "moving", "fixed_label", ..., "name"}]}.
+    """The pairs of any list that `datasets.read_pairs` reads, in one group named after the file.
 
-    Paths are relative to the file. A pair without a name is called <name>_<number>. Raises ValueError with one line for
-    anything that is not known or not there.
+    Raises ValueError with one line for a list that is not understood, and for entries that the referee does not know.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"cannot read the dataset {path}: {error}") from error
-    if not isinstance(content, dict) or not isinstance(content.get("pairs"), list):
-        raise ValueError(f'{path}: expected {{"name": ..., "pairs": [...]}}, see benchmarks/pairs.py')
-    _refuse_unknown(content, DATASET_KEYS, where=str(path))
-    name, pairs = str(content.get("name", path.stem)), []
-    for number, entry in enumerate(content["pairs"]):
-        where = f"{path}: pair {number}"
-        if not isinstance(entry, dict) or not {"fixed", "moving"} <= set(entry):
-            raise ValueError(f"{where} needs the entries fixed and moving, got {entry}")
-        _refuse_unknown(entry, (*FILE_KEYS, "name"), where=where)
-        files = {key: path.parent / str(entry[key]) for key in FILE_KEYS if key in entry}
-        pairs.append(Pair(str(entry.get("name", f"{name}_{number}")), files, group=name))
-        if pairs[-1].missing:
-            raise ValueError(f"{where}: {pairs[-1].missing[0]} is not there")
-    twice = sorted({p.name for p in pairs if sum(p.name == other.name for other in pairs) > 1})
-    if twice:
-        raise ValueError(f"{path}: more than one pair is called {', '.join(twice)}")
+    pairs = []
+    for row in read_pairs(path):
+        unknown = sorted(set(row) - {"name", *FILE_KEYS})
+        if unknown:
+            raise ValueError(f"{path}: {row['name']} has {', '.join(unknown)}; a benchmark knows {', '.join(FILE_KEYS)}")
+        files = {key: Path(row[key]) for key in FILE_KEYS if key in row}
+        pairs.append(Pair(row["name"], files, group=path.stem))
     return pairs
-
-
-def _refuse_unknown(entry: dict[str, object], known: Sequence[str], *, where: str) -> None:
-    unknown = sorted(set(entry) - set(known))
-    if unknown:
-        raise ValueError(f"{where}: unknown entry {', '.join(unknown)}; known are: {', '.join(known)}")
 
 
 def _lung(name: str, folder: str, limits: dict[str, float], *contests: Contest) -> Pair:

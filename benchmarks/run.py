@@ -51,7 +51,7 @@ def main(
         threads: that every library may use.
         device: auto (each program's own choice) or cpu, which hides all GPUs.
         output_dir: where everything goes; by default a new temporary folder.
-        dataset: a JSON file of pairs, see `benchmarks.pairs.read_dataset`.
+        dataset: any list of pairs, see docs/cohorts.md.
         peers_python: the Python that has the peers installed; by default this one.
         keep_fields: true keeps every field and result in OUTPUT_DIR/runs.
         resume: true skips the runs that are done in OUTPUT_DIR/runs.jsonl; those left out or failed are tried again.

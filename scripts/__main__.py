@@ -24,6 +24,8 @@ from scripts.verbs.common import CONFIGS, Job, refuse
 from scripts.verbs.evaluate import evaluate
 from scripts.verbs.export import export
 from scripts.verbs.fetch import fetch
+from scripts.verbs.import_fields import import_fields
+from scripts.verbs.paper_table import paper_table
 from scripts.verbs.register import register
 
 HELP = ("--help", "-h")
@@ -34,7 +36,9 @@ VERBS: dict[str, Callable[..., Job]] = {
     "cohort": cohort,
     "evaluate": evaluate,
     "export": export,
+    "import": import_fields,
     "fetch": fetch,
+    "paper_table": paper_table,
 }
 
 
@@ -66,7 +70,7 @@ def refuse_unknown(arguments: Sequence[str]) -> None:
 def help_text(verb: str) -> str:
     """What a person sees who asks for help: one verb with its options, or the list of verbs."""
     if verb not in VERBS:
-        verbs = "\n".join(f"  {name:10} {(call.__doc__ or '').partition(chr(10))[0]}" for name, call in VERBS.items())
+        verbs = "\n".join(f"  {name:12} {(call.__doc__ or '').partition(chr(10))[0]}" for name, call in VERBS.items())
         return f"usage: ncf COMMAND ...\n\n{verbs}\n\nMore: ncf COMMAND --help"
     parameters = inspect.signature(VERBS[verb]).parameters.values()
     free = " ".join(p.name.upper() for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)

@@ -16,11 +16,10 @@ import numpy as np
 import torch
 from monai.metrics import compute_hausdorff_distance
 from monai.transforms import Transform
-from tqdm import tqdm
 
 from scripts.files import claim_folder
 from scripts.geometry import spacing_mm, to_mm
-from scripts.guard import explanation
+from scripts.guard import items_or_reasons
 from scripts.learn2reg_metrics import (
     learn2reg_dice,
     learn2reg_hd95,
@@ -63,7 +62,7 @@ COLUMNS = {
 
 
 class Evaluated(Transform):
-    """The pair with ``evaluation``: its numbers as plain data.
+    """The numbers of a pair as plain data; the scans are let go.
 
     ``tre_mm`` before and after, and after with the partner snapped to the nearest moving voxel; ``dice`` and ``hd95_mm``
     per label before and after (labels by nearest neighbour, MONAI's metrics, a label that is missing on one side is nan);
@@ -72,8 +71,8 @@ class Evaluated(Transform):
     """
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """A new dictionary; distances in mm but for Learn2Reg's HD95 (voxels), shares from 0 to 1."""
-        pair = dict(data)
+        """A dictionary of numbers; distances in mm but for Learn2Reg's HD95 (voxels), shares from 0 to 1."""
+        pair = data
         found: dict[str, Any] = {"name": pair["name"], "field": pair["field_file"]}
         if "landmarks" in pair:
             found["tre_mm"] = _landmark_errors(pair)
@@ -88,15 +87,14 @@ class Evaluated(Transform):
             found["log_jacobian_spread"]["in_label"] = log_jacobian_spread(det, label > 0)
         found["learn2reg"] = _by_learn2reg(pair, label)
         found["seconds"] = _seconds(Path(pair["field_file"]))
-        pair["evaluation"] = found
-        return pair
+        return found
 
 
 class EvaluationTable:
     """All pairs of a dataset evaluated, one after another, and the table of them written.
 
     Args:
-        dataset: items with ``evaluation`` (`Evaluated`). output_dir: gets evaluation.json, .csv and .md.
+        dataset: items are evaluations, see `Evaluated`. output_dir: gets evaluation.json, .csv and .md.
     """
 
     def __init__(self, dataset: Sequence[Any], output_dir: str | Path, *, progress: bool = True) -> None:
@@ -105,15 +103,7 @@ class EvaluationTable:
     def run(self) -> None:
         """Nothing; the table is printed. Exits with status 1, and a line for each, when pairs could not be evaluated."""
         claim_folder(self.output_dir)
-        found, failures = [], []
-        for number in tqdm(range(len(self.dataset)), desc="pairs", disable=None if self.progress else True):
-            try:
-                found.append(self.dataset[number]["evaluation"])
-            except Exception as error:
-                reason = explanation(error)
-                if reason is None:
-                    raise
-                failures.append(reason)
+        found, failures = items_or_reasons(self.dataset, progress=self.progress)
         if found:
             best = known(case.get("tre_mm", {}).get("after", {}).get("mean") for case in found)
             more = {"tre30_mm": learn2reg_tre30(best) if best else None, "failures": failures}

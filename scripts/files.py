@@ -117,6 +117,11 @@ def _digest(file: Path) -> str:
     return total.hexdigest()
 
 
+def record_of(path: str | Path) -> dict[str, str]:
+    """What run.json keeps of an input: its path, SHA-256, and `stamp_of`."""
+    return {"path": str(path), "sha256": sha256_of(path), "stamp": stamp_of(path)}
+
+
 def stamp_of(path: str | Path) -> str:
     """A short word for names, sizes and times of a file, or of all files in a folder: while it stays, so did the content."""
     path = Path(path)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
+from tqdm import tqdm
 
 from scripts.errors import PairError
 
@@ -32,6 +33,20 @@ def explanation(error: BaseException) -> str | None:
             return f"out of memory ({reason}); use fewer voxels and control_points in fit::levels, or another device"
         cause = cause.__cause__ or cause.__context__
     return None
+
+
+def items_or_reasons(dataset: Sequence[Any], *, progress: bool) -> tuple[list[Any], list[str]]:
+    """The items of a dataset, in order and with a progress bar, and one line for each that its input keeps from being."""
+    items, reasons = [], []
+    for number in tqdm(range(len(dataset)), desc="pairs", disable=None if progress else True):
+        try:
+            items.append(dataset[number])
+        except Exception as error:
+            reason = explanation(error)
+            if reason is None:
+                raise
+            reasons.append(reason)
+    return items, reasons
 
 
 class DeviceCheck:

@@ -21,7 +21,7 @@ from monai.transforms import MapTransform, Transform
 
 from scripts.checkpoint import save_checkpoint
 from scripts.exporters import save_image, save_itk_field
-from scripts.files import claim_folder, save_json, sha256_of, stamp_of
+from scripts.files import claim_folder, record_of, save_json
 from scripts.metrics import (
     dice_per_label,
     fold_share,
@@ -152,13 +152,9 @@ class SaveResultd(Transform):
         }
 
     def _run(self, pair: Mapping[str, Any]) -> dict[str, Any]:
-        paths = pair["files"]
         return {
             "config": self.config,
-            "inputs": {
-                key: {"path": path, "sha256": sha256_of(path), "stamp": stamp_of(path)} for key, path in paths.items()
-            },
-            "grids": {key: {"shape": pair[key].shape[1:], "affine": _affine(pair[key])} for key in IMAGES},
+            **origin(pair),
             "intensity": pair["intensity"],
             "start": pair["pred"].space.start,
             "device": str(pair["pred"].field_vox.device),
@@ -167,6 +163,14 @@ class SaveResultd(Transform):
             "platform": platform.platform(),
             "losses": [{k: entry[k] for k in ("level", "shape", "losses")} for entry in pair["pred"].history],
         }
+
+
+def origin(pair: Mapping[str, Any]) -> dict[str, Any]:
+    """What run.json tells of a pair that was read: its ``inputs`` (paths, hashes) and ``grids`` (shape, affine)."""
+    return {
+        "inputs": {key: record_of(path) for key, path in pair["files"].items()},
+        "grids": {key: {"shape": pair[key].shape[1:], "affine": _affine(pair[key])} for key in IMAGES},
+    }
 
 
 @contextlib.contextmanager

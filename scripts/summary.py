@@ -18,6 +18,7 @@ import numpy as np
 from scripts.files import save_json, write_whole
 
 NOTHING = "-"
+PRINTED = 60  # lines that still fit a person who looks at the end of a run
 STATISTICS: dict[str, Callable[[list[float]], Any]] = {"mean": np.mean, "median": np.median, "std": np.std}  # population
 Flat = dict[str, float | str | None]
 
@@ -59,10 +60,10 @@ def markdown(cells: Iterable[Sequence[str]]) -> str:
     return "\n".join([head, "|---" * (head.count("|") - 1) + "|", *rest])
 
 
-def overview(rows: Sequence[Flat], columns: Mapping[str, str]) -> str:
+def overview(rows: Sequence[Flat], columns: Mapping[str, str], *, most: int | None = None) -> str:
     """A Markdown table of the columns {title: name of a flat entry} that any row has, with the statistics below.
 
-    A title that ends in % shows a share times 100.
+    A title that ends in % shows a share times 100. Of more than ``most`` rows the statistics are shown alone.
     """
     used = {title: name for title, name in columns.items() if known(row.get(name) for row in rows)}
     found = statistics(rows)
@@ -72,7 +73,10 @@ def overview(rows: Sequence[Flat], columns: Mapping[str, str]) -> str:
         scaled = [100 * v if title.endswith("%") and isinstance(v, (int, float)) else v for title, v in values.items()]
         return [label, *map(cell, scaled)]
 
-    table = [["pair", *used], *(line(str(row["name"]), row) for row in rows)]
+    shown = [] if most is not None and len(rows) > most else rows
+    table = [["pair", *used], *(line(str(row["name"]), row) for row in shown)]
+    if len(shown) < len(rows):
+        table.append([f"{len(rows)} pairs", *[""] * len(used)])
     for kind in STATISTICS if len(rows) > 1 else ():
         table.append(line(f"**{kind}**", {name: numbers[kind] for name, numbers in found.items()}))
     return markdown(table)
@@ -92,15 +96,18 @@ def save_csv(path: str | Path, rows: Sequence[Flat]) -> None:
 def save_summary(
     folder: str | Path, stem: str, cases: Sequence[Mapping[str, Any]], *, columns: Mapping[str, str], more: Mapping[str, Any]
 ) -> str:
-    """The Markdown table; <stem>.json (cases, statistics, and ``more``), <stem>.csv and <stem>.md are written.
+    """The Markdown table to print, of at most `PRINTED` pairs; three files are written.
+
+    They are <stem>.json (cases, statistics, and ``more``), <stem>.csv and <stem>.md, with every pair.
 
     Args:
         cases: nested numbers, each with a ``name``. columns: of the Markdown table, see `overview`.
     """
     rows = [flat(case) for case in cases]
     text = overview(rows, columns)
+    shown = overview(rows, columns, most=PRINTED)
     save_json(Path(folder) / f"{stem}.json", {"cases": list(cases), "summary": statistics(rows), **more})
     save_csv(Path(folder) / f"{stem}.csv", rows)
     told = "".join(f"\n{key.replace('_', ' ')}: {cell(value)}\n" for key, value in more.items() if known([value]))
     write_whole(Path(folder) / f"{stem}.md", lambda temporary: temporary.write_text(f"{text}\n{told}", encoding="utf-8"))
-    return text + (f"\n{told}".rstrip() if told else "")
+    return shown + (f"\n{told}".rstrip() if told else "")

@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from benchmarks import growth
+from benchmarks import cohorts, growth
 from benchmarks.methods import Settings, by_default, known, run_one
 from benchmarks.pairs import Pair, read_dataset, with_phantom
 from benchmarks.peers.common import LeftOutError, need
@@ -52,7 +52,7 @@ def test_by_default_everything_but_hours_of_work() -> None:
         ({"methods": "ours,best"}, "error: no method best; there are: ours"),
         ({"device": "tpu"}, "error: --device is auto or cpu, got 'tpu'"),
         ({"keep_fields": "maybe"}, "error: --keep_fields is true or false, got 'maybe'"),
-        ({"dataset": "nowhere.json"}, "error: cannot read the dataset .*nowhere.json"),
+        ({"dataset": "nowhere.json"}, "error: no data set .*nowhere.json"),
         ({"peers_python": "no/such/python"}, "error: --peers_python no/such/python is no program"),
     ],
 )
@@ -62,36 +62,22 @@ def test_a_mistake_is_one_line(options: dict[str, Any], message: str, tmp_path: 
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ('{"pairs": ', "cannot read the dataset"),
-        ("[]", 'expected {"name"'),
-        ('{"pairs": [], "training": 1}', "unknown entry training; known are: name, pairs"),
-        ('{"pairs": [{"fixed": "a"}]}', "pair 0 needs the entries fixed and moving"),
-        ('{"pairs": [{"fixed": "a", "moving": "b", "mask": "c"}]}', "pair 0: unknown entry mask; known are: fixed"),
-        ('{"pairs": [{"fixed": "a", "moving": "b"}]}', "pair 0: .*a is not there"),
-    ],
-)
-def test_a_dataset_that_is_not_understood_is_refused_in_one_line(tmp_path: Path, content: str, message: str) -> None:
-    (tmp_path / "set.json").write_text(content)
-    with pytest.raises(ValueError, match=message) as error:
-        read_dataset(tmp_path / "set.json")
-    assert "\n" not in str(error.value)
+def test_a_dataset_that_is_not_understood_is_refused_in_one_line(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "set.json").write_text('{"pairs": []}')
+    row = json.loads(dataset.read_text())["pairs"][0]
+    for rows, message in (
+        ([], "the list is empty"),
+        ([{**row, "fixed_mask": row["fixed"]}], "chest has fixed_mask; a bench"),
+    ):
+        (tmp_path / "set.json").write_text(json.dumps({"pairs": rows}))
+        with pytest.raises(ValueError, match=message) as error:
+            read_dataset(tmp_path / "set.json")
+        assert "\n" not in str(error.value)
 
 
-def test_paths_of_a_dataset_are_beside_it(tmp_path: Path) -> None:
-    for name in ("a.nii", "b.nii"):
-        (tmp_path / name).touch()
-    one = {"fixed": "a.nii", "moving": "b.nii"}
-    (tmp_path / "set.json").write_text(json.dumps({"name": "mine", "pairs": [one, one]}))
-    pairs = read_dataset(tmp_path / "set.json")
-    assert [(p.name, p.group, p.files["moving"]) for p in pairs] == [
-        (f"mine_{k}", "mine", tmp_path / "b.nii") for k in (0, 1)
-    ]
-    (tmp_path / "set.json").write_text(json.dumps({"pairs": [{**one, "name": "x"}] * 2}))
-    with pytest.raises(ValueError, match="more than one pair is called x"):
-        read_dataset(tmp_path / "set.json")
+def test_the_pairs_of_a_dataset_are_one_group(dataset: Path, pair: dict[str, str]) -> None:
+    (one,) = read_dataset(dataset)
+    assert (one.name, one.group) == ("chest", "set") and {key: str(path) for key, path in one.files.items()} == dict(pair)
 
 
 def test_a_pair_without_its_files_says_so() -> None:
@@ -170,3 +156,13 @@ def test_the_phantom_is_written_once(tmp_path: Path) -> None:
     assert with_phantom(Pair("phantom"), tmp_path / "phantom", size=(20, 18, 22)).files == pair.files
     assert pair.files["fixed"].stat().st_mtime_ns == written
     assert nib.load(pair.files["fixed"]).shape == (20, 18, 22)  # type: ignore[attr-defined]
+
+
+def test_what_a_cohort_costs_is_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cohorts.main(parts="engine", many=7, output_dir=str(tmp_path))
+    text = (tmp_path / "table.md").read_text(encoding="utf-8")
+    (line,) = (line for line in text.splitlines() if line.startswith("| 7 | 2 |"))
+    first, each, again = (float(number) for number in line.strip("| ").split(" | ")[2:])
+    assert each == pytest.approx(1000 * first / 7, rel=0.01) and 0 < again < first
+    assert len(list((tmp_path / "engine" / "out").glob("*/metrics.json"))) == 7
+    assert text.strip() in capsys.readouterr().out

@@ -166,22 +166,30 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_table(plan: Plan, tmp_path:
     assert table(plan) == table(other) and not any(path.exists() for path in half)
 
 
+def prepared_by_one(plan: Plan) -> None:
+    prepared(plan, threads=1)
+
+
 def test_what_changed_since_is_said(plan: Plan, tmp_path: Path) -> None:
     assert started(plan)
-    prepared(plan)
-    refused("begun with other settings: seed was 0, now 1; use them", prepared, replace(plan, overrides={"seed": 1}))
+    prepared(plan, threads=1)
+    refused("begun with other settings: seed was 0, now 1; use them", prepared_by_one, replace(plan, overrides={"seed": 1}))
+    with pytest.raises(ValueError, match="threads was 1, now 2"):
+        prepared(plan, threads=2)
     (tmp_path / "fast.json").write_text("{}")
     more = replace(plan, config_files=(*plan.config_files, str(tmp_path / "fast.json")))
-    refused(r"configs/fast\.json is used by one alone", prepared, more)
+    refused(r"configs/fast\.json is used by one alone", prepared_by_one, more)
     Path(plan.config_files[0]).write_text('{"x": 1}')
-    refused(r"configs/inference\.json changed", prepared, plan)
+    refused(r"configs/inference\.json changed", prepared_by_one, plan)
     Path(plan.config_files[0]).write_text("{}")
     rows = [{**plan.pairs[0], "fixed": plan.pairs[1]["fixed"]}, *plan.pairs[1:]]
-    refused(r"a was made with fixed .*fixed_a\.nii\.gz, the list now has .*fixed_bb", prepared, replace(plan, pairs=rows))
+    refused(
+        r"a was made with fixed .*fixed_a\.nii\.gz, the list now has .*fixed_bb", prepared_by_one, replace(plan, pairs=rows)
+    )
     rows = [{**plan.pairs[0], "moving_label": plan.pairs[1]["fixed"]}, *plan.pairs[1:]]
-    refused("a was made with moving_label None, the list now has", prepared, replace(plan, pairs=rows))
+    refused("a was made with moving_label None, the list now has", prepared_by_one, replace(plan, pairs=rows))
     Path(plan.pairs[3]["moving"]).write_text("another scan")
-    refused(r"dddd: moving .*moving_dddd\.nii\.gz has changed since .*remove .*out/dddd", prepared, plan)
+    refused(r"dddd: moving .*moving_dddd\.nii\.gz has changed since .*remove .*out/dddd", prepared_by_one, plan)
 
 
 def test_a_list_may_grow(plan: Plan) -> None:
@@ -197,7 +205,7 @@ def test_differences_name_a_few() -> None:
 
 
 def test_nothing_to_show_is_no_table(plan: Plan) -> None:
-    prepared(plan)
+    prepared(plan, threads=1)
     assert collect(plan) == "" and not (plan.output_dir / "cohort_table.md").exists()
 
 
@@ -209,14 +217,15 @@ def test_outliers_lie_beyond_the_whiskers(values: Sequence[float], expected: lis
     assert outliers({str(i): v for i, v in enumerate(values)}) == expected
 
 
-def test_threads_are_divided_among_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_for_every_core_as_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scripts.cohort.run.os.sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.setattr("scripts.cohort.run.memory_mib", lambda: 64000)
     assert default_resources() == Resources(8, 1)
-    assert default_resources(workers=3) == Resources(3, 2)
-    assert default_resources(devices=["0", "1"]) == Resources(2, 4, ("0", "1"))
+    assert default_resources(workers=3) == Resources(3, 1)
+    assert default_resources(threads=4) == Resources(2, 4)
+    assert default_resources(devices=["0", "1"]) == Resources(2, 1, ("0", "1"))
     monkeypatch.setattr("scripts.cohort.run.memory_mib", lambda: 6000)
-    assert default_resources() == Resources(2, 4)
+    assert default_resources() == Resources(2, 1)
 
 
 def test_only_paths_and_settings_go_to_a_worker(plan: Plan) -> None:

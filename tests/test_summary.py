@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.summary import cell, flat, markdown, overview, save_summary, statistics
+from scripts.summary import PRINTED, cell, flat, markdown, overview, save_summary, statistics
 
 NAN = float("nan")
 CASES = [
@@ -57,3 +57,14 @@ def test_three_files_tell_the_same(tmp_path: Path) -> None:
     saved = (tmp_path / "table.md").read_text(encoding="utf-8")
     assert saved.startswith(overview([flat(case) for case in CASES], COLUMNS)) and "tre30 mm: 3.25" in saved
     assert saved.strip() == text.strip()
+
+
+def test_of_many_pairs_the_statistics_alone_are_printed(tmp_path: Path) -> None:
+    cases = [{"name": f"pair_{number}", "error": float(number)} for number in range(PRINTED + 1)]
+    printed = save_summary(tmp_path, "table", cases, columns={"error": "error"}, more={})
+    assert (
+        "pair_7" not in printed and f"| {PRINTED + 1} pairs |" in printed and f"| **mean** | {PRINTED / 2:.4g} |" in printed
+    )
+    written = (tmp_path / "table.md").read_text(encoding="utf-8")
+    assert all(f"| {case['name']} |" in written for case in cases)
+    assert "| pair_7 | 7 |" in save_summary(tmp_path, "table", cases[:PRINTED], columns={"error": "error"}, more={})

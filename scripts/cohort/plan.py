@@ -71,13 +71,15 @@ def open_pairs(plan: Plan, *, retry_failed: bool) -> Pairs:
     return left
 
 
-def prepared(plan: Plan) -> None:
+def prepared(plan: Plan, *, threads: int) -> None:
     """Nothing; the output folder has a cohort.json, and all results in it were made of these inputs by these settings.
+
+    threads: of a worker; they belong to the settings, because other ones change the last bits.
 
     Raises PairError, which names what changed, before anything runs.
     """
     path = claim_folder(plan.output_dir) / COHORT_FILE
-    settings = plan.settings()
+    settings = {**plan.settings(), "threads": threads}
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
         changed = differences(before["settings"], settings)

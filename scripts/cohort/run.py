@@ -15,12 +15,22 @@ ENGINES = {"local": "local", "torchrun": "ranks", "dask": "cluster"}  # name -> 
 WORKER_MIB = 2500  # for each worker: 1500 were measured at the everyday size (docs/performance.md), the rest is room
 
 
-def default_resources(*, workers: int | None = None, devices: Sequence[str] = ()) -> Resources:
-    """A worker for every device, or for every core as far as memory goes: a second thread helps a fit less than a pair."""
+def default_resources(*, workers: int | None = None, threads: int = 1, devices: Sequence[str] = ()) -> Resources:
+    """A worker for every device, or for every core as far as memory goes: a second thread helps a fit less than a pair.
+
+    threads: of each worker; not by the number of cores, so that any number of workers on any machine gives the same bytes.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     if workers is None:
-        workers = len(devices) or max(1, min(cores, memory_mib() // WORKER_MIB))
-    return Resources(workers, max(1, cores // workers), tuple(devices))
+        workers = len(devices) or max(1, min(cores // threads, memory_mib() // WORKER_MIB))
+    return Resources(workers, threads, tuple(devices))
+
+
+def all_devices() -> tuple[str, ...]:
+    """The numbers of this machine's CUDA devices."""
+    import torch  # takes seconds to import
+
+    return tuple(str(number) for number in range(torch.cuda.device_count()))
 
 
 def memory_mib() -> int:
@@ -47,7 +57,8 @@ def run_cohort(
     """
     from scripts.cohort.collect import collect  # takes seconds to import
 
-    prepared(plan)
+    resources = resources or default_resources()
+    prepared(plan, threads=resources.threads)
     pairs = open_pairs(plan, retry_failed=retry_failed)
     tasks = [task_of(pair, plan.config_files, plan.overrides, plan.output_dir) for pair in pairs]
     finished = len(plan.pairs) - len(tasks)
@@ -60,7 +71,7 @@ def run_cohort(
 
         if tasks:
             module = import_module(f"scripts.cohort.{ENGINES[engine]}")
-            module.run(tasks, report, call=call, resources=resources or default_resources())
+            module.run(tasks, report, call=call, resources=resources)
     print(collect(plan))
     failed = failures(plan)
     for failure in failed:

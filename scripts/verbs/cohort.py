@@ -8,7 +8,7 @@ from typing import Any
 from fire.decorators import SetParseFn
 
 from scripts.cohort.plan import Plan
-from scripts.cohort.run import ENGINES, default_resources, run_cohort
+from scripts.cohort.run import ENGINES, all_devices, default_resources, run_cohort
 from scripts.datasets import read_pairs
 from scripts.errors import PairError
 from scripts.verbs.common import CONFIGS, CallJob, absolute, one_of, plain, preset_files, refuse, true_or_false, whole_number
@@ -24,6 +24,7 @@ def cohort(
     seed: str = "0",
     align_centres: str = "false",
     workers: str | None = None,
+    threads: str = "1",
     engine: str = "local",
     scheduler: str | None = None,
     devices: str | None = None,
@@ -43,6 +44,7 @@ def cohort(
         seed: of the network's first weights, the same for every pair.
         align_centres: true starts every pair with both centres together.
         workers: processes; by default one for every core (as memory allows) or GPU.
+        threads: of each process. More make a pair faster and a list slower; other numbers give other last bits.
         engine: local (processes of this machine), torchrun, or dask.
         scheduler: address of a running Dask scheduler, such as tcp://host:8786; for the engine dask.
         devices: GPUs to deal out to the workers, such as 0,1; by default all, if there are any.
@@ -60,22 +62,17 @@ def cohort(
     if scheduler is not None and chosen != "dask":
         refuse("--scheduler is for --engine dask")
     count = whole_number("workers", workers) if workers is not None else None
-    if count == 0:
-        refuse("--workers is at least 1")
+    each = whole_number("threads", threads)
+    if count == 0 or each == 0:
+        refuse(f"--{'workers' if count == 0 else 'threads'} is at least 1")
     again, bar = true_or_false("retry_failed", retry_failed), true_or_false("progress", progress)
     named = None if devices is None else tuple(part.strip() for part in plain("devices", devices).split(","))
     plan = Plan(rows, files, absolute("output_dir", output_dir), settings)
 
     def call() -> None:
-        resources = default_resources(workers=count, devices=_all_devices() if named is None else named)
+        resources = default_resources(workers=count, threads=each, devices=all_devices() if named is None else named)
         resources = replace(resources, scheduler=scheduler)
         if not run_cohort(plan, engine=chosen, resources=resources, retry_failed=again, progress=bar):
             raise SystemExit(1)
 
     return CallJob(call)
-
-
-def _all_devices() -> tuple[str, ...]:
-    import torch  # takes seconds to import
-
-    return tuple(str(number) for number in range(torch.cuda.device_count()))

@@ -13,7 +13,7 @@ from typing import Any, NoReturn, Protocol
 from scripts.errors import PairError
 
 CONFIGS = Path(__file__).resolve().parent.parent.parent / "configs"
-NO_PRESETS = ("inference", "metadata", "evaluate", "multi_gpu")
+NO_PRESETS = ("inference", "metadata", "evaluate", "import", "multi_gpu")
 
 
 class Job(Protocol):

@@ -1,0 +1,1 @@
+"""The paper's experiment: its pairs, registered and judged, beside the numbers it published."""

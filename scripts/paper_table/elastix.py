@@ -1,0 +1,33 @@
+"""elastix in a process of its own, as a cohort's worker calls it: its field lies where one of ours would lie."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+
+from scripts.cohort.worker import Outcome, Task
+from scripts.files import claim_folder, record_of, save_json
+from scripts.names import FIELD_FILE, METRICS_FILE, PAIR_KEYS, RUN_FILE
+
+ROOT = Path(__file__).resolve().parents[2]
+REPORT = "elastix.json"
+
+
+def register_by_elastix(task: Task) -> Outcome:
+    """The outcome of one pair; the task's overrides name the ``python`` that has itk-elastix."""
+    pair, begun = json.loads(task.pair), time.perf_counter()
+    folder = claim_folder(Path(task.output_dir) / task.name)
+    python, threads = json.loads(task.overrides)["python"], os.environ.get("OMP_NUM_THREADS", "1")
+    files = [pair["fixed"], pair["moving"], str(folder / FIELD_FILE), str(folder / REPORT)]
+    command = [python, "-m", "benchmarks.peers", "elastix", *files, threads, "default"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        lines = (ended.stderr or ended.stdout).strip().splitlines() or [f"elastix ended with status {ended.returncode}"]
+        return Outcome(task.name, lines[-1])
+    inputs = {key: record_of(path) for key, path in pair.items() if key in PAIR_KEYS}
+    save_json(folder / RUN_FILE, {"inputs": inputs, "peer": json.loads((folder / REPORT).read_text(encoding="utf-8"))})
+    save_json(folder / METRICS_FILE, {"name": task.name, "seconds": {"total": time.perf_counter() - begun}})
+    return Outcome(task.name)
