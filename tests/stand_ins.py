@@ -11,6 +11,8 @@ from pathlib import Path
 from scripts.cohort.worker import Outcome, Task
 from scripts.files import claim_folder, save_json, sha256_of
 
+LATE_S = 2.0
+
 
 def finish(task: Task) -> Outcome:
     """A result at once; its error is the length of the name."""
@@ -29,6 +31,13 @@ def finish_slowly(task: Task) -> Outcome:
     (folder / ".0123456789ab.nii.gz").write_bytes(b"half")
     time.sleep(0.3)
     (folder / ".0123456789ab.nii.gz").unlink()
+    return finish(task)
+
+
+def finish_late(task: Task) -> Outcome:
+    """The same after seconds; a mark tells that it was begun."""
+    (claim_folder(Path(task.output_dir) / task.name) / "begun").touch()
+    time.sleep(LATE_S)
     return finish(task)
 
 

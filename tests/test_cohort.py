@@ -140,22 +140,39 @@ from pathlib import Path
 from scripts.cohort.plan import Plan
 from scripts.cohort.run import run_cohort
 from scripts.cohort.worker import Resources
-from tests.stand_ins import finish_slowly
+from tests import stand_ins
 if __name__ == "__main__":
     told = json.loads(Path(sys.argv[1]).read_text())
     plan = Plan(told["pairs"], tuple(told["files"]), Path(told["out"]), {"seed": 0})
-    run_cohort(plan, resources=Resources(2, 1), progress=False, call=finish_slowly)
+    run_cohort(plan, resources=Resources(2, 1), progress=False, call=getattr(stand_ins, sys.argv[2]))
 """
+
+
+def begun(plan: Plan, folder: Path, call: str) -> subprocess.Popen[bytes]:
+    """The cohort in a process of its own."""
+    (folder / "killed.py").write_text(KILLED)
+    told = {"pairs": plan.pairs, "files": plan.config_files, "out": str(plan.output_dir)}
+    (folder / "told.json").write_text(json.dumps(told))
+    command = [sys.executable, str(folder / "killed.py"), str(folder / "told.json"), call]
+    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True)
+
+
+@pytest.mark.slow
+def test_workers_end_with_the_process_that_started_them(plan: Plan, tmp_path: Path) -> None:
+    process = begun(plan, tmp_path, "finish_late")
+    while not any(plan.output_dir.glob("*/begun")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.kill()  # itself alone, not its workers
+    process.wait()
+    time.sleep(2 * stand_ins.LATE_S)
+    assert not any(plan.output_dir.glob("*/metrics.json"))
 
 
 def test_killed_at_any_moment_it_goes_on_to_the_same_table(plan: Plan, tmp_path: Path) -> None:
     other = replace(plan, output_dir=tmp_path / "other")
     assert started(other)
-    (tmp_path / "killed.py").write_text(KILLED)
-    told = {"pairs": plan.pairs, "files": plan.config_files, "out": str(plan.output_dir)}
-    (tmp_path / "told.json").write_text(json.dumps(told))
-    command = [sys.executable, str(tmp_path / "killed.py"), str(tmp_path / "told.json")]
-    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True)
+    process = begun(plan, tmp_path, "finish_slowly")
     while sum((plan.output_dir / name / "metrics.json").exists() for name in NAMES) < 2:
         assert process.poll() is None
         time.sleep(0.02)

@@ -57,6 +57,18 @@ def test_a_pair_gets_the_same_bytes_first_and_after_others_and_beside_others(lis
     assert (one / "there" / "warped_label.nii.gz").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["torchrun", "dask"])
+def test_every_engine_and_number_of_workers_gives_the_same_bytes(engine: str, listed: Path, tmp_path: Path) -> None:
+    names = ("there", "back")
+    assert run_cohort(plan_of(listed, tmp_path / "local", *names), resources=Resources(1, 1), progress=False)
+    for workers in (1, 2):
+        out = tmp_path / f"{engine}_{workers}"
+        assert run_cohort(plan_of(listed, out, *names), engine=engine, resources=Resources(workers, 1), progress=False)
+        for name in names:
+            assert bytes_of(out / name) == bytes_of(tmp_path / "local" / name)
+
+
 def test_the_command(
     listed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

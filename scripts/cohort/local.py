@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Sequence
 from concurrent.futures import as_completed
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
@@ -28,11 +30,20 @@ def run(tasks: Sequence[Task], report: Report, *, call: Call, resources: Resourc
 
 
 def _begin(counter: Any, threads: int, devices: Sequence[str]) -> None:
-    """In a new worker: its number decides its device."""
+    """In a new worker: its number decides its device, and it ends when the process that started it is no more."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     with counter.get_lock():
         number = counter.value
         counter.value += 1
     prepare_process(threads, devices[number % len(devices)] if devices else None)
+
+
+def _end_with_parent() -> None:
+    """Never returns; a killed command must not leave workers that fit on beside those of the next one."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _outcome(future: Any, task: Task) -> Outcome:
