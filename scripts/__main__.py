@@ -24,6 +24,7 @@ from scripts.verbs.common import CONFIGS, Job, refuse
 from scripts.verbs.evaluate import evaluate
 from scripts.verbs.export import export
 from scripts.verbs.fetch import fetch
+from scripts.verbs.label_server import label_server
 from scripts.verbs.register import register
 
 HELP = ("--help", "-h")
@@ -35,6 +36,7 @@ VERBS: dict[str, Callable[..., Job]] = {
     "evaluate": evaluate,
     "export": export,
     "fetch": fetch,
+    "label_server": label_server,
 }
 
 
@@ -66,7 +68,7 @@ def refuse_unknown(arguments: Sequence[str]) -> None:
 def help_text(verb: str) -> str:
     """What a person sees who asks for help: one verb with its options, or the list of verbs."""
     if verb not in VERBS:
-        verbs = "\n".join(f"  {name:10} {(call.__doc__ or '').partition(chr(10))[0]}" for name, call in VERBS.items())
+        verbs = "\n".join(f"  {name:12} {(call.__doc__ or '').partition(chr(10))[0]}" for name, call in VERBS.items())
         return f"usage: ncf COMMAND ...\n\n{verbs}\n\nMore: ncf COMMAND --help"
     parameters = inspect.signature(VERBS[verb]).parameters.values()
     free = " ".join(p.name.upper() for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
