@@ -65,6 +65,11 @@ class Client:
         except urllib.error.URLError as error:
             raise ConnectionError(str(error)) from error
 
+    def allows(self, page: str) -> bool:
+        """Whether a browser would let a web page of that address read the answers."""
+        with urllib.request.urlopen(urllib.request.Request(f"{self.address}/info/", headers={"Origin": page})) as reply:
+            return reply.headers.get("Access-Control-Allow-Origin") in (page, "*")
+
     def infer(self, image: str, output: str = "json", *, model: str = "ncf", params: Any = None, **given: Any) -> Answer:
         """POST /infer; ``given`` are the parameters, or ``params`` as they stand."""
         form = urllib.parse.urlencode({"params": json.dumps(given) if params is None else params}).encode()

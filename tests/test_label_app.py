@@ -23,6 +23,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from nibabel.affines import apply_affine
 
 from scripts.phantom import LABELS, PhantomPair, breathing_thorax, write
 from scripts.saved import SavedResult
@@ -32,11 +33,11 @@ from tests.label_client import Client
 pytestmark = pytest.mark.label
 
 ROOT = Path(__file__).parent.parent
-PATIENCE_S = 180  # the server's imports alone take 10 to 30 s on a busy machine
+PATIENCE_S = 240  # the server's imports alone take 10 to 30 s on a busy machine
 FREE_S = 1.0  # for an answer while a fit uses every core: a few ms are usual, a fit takes seconds
 LEVEL = {"voxels": 3000, "control_points": 300, "iterations": 30, "learning_rate": 1e-3}
-OVERLAYS = {"tiny": [LEVEL], "long": [{**LEVEL, "voxels": 30000, "iterations": 600}]}  # below a second; some seconds
-MOVED_VOX = 1.5  # a centre of mass of a carried label may lie so far from the truth's, of a fit this short
+OVERLAYS = {"tiny": [LEVEL], "long": [{**LEVEL, "voxels": 30000, "iterations": 250}]}  # below a second; some seconds
+LEFT = 0.3  # of the way from the moving liver to the fixed one, after a fit this short; 0.12 was seen
 LABELLED = "anna_plan"
 
 
@@ -114,6 +115,11 @@ def answers(client: Client) -> bool:
         return False
 
 
+def centre_mm(label: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Of the liver, in RAS mm."""
+    return apply_affine(affine, np.argwhere(label == LABELS["liver"]).mean(axis=0))
+
+
 def test_info_has_what_a_viewer_lists(server: Client) -> None:
     told = server.ask("GET", "/info/").json
     model = told["models"]["ncf"]
@@ -142,10 +148,12 @@ def test_the_label_comes_back_on_the_fixed_grid(server: Client, study: Path, obl
     assert {Path(path) for path in told["paths"].values()} < set(folder.iterdir())
     image = nib.Nifti1Image.from_bytes(gzip.decompress(label))
     assert np.array_equal(image.affine, oblique.affine) and image.shape == oblique.fixed.shape
-    assert np.array_equal(np.asarray(image.dataobj), np.asarray(nib.load(told["paths"]["label"]).dataobj))
-    assert set(np.unique(np.asarray(image.dataobj))) == set(LABELS.values())
-    liver = [np.argwhere(volume == LABELS["liver"]).mean(axis=0) for volume in (image.dataobj, oblique.fixed_label)]
-    assert np.linalg.norm(liver[0] - liver[1]) < MOVED_VOX
+    carried = np.asarray(image.dataobj)
+    assert np.array_equal(carried, np.asarray(nib.load(told["paths"]["label"]).dataobj))
+    assert set(np.unique(carried)) == set(LABELS.values())
+    fixed, moving = centre_mm(oblique.fixed_label, oblique.affine), centre_mm(oblique.moving_label, oblique.moving_affine)
+    missed = np.linalg.norm(centre_mm(carried, image.affine) - fixed)
+    assert missed < LEFT * np.linalg.norm(moving - fixed)
 
 
 def test_output_is_json_or_an_image_of_the_type_asked_for(server: Client, study: Path, tmp_path: Path) -> None:
@@ -196,6 +204,7 @@ def test_nothing_is_read_or_written_outside_of_the_study(server: Client, study: 
     assert "not found" in server.upload("/datastore/label", "label", scan, name="x.nii.gz", image="../evil").sentence
     assert "sessions are not offered" in server.ask("GET", "/session/x").sentence
     assert server.ask("GET", "/datastore/image", image="../evil").status == 404
+    assert server.allows(server.address) and not server.allows("http://evil.example")
     assert before == {path for path in study.parent.rglob("*") if study not in path.parents}
     assert not list(study.rglob("*evil*")) and not list(study.rglob(".hidden*"))
 
@@ -234,11 +243,11 @@ def test_a_batch_stores_labels_and_goes_on_after_a_failure(server: Client, study
     assert "has no saved label" in server.infer("anna_day1", moving="anna_day2").sentence
 
 
-def test_a_saved_label_has_its_names_and_can_be_carried_over(server: Client, study: Path) -> None:
-    label = study / "labels" / "final" / f"{LABELLED}.nii.gz"
+def test_a_saved_label_has_its_names_and_can_be_carried_over(server: Client, study: Path, oblique: PhantomPair) -> None:
+    label = gzip.compress(nib.Nifti1Image(oblique.fixed_label, oblique.affine).to_bytes())
     names = json.dumps({"label_info": [{"name": "heart", "idx": LABELS["heart"]}]})
     target = {"image": "anna_day2", "tag": "final"}
-    answer = server.upload("/datastore/label", "label", label.read_bytes(), name="x.nii.gz", params=names, **target)
+    answer = server.upload("/datastore/label", "label", label, name="x.nii.gz", params=names, **target)
     assert answer.status == 200 and (study / "labels" / "final" / "anna_day2.nii.gz").exists()
     told = server.infer("anna_day1", moving="anna_day2", preset="tiny").json
     assert told["label_names"]["heart"] == LABELS["heart"]

@@ -28,41 +28,43 @@ def serve(studies: Path, *, port: int) -> None:
     try:
         import uvicorn
 
-        application = _application()
+        application = _application(port)
     except ImportError as error:
         what = f"the label server needs MONAI Label in an environment of its own, and here is no {error.name}"
         raise PairError(f"{what}; docs/monai_label.md says how to install it") from error
-    uvicorn.run(application, host=HOST, port=port, timeout_graceful_shutdown=GRACE_S)
+    uvicorn.run(application, host=HOST, port=port, access_log=False, timeout_graceful_shutdown=GRACE_S)
 
 
 def _settings(studies: Path, port: int) -> dict[str, str]:
     here = Path(__file__).resolve().parent
     roots = [str(here.parent.parent), os.environ.get("PYTHONPATH", "")]
-    address = [f"http://{name}:{port}" for name in (HOST, "localhost")]
     return {
         "PYTHONPATH": os.pathsep.join(filter(None, roots)),
         "MONAI_LABEL_APP_DIR": str(here),
         "MONAI_LABEL_STUDIES": str(studies.resolve()),
         "MONAI_LABEL_SERVER_PORT": str(port),
-        "MONAI_LABEL_CORS_ORIGINS": json.dumps(address),  # by default any web page could read the scans
         "MONAI_LABEL_SESSIONS": "false",  # they would lie in the home folder
         "MONAI_LABEL_TASKS_TRAIN": "false",
         "MONAI_LABEL_TASKS_SCORING": "false",
     }
 
 
-def _application() -> Any:
-    """MONAI Label's web application with three changes.
+def _application(port: int) -> Any:
+    """MONAI Label's web application with four changes.
 
     Its /infer holds up every other request: there the endpoint is a coroutine that waits for the result. As a plain
     function, in a route of ours before theirs, FastAPI runs it in a thread. An error that is meant for a person is
-    answered with status 400 and its sentence, and so are parameters that are no JSON object.
+    answered with status 400 and its sentence, and so are parameters that are no JSON object. A web page of another
+    address may not read the answers; theirs lets any page do so that the browser shows.
     """
     from fastapi import Depends, Form, HTTPException
     from fastapi.responses import JSONResponse
     from fastapi.routing import APIRoute
-    from monailabel.app import app
     from monailabel.config import settings
+
+    # not by the environment: a batch process, which inherits that, prints its settings as JSON and fails over an address
+    settings.MONAI_LABEL_CORS_ORIGINS = [f"http://{name}:{port}" for name in (HOST, "localhost")]
+    from monailabel.app import app
     from monailabel.endpoints.infer import run_inference
     from monailabel.endpoints.user.auth import RBAC
     from monailabel.interfaces.exception import MONAILabelException
