@@ -110,11 +110,15 @@ class Registered:
         return to_mm(points_vox + field_at(self.field.as_tensor(), points_vox), affine)
 
     def save(self, folder: str | Path) -> Path:
-        """The folder, with the files that ``ncf register`` writes; without landmarks of files, run.json names no inputs."""
+        """The folder, with the files that ``ncf register`` writes, but that run.json has no files to name as inputs.
+
+        Raises PairError where it cannot be written.
+        """
         folder = Path(folder).absolute()
         saver = copy.copy(self._saver)
         saver.output_dir = str(folder.parent)
-        saver({**self._pair, "name": folder.name, "begun_s": time.perf_counter() - self._took_s})
+        named = {"name": folder.name, "metrics": {**self.metrics, "name": folder.name}}
+        saver({**self._pair, **named, "begun_s": time.perf_counter() - self._took_s})
         return folder
 
 

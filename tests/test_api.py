@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -79,7 +80,7 @@ def test_the_same_bytes_as_the_command_and_nothing_before_save(
     field = workflow.evaluator.state.output["pred"].field_vox[0]
     assert done.field.as_tensor().numpy().tobytes() == field.numpy().tobytes()
     metrics, told = (json.loads((folder / "metrics.json").read_text()) for folder in (saved, command))
-    assert {"similarity", "dice", "tre_mm"} < set(metrics) == set(told)
+    assert {"similarity", "dice", "tre_mm"} < set(metrics) == set(told) and metrics["name"] == "memory"
     for key in set(metrics) - {"name", "seconds", "peak_memory_mib"}:
         assert metrics[key] == told[key], key
     runs = [json.loads((folder / "run.json").read_text()) for folder in (saved, command)]
@@ -144,6 +145,20 @@ def test_the_transform_says_what_is_missing() -> None:
     with pytest.raises(RuntimeError) as caught:
         Compose([RegisterPaird()])({"moving": 1})
     assert isinstance(caught.value.__cause__, PairError)
+
+
+@pytest.mark.filterwarnings("ignore:.*nvImageCodec")
+def test_the_page_about_python_runs(pair: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "python.md").read_text(encoding="utf-8"), re.M | re.S)
+    assert len(blocks) >= 4
+    for path in pair.values():
+        shutil.copy(path, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for block in blocks:
+        exec(block.replace('"fast"', '"tiny"'), names)
+    assert names["warped"].GetSize() == names["same"].shape and "warped_label" in names["case"]
+    assert {path.name for path in tmp_path.iterdir()} == {*(Path(path).name for path in pair.values()), "output"}
 
 
 def test_the_example_of_a_dicom_case(chest: PhantomPair, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -104,7 +104,7 @@ def wait_for(condition: Any, log: Path) -> None:
     """Returns once the condition holds."""
     end = time.monotonic() + PATIENCE_S
     while not condition():
-        assert time.monotonic() < end, log.read_text()
+        assert time.monotonic() < end, log.read_text() if log.is_file() else log
         time.sleep(0.1)
 
 
@@ -252,6 +252,17 @@ def test_a_saved_label_has_its_names_and_can_be_carried_over(server: Client, stu
     told = server.infer("anna_day1", moving="anna_day2", preset="tiny").json
     assert told["label_names"]["heart"] == LABELS["heart"]
     assert "heart" in server.ask("GET", "/info/").json["labels"]
+
+
+def test_a_damaged_label_is_told_where_it_is_used(server: Client, study: Path, tmp_path: Path) -> None:
+    shutil.copyfile(study / "ben_day1.nii.gz", study / "ben_plan.nii.gz")
+    wait_for(lambda: "ben_plan" in server.ask("GET", "/info/").json["models"]["ncf"]["config"]["moving"], tmp_path)
+    (study / "labels" / "final" / "ben_plan.nii.gz").write_bytes(b"no label")
+    wait_for(
+        lambda: "final" in server.ask("GET", "/datastore/", output="all").json["objects"]["ben_plan"]["labels"], tmp_path
+    )
+    assert answers(server)
+    assert "moving_label: cannot read" in server.infer("ben_day1", preset="tiny").sentence
 
 
 def test_without_monai_label_the_command_says_so(study: Path, tmp_path: Path) -> None:

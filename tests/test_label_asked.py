@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from scripts.errors import PairError
 from scripts.label_app.asked import AUTOMATIC, DEFAULT, EXTENSIONS, Asked, understood
 from scripts.label_app.labels import merged, names_of
+from scripts.label_app.server import HOST, serve
 from scripts.phantom import LABELS
+from scripts.verbs.label_server import label_server
 from tests.refusing import refused
 
 STUDY = {"anna_day1": False, "anna_plan": True, "anna_day0": False, "ben_plan": True, "anna": False, "annabel_plan": True}
@@ -74,3 +79,23 @@ def test_names_stand_in_the_order_of_their_values(pair: dict[str, str]) -> None:
     assert named == {**{name: value for name, value in plain.items() if value != 2}, "lung": 2}
     assert list(named.values()) == sorted(named.values())
     assert list(merged([{"a": 1, "b": 2}, {"c": 1, "b": 3}])) == ["a", "c", "b"]
+
+
+@pytest.mark.parametrize(
+    ("port", "telling"),
+    [("0", "--port is 1 to 65535, got 0"), ("70000", "--port is 1"), ("x", "--port must be a whole number")],
+)
+def test_a_port_that_is_none_is_refused(port: str, telling: str) -> None:
+    with pytest.raises(SystemExit, match=telling):
+        label_server(studies="studies", port=port)
+
+
+def test_the_server_does_not_begin_without_its_folder_or_port(tmp_path: Path) -> None:
+    with pytest.raises(PairError, match="is no folder"):
+        serve(tmp_path / "none", port=1)
+    with socket.socket() as taken:
+        taken.bind((HOST, 0))
+        taken.listen()
+        with pytest.raises(PairError, match=r"cannot listen on 127\.0\.0\.1:.* choose another --port"):
+            serve(tmp_path, port=taken.getsockname()[1])
+    assert not list(tmp_path.iterdir())

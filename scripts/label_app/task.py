@@ -41,7 +41,14 @@ class Registration(InferTask):
     def info(self) -> dict[str, Any]:
         """What GET /info tells of the task; ``labels`` are those of all saved labels, so that viewers make segments."""
         scans = [scan for scan, saved in self.study.labelled().items() if saved]
-        return {**super().info(), "labels": merged(self.study.label_names(scan) for scan in sorted(scans))}
+        return {**super().info(), "labels": merged(map(self._names, sorted(scans)))}
+
+    def _names(self, scan: str) -> dict[str, int]:
+        """Of a scan's labels; none where they cannot be read, which is told when they are asked for."""
+        try:
+            return self.study.label_names(scan)
+        except PairError:
+            return {}
 
     def config(self) -> dict[str, Any]:
         """Options with their defaults; a viewer shows a list as a choice, of which the first is sent."""
