@@ -25,6 +25,7 @@ from scripts.verbs.evaluate import evaluate
 from scripts.verbs.export import export
 from scripts.verbs.fetch import fetch
 from scripts.verbs.import_fields import import_fields
+from scripts.verbs.label_server import label_server
 from scripts.verbs.paper_table import paper_table
 from scripts.verbs.register import register
 
@@ -39,6 +40,7 @@ VERBS: dict[str, Callable[..., Job]] = {
     "import": import_fields,
     "fetch": fetch,
     "paper_table": paper_table,
+    "label_server": label_server,
 }
 
 

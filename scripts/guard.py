@@ -49,6 +49,15 @@ def items_or_reasons(dataset: Sequence[Any], *, progress: bool) -> tuple[list[An
     return items, reasons
 
 
+def check_device(device: str | torch.device) -> None:
+    """Nothing; raises PairError where no tensor can be made on the device."""
+    try:
+        torch.zeros(1, device=torch.device(device))
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise PairError(f"device {str(device)!r} cannot be used ({reason}); pass --device cpu") from error
+
+
 class DeviceCheck:
     """Ends the process with one line where the device cannot be used; runs before anything is put on it."""
 
@@ -58,10 +67,9 @@ class DeviceCheck:
     def run(self) -> None:
         """Nothing; exits with status 1 when a tensor cannot be made there."""
         try:
-            torch.zeros(1, device=torch.device(self.device))
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            reason = str(error).strip().splitlines()[0]
-            sys.exit(f"error: device {str(self.device)!r} cannot be used ({reason}); pass --device cpu")
+            check_device(self.device)
+        except PairError as error:
+            sys.exit(f"error: {error}")
 
 
 class Allocator:

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from scripts.errors import PairError
 
 
-def read_landmarks(files: Mapping[str, str], shapes: Mapping[str, Sequence[int]]) -> np.ndarray:
+def read_landmarks(files: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> np.ndarray:
     """Landmark pairs, float64 (N, 6): fixed voxel indices, then moving voxel indices.
 
     Args:
-        files: ``landmarks`` (six columns), or ``fixed_landmarks`` and ``moving_landmarks`` (three each, row by row).
+        files: ``landmarks`` (six columns; the numbers themselves if they are in memory), or ``fixed_landmarks`` and
+            ``moving_landmarks`` (three each, row by row).
         shapes: of the images ``fixed`` and ``moving``, which hold the points.
 
     Raises:
         PairError: what `read_points` refuses, one file of two, or files of different lengths.
     """
+    if isinstance(files.get("landmarks"), np.ndarray):
+        return _in_memory(files["landmarks"], shapes)
     if "landmarks" in files:
         return read_points(files["landmarks"], shapes)
     names = [f"{image}_landmarks" for image in shapes]
@@ -58,14 +62,29 @@ def read_points(path: str, shapes: Mapping[str, Sequence[int]]) -> np.ndarray:
         points[i] = [_number(cell) for cell in row]
         if not np.isfinite(points[i]).all():
             raise PairError(f"{what}: line {number} holds {','.join(row)!r}, expected {width} finite numbers; correct it")
+    found = outside(points, shapes)
+    if found is not None:
+        i, place = found
+        raise PairError(f"{what}: line {lines[i][0]} has {place}; give voxel indices of that file, counted from 0")
+    return points
+
+
+def outside(points: np.ndarray, shapes: Mapping[str, Sequence[int]]) -> tuple[int, str] | None:
+    """Row and place in words of the first point (N, 3 times the images) that lies in no voxel of its image, or None."""
     for half, (name, shape) in zip(np.hsplit(points, len(shapes)), shapes.items(), strict=True):
-        outside = ((half < -0.5) | (half > np.array(shape) - 0.5)).any(axis=1)
-        if outside.any():
-            i = int(outside.argmax())
-            raise PairError(
-                f"{what}: line {lines[i][0]} has the {name} point {half[i].tolist()} outside the {name} image of shape "
-                f"{tuple(shape)}; give voxel indices of that file, counted from 0"
-            )
+        off = ((half < -0.5) | (half > np.array(shape) - 0.5)).any(axis=1)
+        if off.any():
+            i = int(off.argmax())
+            return i, f"the {name} point {half[i].tolist()} outside the {name} image of shape {tuple(shape)}"
+    return None
+
+
+def _in_memory(points: np.ndarray, shapes: Mapping[str, Sequence[int]]) -> np.ndarray:
+    if points.ndim != 2 or points.shape[1] != 6 or not len(points) or not np.isfinite(points).all():
+        raise PairError(f"landmarks: expected finite numbers of shape (N, 6), got shape {points.shape}; correct them")
+    found = outside(points, shapes)
+    if found is not None:
+        raise PairError(f"landmarks: row {found[0]} has {found[1]}; give voxel indices, counted from 0")
     return points
 
 

@@ -15,8 +15,8 @@ LAYERS = {
     0: "errors names files geometry sampling",
     1: "network visits losses field pyramid metrics phantom_anatomy phantom exporters checkpoint "
     "learn2reg learn2reg_metrics landmarks datasets summary",
-    2: "objective alignment engine checks transforms inputs results guard saved fields evaluation convert download",
-    4: "__main__ verbs cohort paper_table report label_app",
+    2: "objective alignment engine checks transforms images inputs results guard saved fields evaluation convert download",
+    4: "__main__ verbs cohort paper_table report label_app api",
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.split()}
 EMPTY = {"__init__"}

@@ -91,7 +91,8 @@ def write_dicom(
     """A CT series with file names and instance numbers in random order."""
     folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(1)
-    columns = np.diag(RAS_OF_LPS) @ affine[:3, :3] / SPACING_MM
+    spacing_mm = np.linalg.norm(affine[:3, :3], axis=0).round(9)
+    columns = np.diag(RAS_OF_LPS) @ affine[:3, :3] / spacing_mm
     series, study = generate_uid(), generate_uid()
     for k in range(stored.shape[2]):
         if k in skip:
@@ -102,10 +103,10 @@ def write_dicom(
         data.file_meta, data.SOPClassUID, data.Modality = meta, CTImageStorage, "CT"
         data.SeriesInstanceUID, data.StudyInstanceUID, data.SeriesDate = series, study, "20200102"
         data.InstanceNumber = int(rng.integers(1, 10**6))
-        position = RAS_OF_LPS * affine[:3, 3] + k * (columns[:, 2] * SPACING_MM[2] + np.array([0, tilt_mm, 0]))
+        position = RAS_OF_LPS * affine[:3, 3] + k * (columns[:, 2] * spacing_mm[2] + np.array([0, tilt_mm, 0]))
         data.ImagePositionPatient = [f"{v:.9g}" for v in position]
         data.ImageOrientationPatient = [f"{v:.12g}" for v in (*columns[:, 0], *columns[:, 1])]
-        data.PixelSpacing, data.SliceThickness = [SPACING_MM[1], SPACING_MM[0]], SPACING_MM[2]
+        data.PixelSpacing, data.SliceThickness = [spacing_mm[1], spacing_mm[0]], spacing_mm[2]
         data.RescaleSlope, data.RescaleIntercept = rescale[k] if rescale else (1, 0)
         set_pixels(data, stored[:, :, k].T, rgb=rgb)
         data.save_as(folder / f"{rng.integers(1 << 40):x}", enforce_file_format=True)

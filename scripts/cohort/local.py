@@ -23,7 +23,7 @@ def run(tasks: Sequence[Task], report: Report, *, call: Call, resources: Resourc
         futures: dict[Any, Task] = {pool.schedule(call, args=[task]): task for task in tasks}
         try:
             for future in as_completed(futures):
-                report(_outcome(future, futures[future]))
+                report(outcome_of(future, futures[future]))
         except BaseException:  # Ctrl-C too: what is not begun stays undone
             pool.stop()
             raise
@@ -46,7 +46,8 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _outcome(future: Any, task: Task) -> Outcome:
+def outcome_of(future: Any, task: Task) -> Outcome:
+    """The outcome of a scheduled task, once it has one; that of a process which died says so."""
     try:
         return future.result()
     except ProcessExpired as died:

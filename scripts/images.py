@@ -1,0 +1,94 @@
+"""Images in memory, as nibabel, SimpleITK, MONAI or plain arrays hold them, to the project's MetaTensors and back.
+
+Here alone is known how those programs tell where a volume lies. Nothing is resampled or reoriented; no file is read.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.utils import optional_import
+
+from scripts.errors import PairError
+from scripts.geometry import RAS_TO_LPS, spacing_mm
+
+FORMS = "an array with its affine as (array, affine), a MetaTensor, or an image of nibabel or SimpleITK"
+
+
+def image_of(key: str, given: Any) -> MetaTensor:
+    """The volume as MetaTensor float32 (1, W, H, D) with its affine voxel -> RAS mm, as `transforms.read_image` gives it.
+
+    Args:
+        key: what messages call it. given: one of `FORMS`; an array (W, H, D), a MetaTensor (1, W, H, D) or (W, H, D).
+
+    Raises PairError for anything else, and for other than one 3D volume of real numbers. The input is not changed.
+    """
+    values, affine = _parts(key, given)
+    if values.dtype.kind not in "biuf":
+        raise PairError(f"{key}: voxels are {values.dtype}, expected one real number each; extract one channel")
+    if values.ndim != 3:
+        raise PairError(f"{key}: shape {values.shape}, expected one 3D volume (W, H, D); extract one")
+    if affine.shape != (4, 4):
+        raise PairError(f"{key}: the affine has shape {affine.shape}, expected (4, 4), voxel -> RAS mm")
+    shape = np.array(values.shape)
+    meta = {"filename_or_obj": "(in memory)", "space": "RAS", "spatial_shape": shape, "original_affine": affine}
+    copied = torch.from_numpy(np.array(values, dtype=np.float32, order="C", copy=True))
+    return MetaTensor(copied[None], affine=torch.as_tensor(affine, dtype=torch.float64), meta=meta)
+
+
+def _parts(key: str, given: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Values (W, H, D) and affine (4, 4)."""
+    if isinstance(given, MetaTensor):
+        return _of_meta_tensor(key, given)
+    if isinstance(given, tuple) and len(given) == 2:
+        array, affine = given
+        array = array.detach().cpu() if isinstance(array, torch.Tensor) else array
+        return np.asarray(array), np.asarray(affine, dtype=np.float64)
+    if hasattr(given, "dataobj"):  # nibabel's
+        return given.get_fdata(dtype=np.float32, caching="unchanged"), np.array(given.affine, dtype=np.float64)
+    if hasattr(given, "GetDirection"):  # SimpleITK's
+        return _of_sitk(key, given)
+    raise PairError(f"{key}: expected {FORMS}, got {type(given).__name__}; for files, use ncf register or read them first")
+
+
+def _of_meta_tensor(key: str, given: MetaTensor) -> tuple[np.ndarray, np.ndarray]:
+    space = str(given.meta.get("space", "RAS"))
+    if not space.endswith("RAS"):
+        raise PairError(f"{key}: the MetaTensor's affine is in {space}, expected RAS; load with affine_lps_to_ras=True")
+    values = given.as_tensor().detach().cpu().numpy()
+    if values.ndim == 4 and len(values) != 1:
+        raise PairError(f"{key}: a MetaTensor of shape {values.shape}, expected one channel, (1, W, H, D); select it")
+    return values[0] if values.ndim == 4 else values, given.affine.cpu().numpy().astype(np.float64)
+
+
+def _of_sitk(key: str, image: Any) -> tuple[np.ndarray, np.ndarray]:
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        what = f"{image.GetDimension()} axes, {image.GetNumberOfComponentsPerPixel()} values a voxel"
+        raise PairError(f"{key}: a SimpleITK image of {what}; expected 3 axes and one value")
+    affine = np.eye(4)
+    affine[:3, :3] = RAS_TO_LPS @ (np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing())
+    affine[:3, 3] = RAS_TO_LPS @ image.GetOrigin()
+    return _sitk().GetArrayViewFromImage(image).T, affine
+
+
+def to_sitk(image: MetaTensor) -> Any:
+    """The same volume as a SimpleITK image; (3, W, H, D) becomes a vector image. Raises PairError without SimpleITK."""
+    values = image.as_tensor().cpu().numpy()
+    affine, step = image.affine.cpu().numpy().astype(np.float64), spacing_mm(image.affine.cpu().numpy())
+    array = values[0].T if len(values) == 1 else np.moveaxis(values, 0, -1).transpose(2, 1, 0, 3)
+    made = _sitk().GetImageFromArray(np.ascontiguousarray(array), isVector=len(values) > 1)
+    made.SetSpacing(step.tolist())
+    made.SetOrigin((RAS_TO_LPS @ affine[:3, 3]).tolist())
+    made.SetDirection((RAS_TO_LPS @ affine[:3, :3] / step).flatten().tolist())
+    return made
+
+
+def _sitk() -> Any:
+    """The package SimpleITK; raises PairError where it is not installed."""
+    package, found = optional_import("SimpleITK")
+    if not found:
+        raise PairError("images of SimpleITK need the package SimpleITK: run pip install SimpleITK")
+    return package

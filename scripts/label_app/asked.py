@@ -1,0 +1,118 @@
+"""What a viewer asks for, understood or refused: which two scans, and how they are registered.
+
+This room knows ids and words alone, neither a server nor a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from scripts.errors import PairError
+
+AUTOMATIC = "automatic: same patient"  # of `moving`, the rule of `partner`
+DEFAULT = "default"  # of `preset`
+EXTENSIONS = (".nii.gz", ".nii", ".nrrd")  # of the reply; viewers ask for one
+KNOWN = ("moving", "preset", "seed", "align_centres", "result_extension")
+NAMED = 12  # ids told in one line
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A registration as a viewer wants it: ids of two scans, settings, and the file type of the reply."""
+
+    fixed: str
+    moving: str
+    preset: str | None
+    seed: int
+    align_centres: bool
+    extension: str
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """Of the entries of configs/inference.json."""
+        return {"seed": self.seed, "align_centres": self.align_centres}
+
+
+def understood(request: Mapping[str, Any], *, labelled: Mapping[str, bool], presets: Iterable[str]) -> Asked:
+    """The registration that ``request`` asks for; raises PairError for whatever cannot be done.
+
+    Args:
+        request: ``image``, an id, and the entries of `KNOWN`. Other entries belong to MONAI Label or to the viewer.
+        labelled: every id of the study folder, and whether that scan has a label that somebody saved.
+        presets: that there are.
+    """
+    for word in request:
+        near = get_close_matches(word, KNOWN, n=1, cutoff=0.8)
+        if near and word not in KNOWN:
+            raise PairError(f"unknown parameter {word!r}, did you mean {near[0]}?")
+    fixed = _known(request.get("image"), "image", labelled)
+    moving = request.get("moving")
+    moving = partner(fixed, labelled) if moving in (None, "", AUTOMATIC) else _known(moving, "moving", labelled)
+    if moving == fixed:
+        raise PairError(f"image and moving are the same scan, {fixed!r}; name two")
+    if not labelled[moving]:
+        raise PairError(f"the moving scan {moving!r} has no saved label that could be carried over; save one for it first")
+    return Asked(
+        fixed,
+        moving,
+        preset=_preset(request.get("preset"), tuple(presets)),
+        seed=_seed(request.get("seed", 0)),
+        align_centres=_truth(request.get("align_centres", False)),
+        extension=_extension(request.get("result_extension") or EXTENSIONS[0]),
+    )
+
+
+def patient(scan: str) -> str:
+    """Whose scan it is: what stands before the first underscore of its id."""
+    return scan.partition("_")[0]
+
+
+def partner(fixed: str, labelled: Mapping[str, bool]) -> str:
+    """The scan that is moved when none is named: of the other scans of this patient, the first by name with a label."""
+    others = sorted(scan for scan in labelled if scan != fixed and patient(scan) == patient(fixed))
+    found = next((scan for scan in others if labelled[scan]), None)
+    if found is None:
+        what = f"none of {_some(others)} has a saved label" if others else "there is none in the study folder"
+        rule = f"the first labelled scan of patient {patient(fixed)!r} (before the first underscore) besides {fixed!r}"
+        raise PairError(f"moving was not named, so it is {rule}, but {what}; name one, or save a label first")
+    return found
+
+
+def _known(scan: Any, parameter: str, labelled: Mapping[str, bool]) -> str:
+    if not isinstance(scan, str) or scan not in labelled:
+        raise PairError(f"{parameter}: no scan {scan!r:.80} in the study folder; there are: {_some(sorted(labelled))}")
+    return scan
+
+
+def _some(scans: list[str]) -> str:
+    rest = f" and {len(scans) - NAMED} more" if len(scans) > NAMED else ""
+    return (", ".join(scans[:NAMED]) or "none") + rest
+
+
+def _preset(value: Any, presets: tuple[str, ...]) -> str | None:
+    if value in (None, "", DEFAULT):
+        return None
+    if value not in presets:
+        raise PairError(f"preset is one of {', '.join((DEFAULT, *presets))}, got {value!r:.80}")
+    return str(value)
+
+
+def _seed(value: Any) -> int:
+    if isinstance(value, bool) or not str(value).strip().isdecimal():
+        raise PairError(f"seed must be a whole number, zero or more, got {value!r:.80}")
+    return int(value)
+
+
+def _truth(value: Any) -> bool:
+    if str(value).lower() not in ("true", "false"):
+        raise PairError(f"align_centres is true or false, got {value!r:.80}")
+    return str(value).lower() == "true"
+
+
+def _extension(value: Any) -> str:
+    if value not in EXTENSIONS:
+        raise PairError(f"result_extension is one of {', '.join(EXTENSIONS)}, got {value!r:.80}")
+    return str(value)

@@ -1,0 +1,49 @@
+"""Names for the values of label maps, in the form in which a viewer takes them over.
+
+3D Slicer imports a reply by order: the first name of the list is value 1, the second value 2, and a value without a
+segment of that name is left out. So every value up to the largest has a name, whether the map holds it or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from scripts.files import stamp_of
+from scripts.transforms import read_image
+
+LARGEST_NAMED = 255  # viewers ask for 8 bits
+
+
+def names_of(path: str, info: Mapping[str, Any]) -> dict[str, int]:
+    """Name and value of every label up to the largest of a map.
+
+    Args:
+        path: of the map. info: what the datastore keeps about it; Slicer puts names there when it saves a label.
+    """
+    given = _given(info)
+    largest = min(max([_largest(path, stamp_of(path)), *given]), LARGEST_NAMED)
+    return {given.get(value, f"label_{value}"): value for value in range(1, largest + 1)}
+
+
+def merged(maps: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """All names of several maps; of two that differ in a name's value, the first one counts."""
+    found: dict[str, int] = {}
+    for names in maps:
+        found = {**names, **found}
+    return dict(sorted(found.items(), key=lambda item: (item[1], item[0])))
+
+
+def _given(info: Mapping[str, Any]) -> dict[int, str]:
+    """The names that a viewer saved, ``[{"name": ..., "idx": ...}]``, by value; empty where there are none."""
+    told = info.get("label_info")
+    entries = [entry for entry in told if isinstance(entry, dict)] if isinstance(told, list) else []
+    pairs = [(entry.get("idx"), entry.get("name")) for entry in entries]
+    return {idx: str(name) for idx, name in pairs if isinstance(idx, int) and 0 < idx <= LARGEST_NAMED and name}
+
+
+@lru_cache(maxsize=1024)
+def _largest(path: str, stamp: str) -> int:
+    """The largest value of a label map; the stamp is there to read a changed file again."""
+    return int(read_image("label", path).as_tensor().max())

@@ -1,0 +1,98 @@
+"""The one task of the app: a saved label of the moving scan, carried over to the fixed one by a registration."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import SimpleITK as sitk
+from filelock import FileLock
+from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+
+from scripts.cohort.worker import task_of
+from scripts.errors import PairError
+from scripts.files import claim_folder
+from scripts.label_app.asked import AUTOMATIC, DEFAULT, Asked, understood
+from scripts.label_app.labels import merged
+from scripts.label_app.study import StudyFolder
+from scripts.label_app.worker import WarmWorker
+from scripts.names import FIELD_FILE, METRICS_FILE, WARPED_FILE, WARPED_LABEL_FILE, pair_name, safe_name
+from scripts.saved import SavedResult
+from scripts.verbs.common import CONFIGS, preset_files, presets
+
+RESULTS = "registrations"  # folder in the study folder, a result folder for each pair in it
+DESCRIPTION = "Labels of another scan of this patient, carried over by a registration (NCF)"
+
+
+class Registration(InferTask):
+    """Listed by viewers as a segmentation model, because what it answers is a label map of the scan they show."""
+
+    def __init__(self, study: StudyFolder, worker: WarmWorker) -> None:
+        super().__init__(type=InferType.SEGMENTATION, labels=None, dimension=3, description=DESCRIPTION)
+        self.study, self.worker = study, worker
+
+    def is_valid(self) -> bool:
+        """True; there is no model file that could be missing."""
+        return True
+
+    def info(self) -> dict[str, Any]:
+        """What GET /info tells of the task; ``labels`` are those of all saved labels, so that viewers make segments."""
+        scans = [scan for scan, saved in self.study.labelled().items() if saved]
+        return {**super().info(), "labels": merged(map(self._names, sorted(scans)))}
+
+    def _names(self, scan: str) -> dict[str, int]:
+        """Of a scan's labels; none where they cannot be read, which is told when they are asked for."""
+        try:
+            return self.study.label_names(scan)
+        except PairError:
+            return {}
+
+    def config(self) -> dict[str, Any]:
+        """Options with their defaults; a viewer shows a list as a choice, of which the first is sent."""
+        moving = [AUTOMATIC, *sorted(self.study.list_images())]
+        return {"moving": moving, "preset": [DEFAULT, *presets()], "seed": 0, "align_centres": False}
+
+    def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """The path of the label map, a copy to be given away, and what is told about it.
+
+        ``request["image"]`` is an id. Raises PairError for what cannot be asked for or registered.
+        """
+        asked = understood(request, labelled=self.study.labelled(), presets=presets())
+        folder = claim_folder(self.study.folder / RESULTS)
+        with FileLock(folder / ".lock"):  # of a batch as well, which is another process
+            result = self._registered(asked, folder)
+            reply = _given_away(result.folder / WARPED_LABEL_FILE, asked)
+        files = {"warped": WARPED_FILE, "field": FIELD_FILE, "label": WARPED_LABEL_FILE, "metrics": METRICS_FILE}
+        return str(reply), {
+            "label_names": self.study.label_names(asked.moving),
+            "fixed": asked.fixed,
+            "moving": asked.moving,
+            "preset": asked.preset or DEFAULT,
+            **asked.overrides,
+            "metrics": result.metrics,
+            "paths": {name: str(result.folder / file) for name, file in files.items()},
+        }
+
+    def _registered(self, asked: Asked, folder: Path) -> SavedResult:
+        scans = {key: self.study.get_image_uri(scan) for key, scan in (("fixed", asked.fixed), ("moving", asked.moving))}
+        labels = {f"{key}_label": self.study.saved_label(getattr(asked, key)) for key in scans}
+        pair = {**scans, **{key: path for key, path in labels.items() if path}}
+        pair["name"] = pair_name(asked.fixed, asked.moving)
+        files = (str(CONFIGS / "inference.json"), *preset_files(asked.preset))
+        outcome = self.worker(task_of(pair, files, asked.overrides, folder))
+        if outcome.reason is not None:
+            raise PairError(outcome.reason)
+        return SavedResult(folder / pair["name"])
+
+
+def _given_away(label: Path, asked: Asked) -> Path:
+    """A copy of the label map in the file type that was asked for; whoever sends it deletes it."""
+    copy = label.parent.parent / f"{safe_name(asked.fixed)}__{secrets.token_hex(4)}{asked.extension}"
+    if label.name.endswith(asked.extension):
+        shutil.copyfile(label, copy)
+    else:
+        sitk.WriteImage(sitk.ReadImage(str(label)), str(copy))
+    return copy

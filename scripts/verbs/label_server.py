@@ -1,0 +1,29 @@
+"""``ncf label_server``: registrations for 3D Slicer and other viewers."""
+
+from __future__ import annotations
+
+from fire.decorators import SetParseFn
+
+from scripts.verbs.common import CallJob, absolute, refuse, whole_number
+
+LARGEST_PORT = 65535
+
+
+@SetParseFn(str)
+def label_server(*, studies: str, port: str = "8000") -> CallJob:
+    """Serve the scans of a folder to MONAI Label's viewers on this machine: labels carried over by a registration.
+
+    Args:
+        studies: folder of scans (ID.nii.gz), their labels in labels/final (ID.nii.gz); results go to registrations in it.
+        port: of the address http://127.0.0.1:PORT.
+    """
+    folder, number = absolute("studies", studies), whole_number("port", port)
+    if not 0 < number <= LARGEST_PORT:
+        refuse(f"--port is 1 to {LARGEST_PORT}, got {port}")
+
+    def call() -> None:
+        from scripts.label_app.server import serve
+
+        serve(folder, port=number)
+
+    return CallJob(call)

@@ -1,0 +1,180 @@
+"""Registration in memory: the same bytes as the command writes, nothing written, every form of image; a DICOM case."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Compose, LoadImaged
+
+from scripts import api
+from scripts.api import Registered, RegisterPaird, register
+from scripts.errors import PairError
+from scripts.exporters import save_image
+from scripts.geometry import to_mm
+from scripts.metrics import dice_per_label
+from scripts.phantom import PhantomPair
+from scripts.verbs import common
+from tests.conftest import LEVELS, ROOT, Run
+from tests.refusing import refused
+from tests.test_reading import write_dicom
+
+FILES = ("displacement.nii.gz", "warped.nii.gz", "warped_label.nii.gz", "network.pt")
+AGREE = 0.995  # of the voxels: at the border of two labels rounding decides which one is nearest
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A preset of that name, with a fit of a few iterations."""
+    configs = tmp_path_factory.mktemp("bundle") / "configs"
+    shutil.copytree(ROOT / "configs", configs)
+    (configs / "tiny.json").write_text(json.dumps({"fit::levels": LEVELS}), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(api, "CONFIGS", configs)
+        patch.setattr(common, "CONFIGS", configs)
+        yield
+
+
+@pytest.fixture(scope="module")
+def images(pair: Mapping[str, str]) -> dict[str, Any]:
+    """The chest's files by nibabel, its landmarks by numpy."""
+    images: dict[str, Any] = {key: nib.load(path) for key, path in pair.items() if key != "landmarks"}
+    return {**images, "landmarks": np.loadtxt(pair["landmarks"], delimiter=",", skiprows=1)}
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty folder to work in."""
+    return tmp_path_factory.mktemp("here")
+
+
+@pytest.fixture(scope="module")
+def done(images: Mapping[str, Any], here: Path) -> Registered:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(here)
+        patch.setenv("TMPDIR", str(here))
+        done = register(**images, preset="tiny", seed=5, device="cpu")
+    return done
+
+
+def test_the_same_bytes_as_the_command_and_nothing_before_save(
+    run: Run, done: Registered, here: Path, pair: Mapping[str, str], tmp_path: Path
+) -> None:
+    assert not list(here.iterdir())
+    workflow = run(tmp_path, {**pair, "name": "command"}, seed=5)
+    saved, command = done.save(tmp_path / "memory"), tmp_path / "command"
+    assert saved == tmp_path / "memory"
+    for name in FILES:
+        assert (saved / name).read_bytes() == (command / name).read_bytes(), name
+    field = workflow.evaluator.state.output["pred"].field_vox[0]
+    assert done.field.as_tensor().numpy().tobytes() == field.numpy().tobytes()
+    metrics, told = (json.loads((folder / "metrics.json").read_text()) for folder in (saved, command))
+    assert {"similarity", "dice", "tre_mm"} < set(metrics) == set(told) and metrics["name"] == "memory"
+    for key in set(metrics) - {"name", "seconds", "peak_memory_mib"}:
+        assert metrics[key] == told[key], key
+    runs = [json.loads((folder / "run.json").read_text()) for folder in (saved, command)]
+    assert runs[0]["config"] == runs[1]["config"] and runs[0]["losses"] == runs[1]["losses"] and not runs[0]["inputs"]
+
+
+def test_results_lie_on_the_fixed_grid(done: Registered, chest: PhantomPair) -> None:
+    shape = chest.fixed.shape
+    for image, channels in ((done.field, 3), (done.warped, 1), (done.warped_label, 1)):
+        assert isinstance(image, MetaTensor) and image.shape == (channels, *shape) and image.device.type == "cpu"
+        assert np.array_equal(image.affine, chest.affine)
+
+
+def test_labels_and_points_are_carried_as_the_run_carried_its_own(done: Registered, images: Mapping[str, Any]) -> None:
+    assert done.warped_label is not None
+    assert torch.equal(done.carry_label(images["moving_label"]).as_tensor(), done.warped_label.as_tensor())
+    landmarks = images["landmarks"]
+    found = done.points_in_moving(to_mm(landmarks[:, :3], images["fixed"].affine))
+    left_mm = np.linalg.norm(found - to_mm(landmarks[:, 3:], images["moving"].affine), axis=1)
+    assert left_mm.mean() == pytest.approx(done.metrics["tre_mm"]["after"]["mean"], rel=1e-9)
+    wrong = (np.zeros((5, 6, 7)), np.eye(4))
+    refused("moving_label .* shape", done.carry_label, wrong)
+    refused(r"shape \(N, 3\)", done.points_in_moving, np.zeros(3))
+    refused("outside the fixed grid", done.points_in_moving, [[9999.0, 0, 0]])
+
+
+@pytest.mark.filterwarnings("ignore:.*nvImageCodec")  # of LoadImaged, which tries all its readers
+def test_a_transform_of_monai_gives_the_same(done: Registered, pair: Mapping[str, str], images: Mapping[str, Any]) -> None:
+    keys = ("today", "plan", "organs")
+    load = LoadImaged(keys, image_only=True, ensure_channel_first=True)
+    transform = Compose([load, RegisterPaird(("today", "plan"), moving_label="organs", preset="tiny", seed=5, device="cpu")])
+    given = {"today": pair["fixed"], "plan": pair["moving"], "organs": pair["moving_label"], "note": 3}
+    found = transform(dict(given))
+    assert set(found) == {*given, "warped", "field", "metrics", "warped_label"} and found["note"] == 3
+    assert torch.equal(found["field"].as_tensor(), done.field.as_tensor())
+    assert torch.equal(found["warped_label"].as_tensor(), done.warped_label.as_tensor())  # type: ignore[union-attr]
+    assert torch.equal(found["plan"].as_tensor()[0], torch.from_numpy(images["moving"].get_fdata(dtype=np.float32)))
+    again = transform(dict(given))
+    assert torch.equal(again["field"].as_tensor(), done.field.as_tensor())
+
+
+@pytest.mark.parametrize(
+    ("changes", "telling"),
+    [
+        ({"preset": "papr"}, "no preset 'papr'; there are: fast, paper, tiny"),
+        ({"seed": -1}, "seed must be a whole number"),
+        ({"device": "cuda:99"}, "device 'cuda:99' cannot be used"),
+        ({"landmarks": np.zeros((2, 3))}, r"landmarks: expected finite numbers of shape \(N, 6\), got shape \(2, 3\)"),
+        ({"landmarks": np.full((1, 6), 99.0)}, "landmarks: row 0 has the fixed point"),
+        ({"fixed_label": (np.zeros((5, 6, 7)), np.eye(4))}, r"fixed_label \(in memory\): shape"),
+        ({"moving": (np.zeros((20, 20, 20)), np.eye(4))}, "all voxels are 0"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_what_cannot_be_registered_is_one_line(images: Mapping[str, Any], changes: dict[str, Any], telling: str) -> None:
+    refused(telling, lambda: register(**{**images, "preset": "tiny", **changes}))
+
+
+def test_the_transform_says_what_is_missing() -> None:
+    refused("keys are those of the fixed and of the moving image, got 'ab'", RegisterPaird, "ab")
+    refused("the dictionary has no 'moving'", RegisterPaird(), {"fixed": (np.zeros((20, 20, 20)), np.eye(4))})
+    with pytest.raises(RuntimeError) as caught:
+        Compose([RegisterPaird()])({"moving": 1})
+    assert isinstance(caught.value.__cause__, PairError)
+
+
+@pytest.mark.filterwarnings("ignore:.*nvImageCodec")
+def test_the_page_about_python_runs(pair: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "python.md").read_text(encoding="utf-8"), re.M | re.S)
+    assert len(blocks) >= 4
+    for path in pair.values():
+        shutil.copy(path, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for block in blocks:
+        exec(block.replace('"fast"', '"tiny"'), names)
+    assert names["warped"].GetSize() == names["same"].shape and "warped_label" in names["case"]
+    assert {path.name for path in tmp_path.iterdir()} == {*(Path(path).name for path in pair.values()), "output"}
+
+
+def test_the_example_of_a_dicom_case(chest: PhantomPair, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    path = ROOT / "docs" / "examples" / "dicom_case.py"
+    spec = importlib.util.spec_from_file_location("dicom_case", path)
+    assert spec is not None and spec.loader is not None
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    today = write_dicom(tmp_path / "today", np.rint(chest.fixed).astype(np.int16), chest.affine)
+    planning = write_dicom(tmp_path / "planning", np.rint(chest.moving).astype(np.int16), chest.moving_affine)
+    organs, output = tmp_path / "organs.nii.gz", tmp_path / "case"
+    save_image(organs, chest.moving_label, chest.moving_affine)
+    assert example.carry_over(today, planning, str(organs), str(output), preset="tiny") > AGREE
+    said = capsys.readouterr().out
+    assert "ml in the planning scan" in said and str(output) in said
+    carried = torch.from_numpy(sitk.GetArrayFromImage(sitk.ReadImage(output / "warped_label.nii.gz")).T.astype(np.int64))
+    truth, before = (torch.from_numpy(label.astype(np.int64)) for label in (chest.fixed_label, chest.moving_label))
+    after, unmoved = (np.mean(list(dice_per_label(truth, label).values())) for label in (carried, before))
+    assert after > unmoved
