@@ -25,6 +25,7 @@ from scripts.verbs.evaluate import evaluate
 from scripts.verbs.export import export
 from scripts.verbs.fetch import fetch
 from scripts.verbs.register import register
+from scripts.verbs.report import report
 
 HELP = ("--help", "-h")
 
@@ -34,6 +35,7 @@ VERBS: dict[str, Callable[..., Job]] = {
     "cohort": cohort,
     "evaluate": evaluate,
     "export": export,
+    "report": report,
     "fetch": fetch,
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
+import shlex
 import sys
 import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -31,7 +32,17 @@ from scripts.metrics import (
     similarity,
     tre_mm,
 )
-from scripts.names import FIELD_FILE, IMAGES, METRICS_FILE, NETWORK_FILE, RUN_FILE, WARPED_FILE, WARPED_LABEL_FILE
+from scripts.names import (
+    FIELD_FILE,
+    IMAGES,
+    METRICS_FILE,
+    NETWORK_FILE,
+    PICTURES,
+    REPORT_FILE,
+    RUN_FILE,
+    WARPED_FILE,
+    WARPED_LABEL_FILE,
+)
 from scripts.sampling import inside, moving_positions, sample
 
 PACKAGES = ("monai", "torch", "numpy", "nibabel", "pytorch-ignite")
@@ -117,8 +128,14 @@ class SaveResultd(Transform):
         """A new dictionary; raises PairError where the folder cannot be written or the disk is full."""
         pair, begun = dict(data), time.perf_counter()
         with result_folder(Path(self.output_dir) / pair["name"]) as folder:
-            for name in (METRICS_FILE, WARPED_LABEL_FILE):  # of an earlier run; the others are replaced
-                (folder / name).unlink(missing_ok=True)
+            old = (
+                folder / METRICS_FILE,
+                folder / WARPED_LABEL_FILE,
+                folder / REPORT_FILE,
+                *(folder / PICTURES).glob("*.png"),
+            )
+            for path in old:  # of an earlier run; the others are replaced
+                path.unlink(missing_ok=True)
             self._save(pair, folder)
             ended = time.perf_counter()
             seconds = {**pair["metrics"]["seconds"], "writing": ended - begun, "total": ended - pair["begun_s"]}
@@ -154,6 +171,7 @@ class SaveResultd(Transform):
     def _run(self, pair: Mapping[str, Any]) -> dict[str, Any]:
         paths = pair["files"]
         return {
+            "command": command(),
             "config": self.config,
             "inputs": {
                 key: {"path": path, "sha256": sha256_of(path), "stamp": stamp_of(path)} for key, path in paths.items()
@@ -167,6 +185,13 @@ class SaveResultd(Transform):
             "platform": platform.platform(),
             "losses": [{k: entry[k] for k in ("level", "shape", "losses")} for entry in pair["pred"].history],
         }
+
+
+def command() -> str:
+    """The command line of this process, as it would be typed again: the program's name and its arguments, quoted."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)  # of python -m NAME, and of no script
+    program = ["python", "-m", spec.name.removesuffix(".__main__")] if spec else [Path(sys.argv[0]).name]
+    return shlex.join([*program, *sys.argv[1:]])
 
 
 @contextlib.contextmanager

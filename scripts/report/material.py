@@ -1,0 +1,199 @@
+"""What a report is made of: the files of a result and the scans it was made of, read once and turned for display.
+
+Reads a `SavedResult` and the inputs that its run.json names. It must not know pictures or HTML.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from scripts.errors import PairError
+from scripts.files import unchanged
+from scripts.geometry import Grid, field_to_mm, spacing_mm, to_mm
+from scripts.landmarks import read_landmarks
+from scripts.metrics import jacobian_determinant, tre_mm
+from scripts.names import GRID_OF, IMAGES, POINTS, WARPED_FILE, WARPED_LABEL_FILE
+from scripts.report.views import Cut, DisplaySpace
+from scripts.sampling import inside, moving_positions, sample
+from scripts.saved import SavedResult
+from scripts.transforms import read_image
+
+NODES = 160_000  # of the lattice on which the field is summed up
+LEAST_OVERLAP = 0.02  # of the fixed grid: with less of the moving scan on it, "before" is shown at the start of the fit
+
+
+@dataclass(frozen=True)
+class Motion:
+    """The field in numbers. mean_mm, largest_mm: of its length; outside: share of the fixed grid that reads no moving data.
+
+    Taken on a lattice of about `NODES` voxels. below, above: share of all voxels with a determinant below 1/3 or above 3.
+    """
+
+    mean_mm: float
+    largest_mm: float
+    outside: float
+    below: float
+    above: float
+
+
+@dataclass(frozen=True)
+class Material:
+    """Everything a report shows; volumes in display space, as the file has them in their own unit.
+
+    field_vox: (W, H, D, 3) in voxels of display space. det: its Jacobian determinant. moving: (1, 1, W, H, D) on its own grid.
+    placed: (4, 4), index in display space -> RAS mm in the moving scan's header before the fit. labels: ``fixed`` and
+    ``warped`` in display space, ``moving`` on its own grid. errors_mm: of the landmarks, before and after.
+    lost, changed: inputs that are not there any more or not as they were.
+    """
+
+    result: SavedResult
+    space: DisplaySpace
+    placed: np.ndarray
+    by_start: bool
+    fixed: np.ndarray
+    warped: np.ndarray
+    moving: torch.Tensor
+    moving_affine: np.ndarray
+    field_vox: np.ndarray
+    det: np.ndarray
+    motion: Motion
+    labels: Mapping[str, np.ndarray | torch.Tensor] = field(default_factory=dict)
+    errors_mm: Mapping[str, np.ndarray] = field(default_factory=dict)
+    lost: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+
+    def before(self, cut: Cut, *, label: bool = False) -> np.ndarray:
+        """The slices of the moving scan (or its labels) where its header, or the start of the fit, puts it."""
+        volume = self.labels["moving"] if label else self.moving
+        assert isinstance(volume, torch.Tensor)
+        points = torch.from_numpy(cut.points()).double()
+        matrix = torch.from_numpy(np.linalg.inv(self.moving_affine) @ self.placed)
+        positions = torch.einsum("ij,j...->i...", matrix[:3, :3], points) + matrix[:3, 3].view(3, 1, 1, 1)
+        positions = positions.float()[None]
+        read = sample(volume, positions, mode="nearest" if label else "bilinear", padding_mode="border")
+        nothing = volume.new_zeros(()) if label else volume.min()
+        return torch.where(inside(positions, volume.shape[2:]), read, nothing)[0, 0].numpy()
+
+
+def gathered(result: SavedResult, inputs: Mapping[str, Path] | None = None) -> Material:
+    """The material of a result; ``inputs`` name scans that have moved since. PairError where a scan cannot be read."""
+    paths = {**result.inputs, **(inputs or {})}
+    _check_scans(result, paths)
+    lost = tuple(key for key in paths if key not in IMAGES and not paths[key].exists())
+    changed = tuple(k for k, p in paths.items() if k not in lost and k in result.inputs and not _same(result, k, p))
+    space = DisplaySpace(result.grid("fixed"))
+    moving = read_image("moving", str(paths["moving"])).as_tensor()[None]
+    affine, shape = result.grid("moving").affine, result.grid("moving").shape
+    _check_grid(paths["moving"], tuple(moving.shape[2:]), shape)
+    field_vox, _ = result.field()
+    errors = _landmark_errors(result, field_vox, {key: path for key, path in paths.items() if key not in lost})
+    det = jacobian_determinant(field_vox)
+    motion = _motion(field_vox, det, fixed=space.grid, moving=result.grid("moving"))
+    placed, by_start = _placed(result, space)
+    return Material(
+        result=result,
+        space=space,
+        placed=placed,
+        by_start=by_start,
+        fixed=_read(space, "fixed", paths["fixed"]),
+        warped=_read(space, "warped", result.folder / WARPED_FILE),
+        moving=moving,
+        moving_affine=affine,
+        field_vox=_turned_field(space, field_vox),
+        det=space.turned(det.numpy()),
+        motion=motion,
+        labels=_labels(result, space, {key: paths[key] for key in GRID_OF if key in paths and key not in lost}),
+        errors_mm=errors,
+        lost=lost,
+        changed=changed,
+    )
+
+
+def _check_scans(result: SavedResult, paths: Mapping[str, Path]) -> None:
+    for key in IMAGES:
+        if not paths[key].exists():
+            raise PairError(f"{result.name}: the {key} scan {paths[key]} is not there any more; name it with --{key}=PATH")
+
+
+def _same(result: SavedResult, key: str, path: Path) -> bool:
+    return unchanged(path, result.run["inputs"][key])
+
+
+def _check_grid(path: Path, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    if shape != tuple(expected):
+        what = f"has shape {shape}, the registered one had {tuple(expected)}"
+        raise PairError(f"{path} is not the scan that was registered: it {what}; name the right file")
+
+
+def _read(space: DisplaySpace, key: str, path: Path) -> np.ndarray:
+    """A volume on the fixed grid, in display space."""
+    volume = read_image(key, str(path)).as_tensor()[0].numpy()
+    _check_grid(path, volume.shape, space.grid.shape)
+    return space.turned(volume)
+
+
+def _turned_field(space: DisplaySpace, field_vox: torch.Tensor) -> np.ndarray:
+    """The field (W, H, D, 3) in display space and in its voxels."""
+    axes = np.argmax(np.abs(space.to_file[:3, :3]), axis=0)  # which axis of the file each of display space is
+    signs = np.sign(space.to_file[axes, range(3)]).astype(np.float32)
+    turned = space.turned(np.moveaxis(field_vox.numpy(), 0, -1))
+    return turned[..., axes] if (signs == 1).all() else turned[..., axes] * signs
+
+
+def _labels(result: SavedResult, space: DisplaySpace, paths: Mapping[str, Path]) -> dict[str, np.ndarray | torch.Tensor]:
+    found: dict[str, np.ndarray | torch.Tensor] = {}
+    if "fixed_label" in paths:
+        found["fixed"] = _read(space, "fixed_label", paths["fixed_label"])
+    if "moving_label" in paths and (result.folder / WARPED_LABEL_FILE).exists():
+        found["moving"] = read_image("moving_label", str(paths["moving_label"])).as_tensor()[None]
+        found["warped"] = _read(space, "warped_label", result.folder / WARPED_LABEL_FILE)
+    return found
+
+
+def _landmark_errors(result: SavedResult, field_vox: torch.Tensor, paths: Mapping[str, Path]) -> dict[str, np.ndarray]:
+    files = {key: str(paths[key]) for key in POINTS if key in paths}
+    if not files:
+        return {}
+    grids = {key: result.grid(key) for key in IMAGES}
+    points = read_landmarks(files, {key: grid.shape for key, grid in grids.items()})
+    affines = {f"{key}_affine": grid.affine for key, grid in grids.items()}
+    return {when: tre_mm(u, points, **affines) for when, u in (("before", None), ("after", field_vox))}
+
+
+def _motion(field_vox: torch.Tensor, det: torch.Tensor, *, fixed: Grid, moving: Grid) -> Motion:
+    """The field in numbers, on a lattice of about `NODES` voxels; the determinant everywhere."""
+    step = max(1, round((np.prod(fixed.shape) / NODES) ** (1 / 3)))
+    coarse = field_vox[:, ::step, ::step, ::step]
+    own = fixed.affine @ np.diag([step, step, step, 1.0])  # of every step-th voxel
+    length = field_to_mm(coarse, fixed.affine).norm(dim=0)
+    positions = moving_positions(coarse[None] / step, fixed_affine=own, moving_affine=moving.affine)
+    return Motion(
+        mean_mm=float(length.mean()),
+        largest_mm=float(length.max()),
+        outside=1 - float(inside(positions, moving.shape).float().mean()),
+        below=float((det < 1 / 3).float().mean()),
+        above=float((det > 3).float().mean()),
+    )
+
+
+def _placed(result: SavedResult, space: DisplaySpace) -> tuple[np.ndarray, bool]:
+    """The affine that "before" is shown with: the headers', or that of the start where the headers do not overlap."""
+    moving = result.grid("moving")
+    corners = np.indices((9, 9, 9)).reshape(3, -1).T / 8 * (np.array(space.shape) - 1)
+    at = to_mm(corners, np.linalg.inv(moving.affine) @ space.affine)
+    share = ((at > -0.5) & (at < np.array(moving.shape) - 0.5)).all(axis=1).mean()
+    if share >= LEAST_OVERLAP:
+        return space.affine, False
+    return np.array(result.run["start"], dtype=np.float64) @ space.affine, True
+
+
+def pixel_mm(cut: Cut, space: DisplaySpace) -> tuple[float, float]:
+    """Size of a pixel across and down, in mm."""
+    spacing = spacing_mm(space.affine)
+    steps = [np.diff(axis[:2]).item() if len(axis) > 1 else 1 for axis in (cut.across, cut.down)]
+    return float(spacing[cut.view.across] * steps[0]), float(spacing[cut.view.down] * steps[1])
