@@ -45,7 +45,7 @@ class Motion:
 class Material:
     """Everything a report shows; volumes in display space, as the file has them in their own unit.
 
-    field_vox: (W, H, D, 3) in voxels of display space. det: its Jacobian determinant. moving: (1, 1, W, H, D) on its own grid.
+    field_vox: (3, W, H, D) as it is saved. det: its Jacobian determinant. moving: (1, 1, W, H, D), its own grid.
     placed: (4, 4), index in display space -> RAS mm in the moving scan's header before the fit. labels: ``fixed`` and
     ``warped`` in display space, ``moving`` on its own grid. errors_mm: of the landmarks, before and after.
     lost, changed: inputs that are not there any more or not as they were.
@@ -67,17 +67,26 @@ class Material:
     lost: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
 
-    def before(self, cut: Cut, *, label: bool = False) -> np.ndarray:
-        """The slices of the moving scan (or its labels) where its header, or the start of the fit, puts it."""
-        volume = self.labels["moving"] if label else self.moving
-        assert isinstance(volume, torch.Tensor)
-        points = torch.from_numpy(cut.points()).double()
-        matrix = torch.from_numpy(np.linalg.inv(self.moving_affine) @ self.placed)
-        positions = torch.einsum("ij,j...->i...", matrix[:3, :3], points) + matrix[:3, 3].view(3, 1, 1, 1)
-        positions = positions.float()[None]
-        read = sample(volume, positions, mode="nearest" if label else "bilinear", padding_mode="border")
-        nothing = volume.new_zeros(()) if label else volume.min()
-        return torch.where(inside(positions, volume.shape[2:]), read, nothing)[0, 0].numpy()
+    def before(self, cut: Cut) -> dict[str, np.ndarray]:
+        """Slices of the moving scan, and of its labels, where its header (or the start of the fit) puts it.
+
+        ``before`` and ``label_before``, each (n, rows, columns); read as for warped.nii.gz.
+        """
+        positions = cut.positions(np.linalg.inv(self.moving_affine) @ self.placed)
+        there = inside(positions, self.moving.shape[2:])
+        read = sample(self.moving, positions, padding_mode="border")
+        found = {"before": torch.where(there, read, self.moving.min())}
+        label = self.labels.get("moving")
+        if isinstance(label, torch.Tensor):
+            read = sample(label, positions, mode="nearest", padding_mode="border")
+            found["label_before"] = torch.where(there, read, label.new_zeros(()))
+        return {name: volume[0, 0].numpy() for name, volume in found.items()}
+
+    def displacement(self, cut: Cut) -> np.ndarray:
+        """The field (3, n, rows, columns) at the pixels of a cut, in voxels and along the axes of display space."""
+        turned = self.space.turned(np.moveaxis(self.field_vox, 0, -1))
+        back = np.linalg.inv(self.space.to_file[:3, :3])
+        return np.moveaxis(cut.take(turned) @ back.T.astype(np.float32), -1, 0)
 
 
 def gathered(result: SavedResult, inputs: Mapping[str, Path] | None = None) -> Material:
@@ -104,7 +113,7 @@ def gathered(result: SavedResult, inputs: Mapping[str, Path] | None = None) -> M
         warped=_read(space, "warped", result.folder / WARPED_FILE),
         moving=moving,
         moving_affine=affine,
-        field_vox=_turned_field(space, field_vox),
+        field_vox=field_vox.numpy(),
         det=space.turned(det.numpy()),
         motion=motion,
         labels=_labels(result, space, {key: paths[key] for key in GRID_OF if key in paths and key not in lost}),
@@ -135,14 +144,6 @@ def _read(space: DisplaySpace, key: str, path: Path) -> np.ndarray:
     volume = read_image(key, str(path)).as_tensor()[0].numpy()
     _check_grid(path, volume.shape, space.grid.shape)
     return space.turned(volume)
-
-
-def _turned_field(space: DisplaySpace, field_vox: torch.Tensor) -> np.ndarray:
-    """The field (W, H, D, 3) in display space and in its voxels."""
-    axes = np.argmax(np.abs(space.to_file[:3, :3]), axis=0)  # which axis of the file each of display space is
-    signs = np.sign(space.to_file[axes, range(3)]).astype(np.float32)
-    turned = space.turned(np.moveaxis(field_vox.numpy(), 0, -1))
-    return turned[..., axes] if (signs == 1).all() else turned[..., axes] * signs
 
 
 def _labels(result: SavedResult, space: DisplaySpace, paths: Mapping[str, Path]) -> dict[str, np.ndarray | torch.Tensor]:

@@ -28,9 +28,8 @@ def grey(values: np.ndarray, window: tuple[float, float]) -> np.ndarray:
 
 def volume_grey(det: np.ndarray) -> np.ndarray:
     """Determinants as 0 to 255 on a logarithmic scale, 1 in the middle; folds have no logarithm and become 0."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        log = np.where(det > 0, np.log2(det), -np.inf)
-    return grey(np.nan_to_num(log, nan=-LOG2_RANGE), (-LOG2_RANGE, LOG2_RANGE))
+    known = np.maximum(np.nan_to_num(det, nan=0.0), 2**-LOG2_RANGE)
+    return grey(np.log2(known), (-LOG2_RANGE, LOG2_RANGE))
 
 
 def coloured(share: np.ndarray, scale: tuple[tuple[int, int, int], ...]) -> np.ndarray:

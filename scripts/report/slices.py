@@ -22,7 +22,7 @@ from scripts.report.views import VIEWS, Cut, cut_of, positions_mm
 BUDGET_BYTES = 3_000_000  # of all JPEG sprites; the page is a third larger (base64), labels and plots come on top
 QUALITIES = (85, 75, 65, 55, 45, 35, 25, 15)  # of JPEG, the first that fits is taken
 BLOCK = 8  # pixels of a JPEG block along a side
-MESH_LINES = 30  # of the deformed grid along the longer side of a view
+MESH_LINES = 24  # of the deformed grid along the longer side of a view
 MOST_LABELS = 255  # a byte a pixel
 SCANS = ("fixed", "before", "after", "volume")
 
@@ -60,13 +60,14 @@ def sliced(material: Material) -> list[Slices]:
     found = []
     for view in VIEWS:
         cut = cut_of(view, material.space.shape)
+        before = material.before(cut)
         stacks = {
             "fixed": grey(cut.take(material.fixed), window["fixed"]),
-            "before": grey(material.before(cut), window["moving"]),
+            "before": grey(before["before"], window["moving"]),
             "after": grey(cut.take(material.warped), window["moving"]),
             "volume": volume_grey(cut.take(material.det)),
         }
-        stacks |= _label_stacks(material, cut, ranks)
+        stacks |= _label_stacks(material, cut, before=before, ranks=ranks)
         folds = _fold_stack(folded, cut)
         stacks |= {"folds": folds} if folds.any() else {}
         mesh, steps = _mesh(material, cut)
@@ -103,13 +104,15 @@ def _ranks(material: Material) -> np.ndarray | None:
     return np.unique(np.concatenate([np.unique(volume) for volume in volumes]))
 
 
-def _label_stacks(material: Material, cut: Cut, ranks: np.ndarray | None) -> dict[str, np.ndarray]:
+def _label_stacks(
+    material: Material, cut: Cut, *, before: Mapping[str, np.ndarray], ranks: np.ndarray | None
+) -> dict[str, np.ndarray]:
     """Slices of labels, a byte a pixel: the label, or its rank; those beyond `MOST_LABELS` look alike."""
     found = {}
     if "fixed" in material.labels:
         found["label_fixed"] = cut.take(np.asarray(material.labels["fixed"]))
-    if "moving" in material.labels:
-        found["label_before"] = material.before(cut, label=True)
+    if "label_before" in before:
+        found["label_before"] = before["label_before"]
         found["label_after"] = cut.take(np.asarray(material.labels["warped"]))
     if ranks is not None:
         found = {name: np.searchsorted(ranks, stack).clip(max=MOST_LABELS) for name, stack in found.items()}
@@ -131,9 +134,7 @@ def _mesh(material: Material, cut: Cut) -> tuple[np.ndarray, tuple[int, int]]:
     pitch_mm = max(cut.shape[2] * sizes[0], cut.shape[1] * sizes[1]) / MESH_LINES
     across, down = (max(1, round(pitch_mm / size)) for size in sizes)
     coarse = Cut(cut.view, cut.slices, cut.across[::across], cut.down[::down])
-    axes = (cut.view.stacked, cut.view.down, cut.view.across)
-    field = material.field_vox.transpose(*axes, 3)[np.ix_(coarse.slices, coarse.down, coarse.across)]
-    moved = coarse.points() + np.moveaxis(field, -1, 0)
+    moved = coarse.points() + material.displacement(coarse)
     if material.by_start:
         back = np.linalg.inv(material.placed) @ material.space.affine
         moved = np.einsum("ij,j...->i...", back[:3, :3], moved) + back[:3, 3].reshape(3, 1, 1, 1)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
 from nibabel import orientations
 
 from scripts.geometry import Grid, spacing_mm, to_mm
@@ -95,9 +96,9 @@ class Cut:
         return len(self.slices), len(self.down), len(self.across)
 
     def take(self, volume: np.ndarray) -> np.ndarray:
-        """The slices (n, rows, columns) of a volume in display space, copied."""
+        """The slices (n, rows, columns, ...) of a volume (W, H, D, ...) in display space, copied."""
         view = self.view
-        turned = volume.transpose(view.stacked, view.down, view.across)
+        turned = volume.transpose(view.stacked, view.down, view.across, *range(3, volume.ndim))
         return np.ascontiguousarray(turned[np.ix_(self.slices, self.down, self.across)])
 
     def points(self) -> np.ndarray:
@@ -107,6 +108,20 @@ class Cut:
         found[self.view.down] = self.down[None, :, None]
         found[self.view.across] = self.across[None, None, :]
         return found
+
+    def positions(self, matrix: np.ndarray) -> torch.Tensor:
+        """Where ``matrix`` (4, 4), from an index in display space, puts every pixel: (1, 3, n, rows, columns), float32."""
+        parts = [
+            torch.from_numpy(matrix[:3, axis, None] * indices).float()
+            for axis, indices in (
+                (self.view.stacked, self.slices),
+                (self.view.down, self.down),
+                (self.view.across, self.across),
+            )
+        ]
+        origin = torch.from_numpy(matrix[:3, 3]).float().view(3, 1, 1, 1)
+        first, second, third = parts
+        return (first[:, :, None, None] + second[:, None, :, None] + third[:, None, None, :] + origin)[None]
 
     def nearest(self, index: float) -> int:
         """The number of the slice that lies nearest to an index along the stack."""
