@@ -55,7 +55,7 @@ class Browser:
         self.complaints.clear()
         self.requests.clear()
         self.send("Page.navigate", url=path.resolve().as_uri())
-        self.wait("document.readyState === 'complete' && document.body.dataset.ready === 'true'")
+        self.wait("document.readyState === 'complete' && document.body?.dataset.ready === 'true'")
 
     def run(self, script: str) -> Any:
         """The value of an expression in the page; an exception there is one here."""
