@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from scripts.report.slices import Slices, sheet, sliced, sprites
 from scripts.report.views import VIEWS, DisplaySpace, cut_of
 from scripts.saved import SavedResult
 from scripts.verbs.report import report
+from tests.conftest import ROOT
 from tests.grids import SHAPE, each_affine
 from tests.refusing import refused
 
@@ -123,8 +125,10 @@ def test_before_and_grid_follow_the_headers_and_the_field(copy: Path) -> None:
 
 def test_equal_is_white_and_folds_stand_out() -> None:
     same = np.full((4, 6), 90, dtype=np.uint8)
-    assert (paint.difference(same, same) == paint.DIFFERENCE_SCALE[1]).all()
-    brighter = paint.difference(same, same + 100)[0, 0].astype(int)
+    everywhere = np.ones_like(same, dtype=bool)
+    assert (paint.difference(same, same, ~everywhere) == paint.DIFFERENCE_SCALE[1]).all()
+    assert (paint.difference(same, same, everywhere) == paint.NO_DATA).all()
+    brighter = paint.difference(same, same + 100, ~everywhere)[0, 0].astype(int)
     assert brighter[0] > brighter[2] + 50  # red
     det = np.array([[1.0, 2.0, 0.5, -0.2, 0.0]])
     assert paint.volume_grey(det).tolist() == [[128, 255, 0, 0, 0]]
@@ -196,7 +200,8 @@ RESTING = [{"level": 1, "shape": [2, 2, 2], "losses": {"ssim": [1.0, *[0.0] * 39
         ({"tre_mm__after__p95": 99.0}, "serious", "5 % of the points miss by more than 99.0 mm"),
         ({"tre_mm__after__max": 200.0}, "note", "One landmark misses by 200.0 mm"),
         ({"dice__after__mean": 0.4}, "serious", "Labels overlap poorly after registration: mean Dice 0.40"),
-        ({"dice__after__labels": {"1": 0.7}}, "serious", "Label 1 (0.80 to 0.70) fits worse than before"),
+        ({"dice__after__labels": {"1": 0.7}}, "note", "Label 1 (0.80 to 0.70) fits worse than before"),
+        ({"dice__after": {"mean": 0.7, "labels": {"1": 0.7}}}, "serious", "Label 1 (0.80 to 0.70) fits worse"),
         ({"attempts": 2}, "note", "The fit diverged at first; this is attempt 2"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -232,6 +237,9 @@ def test_folds_and_a_cut_field_of_view_are_found_in_the_field(copy: Path) -> Non
     away[1] = field.shape[2] / 2  # half of the grid reads beyond the scan
     save_itk_field(copy / "displacement.nii.gz", away, affine)
     material = gathered(SavedResult(copy))
+    for view in sliced(material):
+        shares = [np.mean([view.nothing(when, n).mean() for n in range(view.cut.shape[0])]) for when in ("before", "after")]
+        assert shares == [0, pytest.approx(0.5, abs=0.05)]
     assert material.motion.outside == pytest.approx(0.5, abs=0.05)
     assert any(c.level == "serious" and "field of view is cut" in c.text for c in concerns(material))
     folded = np.zeros_like(field)
@@ -342,3 +350,17 @@ def test_a_report_that_fails_costs_no_registration(
     assert str(stop.value.code).startswith("error: ") and "ValueError: no ink" in str(stop.value.code)
     assert str(tmp_path / "chest") in str(stop.value.code) and "\n" not in str(stop.value.code)
     assert (tmp_path / "chest" / "metrics.json").exists()
+
+
+def test_an_installed_package_has_its_templates() -> None:
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    packages = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "scripts").rglob("__init__.py")}
+    assert set(told["packages"]) == packages
+    taken = {
+        path
+        for name, globs in told["package-data"].items()
+        for g in globs
+        for path in (ROOT / name.replace(".", "/")).glob(g)
+    }
+    others = {path for path in (ROOT / "scripts").rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert len(others) >= 4 and others == taken

@@ -52,7 +52,7 @@ def pictures(views: Sequence[Slices], *, losses: Sequence[Mapping], errors_mm: M
             views, {"fixed": plain("fixed"), "moving, before": plain("before"), "moving, after": plain("after")}
         ),
         "difference.png": grid(
-            views, _both(_difference), foot="red: brighter than the fixed scan, blue: darker, white: equal"
+            views, _both(_difference), foot="red: brighter than the fixed scan, blue: darker, white: equal, grey: no data"
         ),
         "checkerboard.png": grid(
             views, _both(_checkerboard), foot="fixed and moving scan in turn; edges should run through"
@@ -91,7 +91,7 @@ def plain(name: str) -> Draw:
 
 
 def _difference(view: Slices, number: int, when: str) -> Panel:
-    return Panel(paint.difference(view.only("fixed", number), view.only(when, number)))
+    return Panel(paint.difference(view.only("fixed", number), view.only(when, number), view.nothing(when, number)))
 
 
 def _checkerboard(view: Slices, number: int, when: str) -> Panel:

@@ -70,17 +70,26 @@ class Material:
     def before(self, cut: Cut) -> dict[str, np.ndarray]:
         """Slices of the moving scan, and of its labels, where its header (or the start of the fit) puts it.
 
-        ``before`` and ``label_before``, each (n, rows, columns); read as for warped.nii.gz.
+        ``before`` and ``label_before``, each (n, rows, columns), read as for warped.nii.gz; ``nothing`` is True where the
+        moving scan has no voxel.
         """
         positions = cut.positions(np.linalg.inv(self.moving_affine) @ self.placed)
         there = inside(positions, self.moving.shape[2:])
         read = sample(self.moving, positions, padding_mode="border")
-        found = {"before": torch.where(there, read, self.moving.min())}
+        found = {"before": torch.where(there, read, self.moving.min()), "nothing": ~there}
         label = self.labels.get("moving")
         if isinstance(label, torch.Tensor):
             read = sample(label, positions, mode="nearest", padding_mode="border")
             found["label_before"] = torch.where(there, read, label.new_zeros(()))
         return {name: volume[0, 0].numpy() for name, volume in found.items()}
+
+    def nothing_after(self, cut: Cut) -> np.ndarray:
+        """Where the map leads out of the moving scan, bool (n, rows, columns)."""
+        back = np.linalg.inv(self.moving_affine)
+        field = torch.from_numpy(cut.take(self.space.turned(np.moveaxis(self.field_vox, 0, -1))))
+        own = torch.from_numpy((back @ self.space.grid.affine)[:3, :3]).float()
+        positions = cut.positions(back @ self.space.affine) + (field @ own.T).movedim(-1, 0)
+        return ~inside(positions, self.moving.shape[2:])[0, 0].numpy()
 
     def displacement(self, cut: Cut) -> np.ndarray:
         """The field (3, n, rows, columns) at the pixels of a cut, in voxels and along the axes of display space."""

@@ -81,7 +81,12 @@ def _view_head(view: Slices) -> dict[str, Any]:
 
 def _data(material: Material, views: Sequence[Slices], *, choices: list[str], folded: bool) -> dict[str, Any]:
     """What the script needs, as plain data."""
-    colours = {"difference": paint.DIFFERENCE_SCALE, "volume": paint.VOLUME_SCALE, "fold": paint.FOLD}
+    colours = {
+        "difference": paint.DIFFERENCE_SCALE,
+        "volume": paint.VOLUME_SCALE,
+        "fold": paint.FOLD,
+        "no_data": paint.NO_DATA,
+    }
     return {
         "pictures": choices,
         "shape": material.space.shape,

@@ -13,6 +13,7 @@ LOG2_RANGE = 1.0  # determinants from 1/2 to 2 span the colours
 DIFFERENCE_RANGE = 0.5  # of the window, either way
 GREY_MAX = 255
 FOLD = (255, 214, 0)  # yellow is in neither scale
+NO_DATA = (120, 120, 120)  # neither scale has a grey as dark
 FIXED_LINE, MOVING_LINE = (86, 180, 233), (230, 159, 0)  # blue and orange that colour-blind people tell apart (Okabe, Ito)
 DIFFERENCE_SCALE = ((33, 102, 172), (247, 247, 247), (178, 24, 43))  # darker than fixed, equal, brighter
 VOLUME_SCALE = ((118, 42, 131), (247, 247, 247), (27, 120, 55))  # smaller, equal, larger in the moving scan
@@ -39,10 +40,12 @@ def coloured(share: np.ndarray, scale: tuple[tuple[int, int, int], ...]) -> np.n
     return np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
 
 
-def difference(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
-    """RGB of what the moving scan has more (red) or less (blue) than the fixed one, both as `grey`."""
+def difference(fixed: np.ndarray, moving: np.ndarray, nothing: np.ndarray) -> np.ndarray:
+    """RGB of what the moving scan has more (red) or less (blue) than the fixed one, both as `grey`; grey where it ends."""
     step = (moving.astype(np.float32) - fixed) / GREY_MAX / DIFFERENCE_RANGE
-    return coloured(np.clip(0.5 + step / 2, 0, 1), DIFFERENCE_SCALE)
+    colours = coloured(np.clip(0.5 + step / 2, 0, 1), DIFFERENCE_SCALE)
+    colours[nothing] = NO_DATA
+    return colours
 
 
 def checkerboard(fixed: np.ndarray, moving: np.ndarray, sizes_mm: tuple[float, float]) -> np.ndarray:

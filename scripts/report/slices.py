@@ -29,7 +29,8 @@ SCANS = ("fixed", "before", "after", "volume")
 
 @dataclass(frozen=True)
 class Slices:
-    """One view, cut. stacks: uint8 (n, rows, columns) by name. mesh: (n, 2, lines, lines), pixels across and down."""
+    """One view, cut. stacks: uint8 (n, rows, columns) by name; ``nothing`` adds 1 where the moving scan has no data before
+    registration and 2 after. mesh: (n, 2, lines, lines), pixels across and down."""
 
     cut: Cut
     sizes_mm: tuple[float, float]
@@ -43,6 +44,12 @@ class Slices:
     def only(self, name: str, number: int) -> np.ndarray:
         """One slice (rows, columns) of a stack."""
         return self.stacks[name][number]
+
+    def nothing(self, when: str, number: int) -> np.ndarray:
+        """Where a slice shows no data of the moving scan, ``before`` or ``after``: bool (rows, columns)."""
+        if "nothing" not in self.stacks:
+            return np.zeros(self.cut.shape[1:], dtype=bool)
+        return (self.only("nothing", number) & (1 if when == "before" else 2)) > 0
 
 
 def windows(material: Material) -> dict[str, tuple[float, float]]:
@@ -67,6 +74,8 @@ def sliced(material: Material) -> list[Slices]:
             "after": grey(cut.take(material.warped), window["moving"]),
             "volume": volume_grey(cut.take(material.det)),
         }
+        nothing = before["nothing"].astype(np.uint8) + 2 * material.nothing_after(cut).astype(np.uint8)
+        stacks |= {"nothing": nothing} if nothing.any() else {}
         stacks |= _label_stacks(material, cut, before=before, ranks=ranks)
         folds = _fold_stack(folded, cut)
         stacks |= {"folds": folds} if folds.any() else {}

@@ -11,7 +11,8 @@
       ? "The moving scan after registration, on the fixed grid."
       : "The moving scan before registration, placed by " + data.placed_by + ".",
     difference: () => ramp(data.colours.difference) + "Moving minus fixed scan, " + state.when +
-      " registration: blue is darker than the fixed scan, red brighter, white equal.",
+      " registration: blue is darker than the fixed scan, red brighter, white equal. " +
+      swatch(data.colours.no_data) + "no data of the moving scan.",
     checkerboard: () => "Fixed and moving scan (" + state.when + " registration) in squares: edges should run through.",
     contours: () => swatch(data.colours.fixed_line) + "labels of the fixed scan " + swatch(data.colours.moving_line) +
       "labels of the moving scan, " + state.when + " registration; on the fixed scan.",
@@ -68,6 +69,8 @@
     const own = view.told, moving = slice(view, state.when, number), fixed = slice(view, "fixed", number);
     const volume = state.picture === "volume" ? slice(view, "volume", number) : null;
     const folds = volume ? slice(view, "folds", number) : null;
+    const nothing = state.picture === "difference" ? slice(view, "nothing", number) : null;
+    const bit = state.when === "before" ? 1 : 2;
     const background = state.picture === "grid" && state.when === "after" ? slice(view, "before", number) : fixed;
     const image = new ImageData(own.columns, own.rows), out = image.data;
     const side = Math.max(own.columns * own.size_mm[0], own.rows * own.size_mm[1]) / data.checks;
@@ -77,6 +80,7 @@
         if (state.picture === "difference") {
           const step = (window_(moving[i]) - window_(fixed[i])) / 255 / data.difference_range;
           colour = tables.difference[Math.round(255 * Math.max(0, Math.min(1, 0.5 + step / 2)))];
+          if (nothing && nothing[i] & bit) colour = data.colours.no_data;
         } else if (volume) {
           const f = window_(fixed[i]), s = data.shines_through;
           colour = folds && folds[i] ? data.colours.fold : tables.volume[volume[i]].map((v) => v * (1 - s) + f * s);
