@@ -18,6 +18,7 @@ from scripts.geometry import Grid, field_to_mm, spacing_mm, to_mm
 from scripts.landmarks import read_landmarks
 from scripts.metrics import jacobian_determinant, tre_mm
 from scripts.names import GRID_OF, IMAGES, POINTS, WARPED_FILE, WARPED_LABEL_FILE
+from scripts.report.paint import grey
 from scripts.report.views import Cut, DisplaySpace
 from scripts.sampling import inside, moving_positions, sample
 from scripts.saved import SavedResult
@@ -43,7 +44,7 @@ class Motion:
 
 @dataclass(frozen=True)
 class Material:
-    """Everything a report shows; volumes in display space, as the file has them in their own unit.
+    """Everything a report shows. fixed, warped: grey values (uint8) in display space, as the page shows them.
 
     field_vox: (3, W, H, D) as it is saved. det: its Jacobian determinant. moving: (1, 1, W, H, D), its own grid.
     placed: (4, 4), index in display space -> RAS mm in the moving scan's header before the fit. labels: ``fixed`` and
@@ -98,6 +99,12 @@ class Material:
         return np.moveaxis(cut.take(turned) @ back.T.astype(np.float32), -1, 0)
 
 
+def windows(result: SavedResult) -> dict[str, tuple[float, float]]:
+    """What is black and what is white in each scan: the range that the fit scaled to 0 and 1."""
+    told = result.run["intensity"]
+    return {key: (float(told[key][0]), float(told[key][1])) for key in IMAGES}
+
+
 def gathered(result: SavedResult, inputs: Mapping[str, Path] | None = None) -> Material:
     """The material of a result; ``inputs`` name scans that have moved since. PairError where a scan cannot be read."""
     paths = {**result.inputs, **(inputs or {})}
@@ -118,8 +125,8 @@ def gathered(result: SavedResult, inputs: Mapping[str, Path] | None = None) -> M
         space=space,
         placed=placed,
         by_start=by_start,
-        fixed=_read(space, "fixed", paths["fixed"]),
-        warped=_read(space, "warped", result.folder / WARPED_FILE),
+        fixed=grey(_read(space, "fixed", paths["fixed"]), windows(result)["fixed"]),
+        warped=grey(_read(space, "warped", result.folder / WARPED_FILE), windows(result)["moving"]),
         moving=moving,
         moving_affine=affine,
         field_vox=field_vox.numpy(),
@@ -158,11 +165,16 @@ def _read(space: DisplaySpace, key: str, path: Path) -> np.ndarray:
 def _labels(result: SavedResult, space: DisplaySpace, paths: Mapping[str, Path]) -> dict[str, np.ndarray | torch.Tensor]:
     found: dict[str, np.ndarray | torch.Tensor] = {}
     if "fixed_label" in paths:
-        found["fixed"] = _read(space, "fixed_label", paths["fixed_label"])
+        found["fixed"] = _small(_read(space, "fixed_label", paths["fixed_label"]))
     if "moving_label" in paths and (result.folder / WARPED_LABEL_FILE).exists():
         found["moving"] = read_image("moving_label", str(paths["moving_label"])).as_tensor()[None]
-        found["warped"] = _read(space, "warped_label", result.folder / WARPED_LABEL_FILE)
+        found["warped"] = _small(_read(space, "warped_label", result.folder / WARPED_LABEL_FILE))
     return found
+
+
+def _small(labels: np.ndarray) -> np.ndarray:
+    """The same labels, which are 0 and more, in the smallest type that holds them."""
+    return labels.astype(np.min_scalar_type(int(labels.max())))
 
 
 def _landmark_errors(result: SavedResult, field_vox: torch.Tensor, paths: Mapping[str, Path]) -> dict[str, np.ndarray]:

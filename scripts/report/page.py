@@ -14,8 +14,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from scripts.names import PICTURES
 from scripts.report import paint
 from scripts.report.concerns import Concern, percent
-from scripts.report.material import Material
-from scripts.report.slices import BLOCK, Slices, data_uri, mesh_of, sheet_columns, sprites, windows
+from scripts.report.material import Material, windows
+from scripts.report.slices import BLOCK, Slices, data_uri, mesh_of, sheet_columns, sprites
 from scripts.report.views import DISPLAY_AXES
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -125,7 +125,7 @@ def _view_data(view: Slices, uris: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _windows(material: Material) -> str:
-    told = {key: f"{low:.4g} to {high:.4g}" for key, (low, high) in windows(material).items()}
+    told = {key: f"{low:.4g} to {high:.4g}" for key, (low, high) in windows(material.result).items()}
     return told["fixed"] if told["fixed"] == told["moving"] else f"fixed {told['fixed']}, moving {told['moving']}"
 
 

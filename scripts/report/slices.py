@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from scripts.report.material import Material, pixel_mm
+from scripts.report.material import Material, pixel_mm, windows
 from scripts.report.paint import grey, volume_grey
 from scripts.report.views import VIEWS, Cut, cut_of, positions_mm
 
@@ -52,26 +52,20 @@ class Slices:
         return (self.only("nothing", number) & (1 if when == "before" else 2)) > 0
 
 
-def windows(material: Material) -> dict[str, tuple[float, float]]:
-    """What is black and what is white in each scan: the range that the fit scaled to 0 and 1."""
-    told = material.result.run["intensity"]
-    return {key: (float(told[key][0]), float(told[key][1])) for key in ("fixed", "moving")}
-
-
 def sliced(material: Material) -> list[Slices]:
     """The three views."""
-    window = windows(material)
+    window = windows(material.result)["moving"]
     ranks = _ranks(material)
     folded = np.argwhere(~(material.det > 0))
-    centre = _centre(material.fixed, window["fixed"])
+    centre = _centre(material.fixed)
     found = []
     for view in VIEWS:
         cut = cut_of(view, material.space.shape)
         before = material.before(cut)
         stacks = {
-            "fixed": grey(cut.take(material.fixed), window["fixed"]),
-            "before": grey(before["before"], window["moving"]),
-            "after": grey(cut.take(material.warped), window["moving"]),
+            "fixed": cut.take(material.fixed),
+            "before": grey(before["before"], window),
+            "after": cut.take(material.warped),
             "volume": volume_grey(cut.take(material.det)),
         }
         nothing = before["nothing"].astype(np.uint8) + 2 * material.nothing_after(cut).astype(np.uint8)
@@ -96,9 +90,9 @@ def sliced(material: Material) -> list[Slices]:
     return found
 
 
-def _centre(fixed: np.ndarray, window: tuple[float, float]) -> np.ndarray:
+def _centre(fixed: np.ndarray) -> np.ndarray:
     """The centre of mass (3,) of the fixed scan, an index in display space: where the page opens."""
-    mass = grey(fixed[::4, ::4, ::4], window).astype(np.float64)
+    mass = fixed[::4, ::4, ::4].astype(np.float64)
     if not mass.any():
         return (np.array(fixed.shape) - 1) / 2
     sums = [mass.sum(axis=tuple(a for a in range(3) if a != axis)) for axis in range(3)]
