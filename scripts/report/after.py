@@ -12,8 +12,13 @@ from scripts.errors import PairError
 from scripts.guard import explanation
 
 
+KEPT = ("name", "metrics", "result_dir")  # of an evaluator's output, while reports are made
+
+
 class Reports:
     """Remembers the results of an evaluator (as its handler), then makes their reports.
+
+    The evaluator's state lets go of its volumes first, so that a report needs no more memory than the fit before it.
 
     Args:
         report: false makes none.
@@ -22,9 +27,11 @@ class Reports:
     def __init__(self, report: bool = True) -> None:
         self.report = report
         self._folders: list[Path] = []
+        self._engine: Engine | None = None
 
     def attach(self, engine: Engine) -> None:
         """Asks the engine to call this after each pair."""
+        self._engine = engine
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
@@ -34,7 +41,13 @@ class Reports:
     def made(self) -> list[str]:
         """A line for every report that could not be made; the others lie in their results' folders."""
         folders, self._folders = self._folders, []
-        return [line for folder in folders if self.report and (line := attempt(folder)) is not None]
+        if not self.report:
+            return []
+        if self._engine is not None and folders:
+            output: Any = self._engine.state.output
+            self._engine.state.output = {key: output[key] for key in KEPT}
+            self._engine.state.batch = None
+        return [line for folder in folders if (line := attempt(folder)) is not None]
 
     def run(self) -> None:
         """Nothing; every result has its report, or the process ends with status 1 and a line for each that has none."""
