@@ -1,18 +1,17 @@
 """Draws a result as the README shows it: fixed, moving before and after, and both differences, on two planes.
 
-``python -m benchmarks.figure RESULT_DIR --fixed FIXED --moving MOVING --out docs/before_after.png`` (needs matplotlib).
+``python -m benchmarks.figure RESULT_DIR --fixed FIXED --moving MOVING --out docs/before_after.png``.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import fire
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from monai.utils import optional_import
 
 from scripts.geometry import spacing_mm
 from scripts.sampling import moving_positions, sample
@@ -21,9 +20,6 @@ from scripts.transforms import read_image
 
 def draw(result_dir: str, *, fixed: str, moving: str, out: str, low: float = -1000.0, high: float = 300.0) -> None:
     """Nothing; writes the picture. Grey values run from ``low`` to ``high``; differences from -(high - low) / 2 up."""
-    plt, found = optional_import("matplotlib.pyplot")
-    if not found:
-        sys.exit("error: the picture needs matplotlib: run pip install matplotlib, or install ncf-registration[figures]")
     folder = Path(result_dir)
     target, source = read_image("fixed", fixed), read_image("moving", moving)
     affines = {"fixed_affine": target.affine.numpy(), "moving_affine": source.affine.numpy()}

@@ -17,7 +17,7 @@ from scripts.verbs.common import CONFIGS
 def command(pair: Pair, *, preset: str, seed: int, output_dir: Path, name: str) -> list[str]:
     """The command line of one run; its result lies in <output_dir>/<name>/."""
     scans = [str(pair.files["fixed"]), str(pair.files["moving"])]
-    words = [sys.executable, "-m", "scripts", "register", *scans, "--progress=false"]
+    words = [sys.executable, "-m", "scripts", "register", *scans, "--progress=false", "--report=false"]
     words += ["--align_centres=true"] if pair.align_centres else []
     words += [f"--seed={seed}", f"--output_dir={output_dir}", f"--name={name}"]
     return words + ([] if preset == "default" else [f"--preset={preset}"])

@@ -1,18 +1,18 @@
-"""Accuracy against time, one panel a group of pairs, one marker a method (matplotlib, the extra ``figures``)."""
+"""Accuracy against time, one panel a group of pairs, one marker a method."""
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from benchmarks.results import Line, mean, ordered
 
 PANELS_A_ROW = 3
 PANEL_INCHES = (4.3, 3.4)
-MISSING = "the plot needs matplotlib: pip install ncf-registration[figures]"
 COLOURS = {  # a family of methods has one colour; told apart by people who see few colours (Okabe and Ito)
     "ours": "#0072B2",
     "elastix": "#D55E00",
@@ -33,18 +33,13 @@ Box = tuple[float, float, float, float]  # middle, then half the width and the h
 
 
 def draw(lines: Sequence[Line], path: Path) -> None:
-    """Nothing; the picture is written. Without matplotlib, or without a run that took time, a line says so instead."""
+    """Nothing; the picture is written, unless no run took time."""
     groups = [g for g in ordered(lines, "group") if points([line for line in lines if line["group"] == g])[1]]
     if not groups:
         return
-    try:
-        plt = importlib.import_module("matplotlib.figure")
-    except ModuleNotFoundError:
-        print(MISSING)
-        return
     across = min(PANELS_A_ROW, len(groups))
     down = math.ceil(len(groups) / across)
-    figure = plt.Figure(figsize=(PANEL_INCHES[0] * across, PANEL_INCHES[1] * down), facecolor="white", layout="constrained")
+    figure = Figure(figsize=(PANEL_INCHES[0] * across, PANEL_INCHES[1] * down), facecolor="white", layout="constrained")
     cells = figure.subplots(down, across, squeeze=False).ravel()
     for cell, group in zip(cells, groups, strict=False):
         _panel(cell, group, [line for line in lines if line["group"] == group])

@@ -28,6 +28,7 @@ from scripts.verbs.import_fields import import_fields
 from scripts.verbs.label_server import label_server
 from scripts.verbs.paper_table import paper_table
 from scripts.verbs.register import register
+from scripts.verbs.report import report
 
 HELP = ("--help", "-h")
 
@@ -38,6 +39,7 @@ VERBS: dict[str, Callable[..., Job]] = {
     "evaluate": evaluate,
     "export": export,
     "import": import_fields,
+    "report": report,
     "fetch": fetch,
     "paper_table": paper_table,
     "label_server": label_server,

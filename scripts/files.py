@@ -13,7 +13,7 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -131,3 +131,8 @@ def stamp_of(path: str | Path) -> str:
     except OSError as error:
         raise unreadable(path, error) from error
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def unchanged(path: str | Path, record: Mapping[str, Any]) -> bool:
+    """Whether a file (or the files of a folder) is what a run.json recorded; hashed only where size or time differ."""
+    return record.get("stamp") == stamp_of(path) or sha256_of(path) == record["sha256"]

@@ -12,6 +12,8 @@ PAIR_KEYS = (*IMAGES, *GRID_OF, *POINTS)
 # what a result folder holds; metrics.json is written last
 FIELD_FILE, WARPED_FILE, WARPED_LABEL_FILE = "displacement.nii.gz", "warped.nii.gz", "warped_label.nii.gz"
 NETWORK_FILE, RUN_FILE, METRICS_FILE = "network.pt", "run.json", "metrics.json"
+# the report, made of those
+REPORT_FILE, INDEX_FILE, PICTURES = "report.html", "index.html", "pictures"
 SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
 
 

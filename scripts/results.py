@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
+import shlex
 import sys
 import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -31,7 +32,17 @@ from scripts.metrics import (
     similarity,
     tre_mm,
 )
-from scripts.names import FIELD_FILE, IMAGES, METRICS_FILE, NETWORK_FILE, RUN_FILE, WARPED_FILE, WARPED_LABEL_FILE
+from scripts.names import (
+    FIELD_FILE,
+    IMAGES,
+    METRICS_FILE,
+    NETWORK_FILE,
+    PICTURES,
+    REPORT_FILE,
+    RUN_FILE,
+    WARPED_FILE,
+    WARPED_LABEL_FILE,
+)
 from scripts.sampling import inside, moving_positions, sample
 
 PACKAGES = ("monai", "torch", "numpy", "nibabel", "pytorch-ignite")
@@ -117,8 +128,14 @@ class SaveResultd(Transform):
         """A new dictionary; raises PairError where the folder cannot be written or the disk is full."""
         pair, begun = dict(data), time.perf_counter()
         with result_folder(Path(self.output_dir) / pair["name"]) as folder:
-            for name in (METRICS_FILE, WARPED_LABEL_FILE):  # of an earlier run; the others are replaced
-                (folder / name).unlink(missing_ok=True)
+            old = (
+                folder / METRICS_FILE,
+                folder / WARPED_LABEL_FILE,
+                folder / REPORT_FILE,
+                *(folder / PICTURES).glob("*.png"),
+            )
+            for path in old:  # of an earlier run; the others are replaced
+                path.unlink(missing_ok=True)
             self._save(pair, folder)
             ended = time.perf_counter()
             seconds = {**pair["metrics"]["seconds"], "writing": ended - begun, "total": ended - pair["begun_s"]}
@@ -153,6 +170,7 @@ class SaveResultd(Transform):
 
     def _run(self, pair: Mapping[str, Any]) -> dict[str, Any]:
         return {
+            "command": command(),
             "config": self.config,
             **origin(pair),
             "intensity": pair["intensity"],
@@ -171,6 +189,13 @@ def origin(pair: Mapping[str, Any]) -> dict[str, Any]:
         "inputs": {key: record_of(path) for key, path in pair["files"].items()},
         "grids": {key: {"shape": pair[key].shape[1:], "affine": _affine(pair[key])} for key in IMAGES},
     }
+
+
+def command() -> str:
+    """The command line of this process, as it would be typed again: the program's name and its arguments, quoted."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)  # of python -m NAME, and of no script
+    program = ["python", "-m", spec.name.removesuffix(".__main__")] if spec else [Path(sys.argv[0]).name]
+    return shlex.join([*program, *sys.argv[1:]])
 
 
 @contextlib.contextmanager

@@ -46,7 +46,7 @@ def run() -> Run:
 
     def start(output_dir: Path, pair: Mapping[str, Any], *overlays: Path, **overrides: Any) -> ConfigWorkflow:
         files: Sequence[str] = [str(ROOT / "configs" / "inference.json"), *map(str, overlays)]
-        small = {"fit::levels": LEVELS, "device": "cpu", "progress": False, "output_dir": output_dir}
+        small = {"fit::levels": LEVELS, "device": "cpu", "progress": False, "report": False, "output_dir": output_dir}
         workflow = ConfigWorkflow(
             config_file=files, workflow_type="inference", logging_file=False, **{**small, **pair, **overrides}
         )

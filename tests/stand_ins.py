@@ -69,3 +69,9 @@ def process_number(task: Task) -> Outcome:
     outcome = finish(task)
     save_json(Path(task.output_dir) / task.name / "process.json", {"pid": os.getpid(), **told})
     return outcome
+
+
+def draw_nothing(task: Task) -> Outcome:
+    """A result whose report could not be made."""
+    finish(task)
+    return Outcome(task.name, no_report=f"{task.name}: no ink")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -153,20 +152,9 @@ def test_everything_is_made_again_from_the_lines_alone(tmp_path: Path) -> None:
     assert "- fireants, left out: FireANTs needs a CUDA device (p)" in text
     assert "2026-01-02; Linux; 2 threads; commit abc1234" in text
     assert "| ours | 0.96 | 0.94 |" in text
-    pytest.importorskip("matplotlib")
     assert (tmp_path / "accuracy_time.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(SystemExit, match="error: no runs in"):
         table.make(tmp_path / "nowhere")
-
-
-def test_no_plot_without_matplotlib_but_the_table(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    table.make(write(tmp_path, line()), [PAIR])
-    assert "the plot needs matplotlib: pip install" in capsys.readouterr().out
-    assert (tmp_path / "table.md").exists()
-    assert not (tmp_path / "accuracy_time.png").exists()
 
 
 def test_the_plot_shows_error_or_what_dice_lacks() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from monai.utils import optional_import
+from matplotlib.figure import Figure
 
 from scripts.cohort.plan import DONE, Plan, failures
 from scripts.names import METRICS_FILE
@@ -52,17 +52,13 @@ def _metrics(folder: Path) -> dict[str, Any]:
 
 
 def draw(rows: Sequence[Flat], path: Path) -> bool:
-    """Whether a picture was drawn: box plots of what was measured, before and after, outliers named.
-
-    Without matplotlib there is none; it belongs to the extra ``figures``.
-    """
-    figure, found = optional_import("matplotlib.figure")
+    """Whether a picture was drawn: box plots of what was measured, before and after, outliers named."""
     panels = {title: [_values(rows, name) for name in pair] for title, pair in PANELS.items()}
     panels = {title: pair for title, pair in panels.items() if all(pair)}
-    if not found or not panels:
+    if not panels:
         return False
     width, height = PANEL_INCHES
-    canvas = figure.Figure(figsize=(width * len(panels), height), layout="constrained")
+    canvas = Figure(figsize=(width * len(panels), height), layout="constrained")
     for axes, (title, pair) in zip(np.atleast_1d(canvas.subplots(1, len(panels))), panels.items(), strict=True):
         axes.boxplot([list(values.values()) for values in pair], tick_labels=["before", "after"], widths=0.5, whis=WHISKER)
         for place, values in enumerate(pair, start=1):

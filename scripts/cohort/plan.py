@@ -15,13 +15,14 @@ from typing import Any
 
 from scripts.datasets import Pairs
 from scripts.errors import PairError
-from scripts.files import claim_folder, save_json, sha256_of, stamp_of
+from scripts.files import claim_folder, save_json, sha256_of, unchanged
 from scripts.names import METRICS_FILE, PAIR_KEYS, RUN_FILE
 
 COHORT_FILE, FAILURE_FILE = "cohort.json", "failure.json"
 DONE, FAILED, OPEN = "done", "failed", "open"
 LEFTOVER = re.compile(r"\.[0-9a-f]{12}(\.|$)")  # what `files.write_whole` was filling when its process was killed
 TOLD = 3  # differences named in one line
+BESIDE = ("report",)  # overrides that change nothing in a result
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Plan:
     def settings(self) -> dict[str, Any]:
         """What must stay the same for results to belong together: overrides, and config files by name and hash."""
         files = {Path(path).name: sha256_of(path) for path in self.config_files}
-        return {"config_files": files, **{key: value for key, value in sorted(self.overrides.items())}}
+        return {"config_files": files, **{key: value for key, value in sorted(self.overrides.items()) if key not in BESIDE}}
 
 
 def open_pairs(plan: Plan, *, retry_failed: bool) -> Pairs:
@@ -121,13 +122,6 @@ def _check_inputs(plan: Plan, pair: Mapping[str, str]) -> None:
             raise PairError(f"{pair['name']} was made with {key} {was}, the list now has {is_now}; {again}")
         if not unchanged(Path(is_now), inputs[key]):
             raise PairError(f"{pair['name']}: {key} {is_now} has changed since it was registered; {again}")
-
-
-def unchanged(path: Path, record: Mapping[str, Any]) -> bool:
-    """Whether a file (or the files of a folder) is what a run.json recorded; hashed only where size or time differ."""
-    if record.get("stamp") == stamp_of(path):
-        return True
-    return sha256_of(path) == record["sha256"]
 
 
 def record_failure(plan: Plan, name: str, *, reason: str, detail: str) -> None:

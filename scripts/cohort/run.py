@@ -49,7 +49,8 @@ def run_cohort(
     progress: bool = True,
     call: Call = register_pair,
 ) -> bool:
-    """Whether every pair of the plan has a result; tables and a picture are written, also after failures.
+    """Whether every pair of the plan has a result and its report; tables, a picture and an index are written, also after
+    failures.
 
     Args:
         engine: of `ENGINES`. resources: for it; by default `default_resources`. retry_failed: register those again that
@@ -62,11 +63,14 @@ def run_cohort(
     pairs = open_pairs(plan, retry_failed=retry_failed)
     tasks = [task_of(pair, plan.config_files, plan.overrides, plan.output_dir) for pair in pairs]
     finished = len(plan.pairs) - len(tasks)
+    no_report: list[str] = []
     with tqdm(total=len(plan.pairs), initial=finished, desc="pairs", disable=None if progress else True) as bar:
 
         def report(outcome: Outcome) -> None:
             if outcome.reason is not None:
                 record_failure(plan, outcome.name, reason=outcome.reason, detail=outcome.detail)
+            if outcome.no_report is not None:
+                no_report.append(outcome.no_report)
             bar.update()
 
         if tasks:
@@ -76,5 +80,11 @@ def run_cohort(
     failed = failures(plan)
     for failure in failed:
         print(f"failed: {failure['name']}: {failure['reason']}")
+    if plan.overrides.get("report", True):
+        from scripts.report.index import make_index
+
+        make_index(plan.output_dir)
+    for line in no_report:
+        print(f"no report: {line}")
     print(f"{len(plan.pairs) - len(failed)} of {len(plan.pairs)} pairs done, results in {plan.output_dir}")
-    return not failed
+    return not failed and not no_report

@@ -36,11 +36,15 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """name: of the pair. reason: why there is no result, None where there is one; detail: of a fault of the program."""
+    """name: of the pair. reason: why there is no result, None where there is one; detail: of a fault of the program.
+
+    no_report: why a result has no report, None where it has one or none is wanted.
+    """
 
     name: str
     reason: str | None = None
     detail: str = ""
+    no_report: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,11 +90,12 @@ def register_pair(task: Task) -> Outcome:
     try:
         with redirect_stdout(io.StringIO()):  # the summary of a single run
             workflow.parser.get_parsed_content("evaluator").run()
+            failed = workflow.parser.get_parsed_content("reports").made()
     except Exception as error:
         told = explanation(error)
         fault = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         return Outcome(task.name, told or fault, "" if told else traceback.format_exc())
-    return Outcome(task.name)
+    return Outcome(task.name, no_report=next(iter(failed), None))
 
 
 @lru_cache(maxsize=1)

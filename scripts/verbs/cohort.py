@@ -29,6 +29,7 @@ def cohort(
     scheduler: str | None = None,
     devices: str | None = None,
     retry_failed: str = "false",
+    report: str = "true",
     progress: str = "true",
 ) -> CallJob:
     """Register every pair of the list PAIRS, each into <output_dir>/<name>/, and collect tables and a picture.
@@ -49,6 +50,7 @@ def cohort(
         scheduler: address of a running Dask scheduler, such as tcp://host:8786; for the engine dask.
         devices: GPUs to deal out to the workers, such as 0,1; by default all, if there are any.
         retry_failed: true registers those again that failed before.
+        report: false makes no report of each pair and no index.html.
         progress: false hides the progress bar.
     """
     try:
@@ -58,6 +60,7 @@ def cohort(
     files = (str(CONFIGS / "inference.json"), *preset_files(preset))
     settings: dict[str, Any] = {"seed": whole_number("seed", seed)}
     settings["align_centres"] = true_or_false("align_centres", align_centres)
+    settings["report"] = true_or_false("report", report)
     chosen = one_of("engine", engine, tuple(ENGINES))
     if scheduler is not None and chosen != "dask":
         refuse("--scheduler is for --engine dask")

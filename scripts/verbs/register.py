@@ -24,6 +24,7 @@ def register(
     device: str | None = None,
     preset: str | None = None,
     align_centres: str = "false",
+    report: str = "true",
     progress: str = "true",
     phantom_size: str | None = None,
     phantom_seed: str = "0",
@@ -45,6 +46,7 @@ def register(
         device: cpu, cuda, cuda:1, mps; by default a CUDA device where there is one.
         preset: an overlay of configs/, such as paper.
         align_centres: true starts with the centres of both grids together (for headers that do not overlap).
+        report: false makes no report.html and no pictures.
         progress: false hides the progress bar.
         phantom_size: voxels of the phantom, such as 64,64,64.
         phantom_seed: of its anatomy and noise.
@@ -55,6 +57,7 @@ def register(
     overrides["seed"] = whole_number("seed", seed)
     overrides["phantom_seed"] = whole_number("phantom_seed", phantom_seed)
     overrides["align_centres"] = true_or_false("align_centres", align_centres)
+    overrides["report"] = true_or_false("report", report)
     overrides["progress"] = true_or_false("progress", progress)
     if name is not None:
         overrides["name"] = plain("name", name)

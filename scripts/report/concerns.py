@@ -1,0 +1,197 @@
+"""What should worry the reader of a result, said plainly, from its numbers. No pictures, no HTML.
+
+Thresholds are where we would look twice ourselves; they stand here with a reason, and a page without a concern still does
+not say that a registration is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from scripts.geometry import spacing_mm
+from scripts.report.material import Material
+
+SERIOUS, NOTE = "serious", "note"
+FOLDED_SHARE = 1e-4  # of the voxels: fewer are specks, often at the border of the grid
+OUTSIDE_SHARE = 0.05  # of the fixed grid: a breath carries about 3 % of a chest scan out of its counterpart
+STRONG_SHARE = 0.01  # of the voxels, whose volume changes more than threefold: no soft tissue does that at large
+LEAST_NCC = 0.7  # of one modality: two people's brains reach 0.9, two chests 0.95
+LEAST_DICE = 0.5  # mean of all labels: small structures of two people reach 0.6
+DICE_LOST = 0.01  # of one label: below it is rounding at its surface
+LARGE_TRE_VOX = 3.0  # 95th percentile of the landmark error in the largest voxel side
+FAR_TRE_VOX = 10.0  # of a single landmark: either it was placed wrongly or the fit lost that region
+STILL_FALLING = 0.05  # of what the last level gained, in its last tenth; the cosine schedule leaves 0 to 1 % there
+TENTH = 10
+SMALL_TURN_DEGREES = 3.0  # beyond, a shift at the origin of the headers says nothing
+TILTED_DEGREES = 10.0  # beyond, edge letters are only roughly true
+TOLD_LABELS = 5
+
+
+@dataclass(frozen=True)
+class Concern:
+    """One statement. level: `SERIOUS` or `NOTE`."""
+
+    level: str
+    text: str
+
+
+def concerns(material: Material) -> list[Concern]:
+    """All that should worry, the serious ones first."""
+    metrics, run = material.result.metrics, material.result.run
+    voxel_mm = float(spacing_mm(material.space.grid.affine).max())
+    found = [
+        *_folds(metrics, int(np.prod(material.space.grid.shape))),
+        *_likeness(metrics),
+        *_landmarks(metrics, voxel_mm),
+        *_labels(metrics),
+        *_motion(material),
+        *_fit(metrics, run.get("losses", [])),
+        *_start(run.get("start")),
+        *_files(material),
+    ]
+    return sorted(found, key=lambda concern: concern.level != SERIOUS)
+
+
+def _folds(metrics: Mapping[str, Any], voxels: int) -> Iterator[Concern]:
+    share = metrics["folded_share"]["all"]
+    inside = metrics["folded_share"].get("in_label")
+    if not share:
+        return
+    serious = share > FOLDED_SHARE or bool(inside)
+    where = f", {percent(inside)} of the fixed label" if inside is not None else ""
+    yield Concern(
+        SERIOUS if serious else NOTE,
+        f"The map folds: in {round(share * voxels):,} voxels ({percent(share)} of all{where}) it turns space inside out. "
+        "No anatomy does that; do not use the map there. The picture “Volume change” marks them in yellow.",
+    )
+
+
+def _likeness(metrics: Mapping[str, Any]) -> Iterator[Concern]:
+    before, after = (metrics["similarity"][when]["ncc"] for when in ("before", "after"))
+    if before is not None and after is not None and after < before:
+        yield Concern(SERIOUS, f"The scans are less alike than before: correlation {before:.3f} before, {after:.3f} after.")
+    elif after is None or after < LEAST_NCC:
+        told = "cannot be computed" if after is None else f"is only {after:.2f}"
+        yield Concern(
+            SERIOUS,
+            f"A large difference is left: the correlation of the images {told} after registration "
+            f"(above {LEAST_NCC} is usual for two scans of one modality).",
+        )
+
+
+def _landmarks(metrics: Mapping[str, Any], voxel_mm: float) -> Iterator[Concern]:
+    if "tre_mm" not in metrics or not metrics["tre_mm"]["after"]["count"]:
+        return
+    before, after = metrics["tre_mm"]["before"], metrics["tre_mm"]["after"]
+    if after["mean"] > before["mean"]:
+        yield Concern(
+            SERIOUS, f"Landmarks are further apart than before: {before['mean']:.2f} mm, now {after['mean']:.2f} mm."
+        )
+    if after["p95"] > LARGE_TRE_VOX * voxel_mm:
+        yield Concern(
+            SERIOUS,
+            f"A large landmark error is left: 5 % of the points miss by more than {after['p95']:.1f} mm "
+            f"(a voxel is up to {voxel_mm:.3g} mm).",
+        )
+    elif after["max"] > FAR_TRE_VOX * voxel_mm:
+        yield Concern(NOTE, f"One landmark misses by {after['max']:.1f} mm, far more than the others; look at it.")
+
+
+def _labels(metrics: Mapping[str, Any]) -> Iterator[Concern]:
+    if "dice" not in metrics or metrics["dice"]["after"]["mean"] is None:
+        return
+    before, after = metrics["dice"]["before"], metrics["dice"]["after"]
+    if after["mean"] < LEAST_DICE:
+        yield Concern(SERIOUS, f"Labels overlap poorly after registration: mean Dice {after['mean']:.2f}.")
+    lost = {
+        label: (before["labels"][label], dice)
+        for label, dice in after["labels"].items()
+        if dice is not None and before["labels"].get(label) is not None and dice < before["labels"][label] - DICE_LOST
+    }
+    worst = sorted(lost, key=lambda label: lost[label][1] - lost[label][0])[:TOLD_LABELS]
+    if worst:
+        told = ", ".join(f"{label} ({lost[label][0]:.2f} to {lost[label][1]:.2f})" for label in worst)
+        more = f" and {len(lost) - len(worst)} more" if len(lost) > len(worst) else ""
+        who = f"Label {told} fits" if len(lost) == 1 else f"Labels {told}{more} fit"
+        level = SERIOUS if after["mean"] < (before["mean"] or 0) else NOTE
+        yield Concern(level, f"{who} worse than before (Dice).")
+
+
+def _motion(material: Material) -> Iterator[Concern]:
+    motion = material.motion
+    if motion.outside > OUTSIDE_SHARE:
+        yield Concern(
+            SERIOUS,
+            f"The field of view is cut: {percent(motion.outside)} of the fixed grid has its counterpart outside the moving "
+            "scan. Nothing was compared there, and warped.nii.gz holds its lowest value there.",
+        )
+    if motion.below + motion.above > STRONG_SHARE:
+        yield Concern(
+            NOTE,
+            f"Strong local change of volume: {percent(motion.below)} of the voxels shrink below a third, "
+            f"{percent(motion.above)} grow beyond three times.",
+        )
+
+
+def _fit(metrics: Mapping[str, Any], losses: Sequence[Mapping[str, Any]]) -> Iterator[Concern]:
+    if metrics.get("attempts", 1) > 1:
+        yield Concern(NOTE, f"The fit diverged at first; this is attempt {metrics['attempts']}, with smaller steps.")
+    if losses and (still := still_falling(totals(losses[-1]["losses"]))) > STILL_FALLING:
+        yield Concern(
+            NOTE,
+            f"The iteration limit was hit while the loss was still falling ({percent(still)} of what the last level gained "
+            "came in its last tenth); more iterations may fit better.",
+        )
+
+
+def totals(terms: Mapping[str, Sequence[float]]) -> np.ndarray:
+    """The loss of every iteration, all terms together."""
+    return np.sum([np.asarray(values, dtype=np.float64) for values in terms.values()], axis=0)
+
+
+def still_falling(loss: np.ndarray) -> float:
+    """How much of a level's gain came in its last tenth, 0 to 1; 0 where there are too few iterations to tell."""
+    last = len(loss) // TENTH
+    gained = loss[0] - loss[-1]
+    return float((loss[-1 - last] - loss[-1]) / gained) if last and gained > 0 else 0.0
+
+
+def _start(start: Any) -> Iterator[Concern]:
+    if start is None:
+        return
+    matrix = np.asarray(start, dtype=np.float64)
+    linear = matrix[:3, :3]
+    size = float(np.cbrt(np.linalg.det(linear)))
+    turn = float(np.degrees(np.arccos(np.clip((np.trace(linear / size) - 1) / 2, -1, 1))))
+    if np.array_equal(matrix, np.eye(4)):
+        return
+    shift = f"shift {np.linalg.norm(matrix[:3, 3]):.1f} mm, " if turn < SMALL_TURN_DEGREES else ""
+    yield Concern(
+        NOTE,
+        "The headers left the scans far apart; the fit began from another position "
+        f"({shift}turn {turn:.1f} degrees, size {100 * size:.0f} %). Check that it is the right one.",
+    )
+
+
+def _files(material: Material) -> Iterator[Concern]:
+    for key in material.changed:
+        yield Concern(SERIOUS, f"The file of {key} is not what was registered: it has changed since, or another was named.")
+    for key in material.lost:
+        yield Concern(NOTE, f"The file of {key} is not there any more; what it would show is missing here.")
+    if material.by_start:
+        yield Concern(NOTE, "By their headers the scans do not overlap; “before” shows where the fit began instead.")
+    if material.space.tilt_degrees > TILTED_DEGREES:
+        yield Concern(
+            NOTE,
+            f"The fixed grid is tilted by up to {material.space.tilt_degrees:.0f} degrees; slices follow it, and the "
+            "letters at their edges name the nearest direction.",
+        )
+
+
+def percent(share: float | None) -> str:
+    """A share of 1 in percent, with two digits that count."""
+    return "nothing" if share is None else f"{100 * share:.2g} %"

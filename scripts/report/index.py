@@ -1,0 +1,87 @@
+"""The index page of a cohort: a sortable table of numbers with links to each report, failures, and the box plots.
+
+Made from the output folder alone: cohort.json says which pairs there are, each folder how its pair went.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from scripts.cohort.collect import COLUMNS, PICTURE, STEM
+from scripts.cohort.plan import COHORT_FILE, FAILURE_FILE
+from scripts.files import unreadable, write_whole
+from scripts.names import INDEX_FILE, METRICS_FILE, REPORT_FILE
+from scripts.report.page import environment
+from scripts.report.slices import data_uri
+from scripts.summary import NOTHING, STATISTICS, Flat, cell, flat, known, statistics
+
+TABLES = (f"{STEM}.csv", f"{STEM}.json", f"{STEM}.md", "failures.csv")
+
+
+def is_cohort(folder: Path) -> bool:
+    """Whether ``ncf cohort`` wrote into this folder."""
+    return (folder / COHORT_FILE).exists()
+
+
+def make_index(folder: str | Path) -> Path:
+    """The path of index.html, which was written from what lies in a cohort's folder; same files, same bytes."""
+    folder = Path(folder)
+    told = _json(folder / COHORT_FILE)
+    names = [str(pair["name"]) for pair in told["pairs"]]
+    done = {name: flat(_json(folder / name / METRICS_FILE)) for name in names if (folder / name / METRICS_FILE).exists()}
+    failed = {n: _json(folder / n / FAILURE_FILE) for n in names if n not in done and (folder / n / FAILURE_FILE).exists()}
+    columns = {title: key for title, key in COLUMNS.items() if known(row.get(key) for row in done.values())}
+    picture = folder / PICTURE
+    text = (
+        environment()
+        .get_template("index.html")
+        .render(
+            name=folder.name,
+            columns=list(columns),
+            rows=[_row(name, row, columns=columns, folder=folder) for name, row in done.items()],
+            summary=_summary(list(done.values()), columns),
+            failures=[(name, str(record.get("reason", ""))) for name, record in failed.items()],
+            open=[name for name in names if name not in done and name not in failed],
+            count=len(names),
+            picture=data_uri(picture.read_bytes(), "image/png") if done and picture.exists() else None,
+            tables=[name for name in TABLES if (folder / name).exists()],
+            settings=[(key, json.dumps(value)) for key, value in told["settings"].items() if key != "config_files"],
+            configs=list(told["settings"].get("config_files", {})),
+        )
+    )
+    write_whole(folder / INDEX_FILE, lambda temporary: temporary.write_bytes(text.encode()))
+    return folder / INDEX_FILE
+
+
+def _row(name: str, row: Flat, *, columns: Mapping[str, str], folder: Path) -> dict[str, Any]:
+    """Name, link and cells of a pair, each cell with what it is sorted by."""
+    reported = (folder / name / REPORT_FILE).exists()
+    return {
+        "name": name,
+        "link": f"{name}/{REPORT_FILE}" if reported else None,
+        "cells": [_cell(title, row.get(key)) for title, key in columns.items()],
+    }
+
+
+def _cell(title: str, value: Any) -> tuple[str, str]:
+    """What is shown and what is sorted by; a title that ends in % shows a share times 100."""
+    if not known([value]):
+        return NOTHING, ""
+    return cell(100 * value if title.endswith("%") else value), repr(float(value))
+
+
+def _summary(rows: list[Flat], columns: Mapping[str, str]) -> list[tuple[str, list[str]]]:
+    if len(rows) < 2:
+        return []
+    found = statistics(rows)
+    return [(kind, [_cell(t, found.get(key, {}).get(kind))[0] for t, key in columns.items()]) for kind in STATISTICS]
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise unreadable(path, error) from error

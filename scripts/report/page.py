@@ -1,0 +1,204 @@
+"""The page of one result: what was measured, in words and numbers, and the slices for its script, filled into a template.
+
+Names of files and labels come from users: the template escapes all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from scripts.names import PICTURES
+from scripts.report import paint
+from scripts.report.concerns import Concern, percent
+from scripts.report.material import Material, windows
+from scripts.report.slices import BLOCK, Slices, data_uri, mesh_of, sheet_columns, sprites
+from scripts.report.views import DISPLAY_AXES
+
+TEMPLATES = Path(__file__).parent / "templates"
+NOTHING = "-"
+POSITIVE = {"L": "R", "P": "A", "I": "S"}  # what a position in RAS mm along an axis of display space counts
+CHOICES = {
+    "fixed": "Fixed",
+    "moving": "Moving",
+    "difference": "Difference",
+    "checkerboard": "Checkerboard",
+    "contours": "Labels",
+    "grid": "Deformed grid",
+    "volume": "Volume change",
+}
+MADE = {"device": "device", "threads": "threads", "platform": "platform"}
+
+
+def environment() -> Environment:
+    """Jinja with escaping on; what a template asks for and does not get is an error."""
+    return Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+
+
+def page(
+    material: Material,
+    views: Sequence[Slices],
+    *,
+    worries: Sequence[Concern],
+    plots: Mapping[str, bytes],
+    paths: Mapping[str, Path],
+) -> str:
+    """The HTML of a result's report. plots: PNG files by name. paths: of the inputs that were read."""
+    run, metrics = material.result.run, material.result.metrics
+    labelled = any(name.startswith("label_") for name in views[0].stacks)
+    choices = {key: title for key, title in CHOICES.items() if labelled or key != "contours"}
+    folded = any(view.worst is not None for view in views)
+    return (
+        environment()
+        .get_template("report.html")
+        .render(
+            name=material.result.name,
+            scans={key: paths[key].name for key in ("fixed", "moving")},
+            concerns=worries,
+            pictures=list(choices.items()),
+            views=[_view_head(view) for view in views],
+            folded=folded,
+            folder=PICTURES,
+            windows=_windows(material),
+            numbers=numbers(metrics, material),
+            labels=label_rows(metrics),
+            plots=_plots(plots, metrics),
+            command=run.get("command", "not recorded by the version that made it"),
+            made=_made(run, metrics, paths),
+            data=_data(material, views, choices=list(choices), folded=folded),
+        )
+    )
+
+
+def _view_head(view: Slices) -> dict[str, Any]:
+    count, rows, columns = view.cut.shape
+    aspect = columns * view.sizes_mm[0] / (rows * view.sizes_mm[1])
+    return {"name": view.cut.view.name, "count": count, "start": view.start, "aspect": round(aspect, 3)}
+
+
+def _data(material: Material, views: Sequence[Slices], *, choices: list[str], folded: bool) -> dict[str, Any]:
+    """What the script needs, as plain data."""
+    colours = {
+        "difference": paint.DIFFERENCE_SCALE,
+        "volume": paint.VOLUME_SCALE,
+        "fold": paint.FOLD,
+        "no_data": paint.NO_DATA,
+    }
+    return {
+        "pictures": choices,
+        "shape": material.space.shape,
+        "folded": folded,
+        "placed_by": "the map that the fit began with" if material.by_start else "the headers of both files",
+        "checks": paint.CHECKS,
+        "difference_range": paint.DIFFERENCE_RANGE,
+        "shines_through": paint.SHINES_THROUGH,
+        "colours": {**colours, "fixed_line": paint.FIXED_LINE, "moving_line": paint.MOVING_LINE},
+        "views": [_view_data(view, uris) for view, uris in zip(views, sprites(list(views)), strict=True)],
+    }
+
+
+def _view_data(view: Slices, uris: Mapping[str, str]) -> dict[str, Any]:
+    count, rows, columns = view.cut.shape
+    own = view.cut.view
+    return {
+        "name": own.name,
+        "stacked": own.stacked,
+        "across": own.across,
+        "down": own.down,
+        "letters": [own.left, own.right, own.top, own.bottom],
+        "axis": POSITIVE[DISPLAY_AXES[own.stacked]],
+        "rows": rows,
+        "columns": columns,
+        "size_mm": view.sizes_mm,
+        "slices": view.cut.slices.tolist(),
+        "positions_mm": view.positions_mm,
+        "start": view.start,
+        "worst": view.worst,
+        "sheet_columns": sheet_columns(count),
+        "cell": [-(-rows // BLOCK) * BLOCK, -(-columns // BLOCK) * BLOCK],
+        "mesh": mesh_of(view),
+        "sprites": dict(uris),
+    }
+
+
+def _windows(material: Material) -> str:
+    told = {key: f"{low:.4g} to {high:.4g}" for key, (low, high) in windows(material.result).items()}
+    return told["fixed"] if told["fixed"] == told["moving"] else f"fixed {told['fixed']}, moving {told['moving']}"
+
+
+def numbers(metrics: Mapping[str, Any], material: Material) -> list[tuple[str, str, str]]:
+    """Rows of what, before, after; a dash where there is nothing to compare."""
+    rows = []
+    if "tre_mm" in metrics:
+        before, after = metrics["tre_mm"]["before"], metrics["tre_mm"]["after"]
+        names = {"mean": "mean", "median": "median", "p95": "95th percentile", "max": "largest"}
+        count = f" ({after['count']} landmarks)"
+        rows += [
+            (
+                f"landmark error, {word}{count if key == 'mean' else ''}",
+                number(before[key], " mm"),
+                number(after[key], " mm"),
+            )
+            for key, word in names.items()
+        ]
+    if "dice" in metrics:
+        dice = metrics["dice"]
+        rows.append(("Dice, mean of labels", number(dice["before"]["mean"]), number(dice["after"]["mean"])))
+    alike = metrics["similarity"]
+    rows.append(("correlation of the images", number(alike["before"]["ncc"]), number(alike["after"]["ncc"])))
+    rows.append(("mean squared difference", number(alike["before"]["mse"]), number(alike["after"]["mse"])))
+    folds, spread = metrics["folded_share"], metrics["log_jacobian_spread"]
+    rows.append(("folded voxels", NOTHING, percent(folds["all"])))
+    if folds.get("in_label") is not None:
+        rows.append(("folded voxels in the fixed label", NOTHING, percent(folds["in_label"])))
+    rows.append(("spread of the log Jacobian", NOTHING, number(spread["all"])))
+    motion = material.motion
+    rows.append(("displacement, mean", NOTHING, number(motion.mean_mm, " mm")))
+    rows.append(("displacement, largest", NOTHING, number(motion.largest_mm, " mm")))
+    rows.append(("fixed grid without moving data", NOTHING, percent(motion.outside)))
+    return rows
+
+
+def label_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Rows of label, Dice before, Dice after."""
+    if "dice" not in metrics:
+        return []
+    before, after = metrics["dice"]["before"]["labels"], metrics["dice"]["after"]["labels"]
+    return [(label, number(before.get(label)), number(score)) for label, score in after.items()]
+
+
+def number(value: float | None, unit: str = "") -> str:
+    """Three or four digits and the unit; a dash for what could not be measured."""
+    if value is None:
+        return NOTHING
+    return f"{value:,.0f}{unit}" if abs(value) >= 1000 else f"{value:.3g}{unit}" if unit else f"{value:.3f}"
+
+
+def _plots(plots: Mapping[str, bytes], metrics: Mapping[str, Any]) -> list[dict[str, str]]:
+    found = []
+    if "landmarks.png" in plots:
+        tre = metrics["tre_mm"]
+        alt = (
+            f"Error of each of {tre['after']['count']} landmarks, and the share of landmarks below an error: mean "
+            f"{number(tre['before']['mean'], ' mm')} before, {number(tre['after']['mean'], ' mm')} after."
+        )
+        found.append({"title": "Landmark errors", "uri": data_uri(plots["landmarks.png"], "image/png"), "alt": alt})
+    alt = "The terms of the loss at every iteration, weighted, and their sum, by level from coarse to fine."
+    found.append({"title": "Loss by level", "uri": data_uri(plots["losses.png"], "image/png"), "alt": alt})
+    return found
+
+
+def _made(run: Mapping[str, Any], metrics: Mapping[str, Any], paths: Mapping[str, Path]) -> list[tuple[str, str]]:
+    rows = [(key, str(path)) for key, path in paths.items()]
+    rows += [(f"SHA-256 of {key}", run["inputs"][key]["sha256"]) for key in paths if key in run["inputs"]]
+    rows.append(("bundle", str(run["config"].get("bundle_version", NOTHING))))
+    rows.append(("seed", str(run["config"].get("seed", NOTHING))))
+    rows.append(("versions", ", ".join(f"{name} {told}" for name, told in run["versions"].items())))
+    rows += [(word, str(run[key])) for key, word in MADE.items() if key in run]
+    seconds, memory = metrics.get("seconds", {}), metrics.get("peak_memory_mib", {}).get("host")
+    rows.append(("time", number(seconds.get("total"), " s")))
+    rows.append(("peak memory", number(memory, " MiB")))
+    return rows
