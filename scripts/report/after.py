@@ -11,7 +11,7 @@ from ignite.engine import Engine, Events
 from scripts.errors import PairError
 from scripts.guard import explanation
 
-KEPT = ("name", "metrics", "result_dir")  # of an evaluator's output, while reports are made
+KEPT = ("metrics", "result_dir")  # of the output of an evaluator, while reports are made
 
 
 class Reports:
@@ -44,8 +44,8 @@ class Reports:
             return []
         if self._engine is not None and folders:
             output: Any = self._engine.state.output
-            self._engine.state.output = {key: output[key] for key in KEPT}
-            self._engine.state.batch = None
+            kept: Any = {key: output[key] for key in KEPT if key in output}
+            self._engine.state.output, self._engine.state.batch = kept, None
         return [line for folder in folders if (line := attempt(folder)) is not None]
 
     def run(self) -> None:
