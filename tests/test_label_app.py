@@ -165,8 +165,9 @@ def test_output_is_json_or_an_image_of_the_type_asked_for(server: Client, study:
     assert np.array_equal(sitk.GetArrayViewFromImage(reply), sitk.GetArrayViewFromImage(label))
     for get in ("GetOrigin", "GetSpacing", "GetDirection"):
         assert np.allclose(getattr(reply, get)(), getattr(label, get)(), atol=1e-6)  # mm, NIfTI's float32
-    left = {path.name for path in (study / "registrations").iterdir()}
-    assert left == {".lock", f"anna_day1__{LABELLED}"}  # copies that were sent are gone
+    only = {".lock", f"anna_day1__{LABELLED}"}
+    # copies that were sent are removed, right after the last byte
+    wait_for(lambda: {path.name for path in (study / "registrations").iterdir()} == only, tmp_path)
 
 
 @pytest.mark.parametrize(
