@@ -92,11 +92,12 @@ def _write_hdf5(path: Path, fixed: np.ndarray, values: np.ndarray) -> None:
     h5py, found = optional_import("h5py")
     if not found:
         raise PairError("ITK's .h5 needs the package h5py: run pip install h5py, or use .nrrd")
+    text = h5py.string_dtype("ascii")  # ITK cannot read UTF-8 ones
     with h5py.File(path, "w", track_order=False) as file:
         for name, value in (("ITKVersion", "5.4.0"), ("HDFVersion", h5py.version.hdf5_version), ("OSName", "")):
-            file.create_dataset(name, data=[value], dtype=h5py.string_dtype(), track_times=False)
+            file.create_dataset(name, data=[value], dtype=text, track_times=False)
         group = file.create_group("TransformGroup").create_group("0")
-        group.create_dataset("TransformType", data=[KIND], dtype=h5py.string_dtype(), track_times=False)
+        group.create_dataset("TransformType", data=[KIND], dtype=text, track_times=False)
         group.create_dataset("TransformFixedParameters", data=fixed, track_times=False)
         group.create_dataset("TransformParameters", data=values, compression="gzip", compression_opts=1, track_times=False)
 
@@ -146,10 +147,12 @@ def _read_transforms(path: Path) -> list[Any]:
 
 def _parts(transforms: Sequence[Any]) -> list[Any]:
     """The transforms one by one, composites taken apart, in ITK's order: a point goes through the last one first."""
-    found = []
+    itk, found = itk_package(), []
     for transform in transforms:
         count = transform.GetNumberOfTransforms() if hasattr(transform, "GetNthTransform") else None
-        found += [transform] if count is None else _parts([transform.GetNthTransform(n) for n in range(count)])
+        found += (
+            [transform] if count is None else _parts([itk.down_cast(transform.GetNthTransform(n)) for n in range(count)])
+        )
     return found
 
 
@@ -160,8 +163,11 @@ def _composite(transforms: Sequence[Any], path: Path) -> SpatialMap:
         names = [part.GetNameOfClass() for part in parts]
         raise PairError(f"{path}: expected one displacement field, with affine transforms or alone, got {names}")
     n = fields[0]
+    image = parts[n].GetDisplacementField()
+    if image is None or not parts[n].GetNumberOfParameters():
+        raise PairError(f"cannot read {path}: its field is not complete; make or copy the file again")
     after, before = ([_affine_of(part, path) for part in some] for some in (parts[:n], parts[n + 1 :]))
-    field, grid = _field_of(parts[n].GetDisplacementField(), path)
+    field, grid = _field_of(image, path)
     return SpatialMap(field, grid, _product(before), _product(after))
 
 

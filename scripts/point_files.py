@@ -1,6 +1,6 @@
 """Points and surfaces in files of other programs, read and written back where a map has carried them.
 
-Known are CSV, 3D Slicer's markups (.mrk.json) and its older .fcsv, and surface meshes by the package meshio. A file that
+Known are CSV, 3D Slicer's markups (.mrk.json) and its older .fcsv, and surface meshes by `mesh_files`. A file that
 says nothing of its axes needs a word from the user; RAS mm are used inside. Every reader raises PairError for what it
 cannot read. Nothing is known here of maps.
 """
@@ -43,7 +43,7 @@ class PointFile:
 
 
 def read_points_file(path: str | Path, space: str | None) -> PointFile:
-    """The points of a CSV, .mrk.json, .fcsv, .vtk, .vtu, .ply or .stl file.
+    """The points of a CSV, .mrk.json, .fcsv, .vtk, .ply or .stl file.
 
     Args:
         space: one of SPACES, for CSV; lps or ras for meshes. Slicer's point files name their own and want None.
