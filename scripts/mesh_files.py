@@ -57,7 +57,8 @@ def _read(reader: Any, path: Path) -> Any:
     """The surface in a file; what vtk complains of becomes one line, and is not printed."""
     complaints: list[str] = []
     for source in (reader, reader.GetExecutive()):
-        source.AddObserver("ErrorEvent", lambda *_: complaints.append("it is damaged or no such mesh"))
+        for event in ("ErrorEvent", "WarningEvent"):
+            source.AddObserver(event, lambda *_: complaints.append("it is damaged or no such mesh"))
     if not path.is_file():
         raise PairError(f"cannot read {path}: there is no such file; check the path")
     reader.SetFileName(str(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from tests.maps import (
 )
 from tests.refusing import refused
 
-SUFFIXES = (".nii.gz", ".nrrd", ".mha", ".h5", ".tfm")
+IMAGES, TRANSFORMS = (".nii.gz", ".nrrd", ".mha"), (".h5", ".tfm")
 POINT_MM = 1e-3  # float32 displacements and header values, far below any voxel
 IMAGE_HU = 0.5  # median difference of float32 against float64 interpolation
 LINEAR, CUBIC = sitk.sitkLinear, sitk.sitkBSpline
@@ -42,7 +43,7 @@ def moving_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", DIRECTIONS)
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", [*IMAGES, *TRANSFORMS])
 def test_itk_moves_points_as_we_do_and_the_file_comes_back(tmp_path: Path, suffix: str, name: str) -> None:
     mapping, path = smooth_map(name), tmp_path / f"field{suffix}"
     save_field(path, mapping.field, mapping.grid.affine)
@@ -50,9 +51,8 @@ def test_itk_moves_points_as_we_do_and_the_file_comes_back(tmp_path: Path, suffi
     ours, known = mapping.to_moving(points)
     assert known.all() and np.linalg.norm(ours - points, axis=1).mean() > 100 * POINT_MM
     np.testing.assert_allclose(through_itk(itk_transform(path), points), ours, atol=POINT_MM)
-    back = load_map(path)
-    assert back.grid.shape == mapping.grid.shape
-    np.testing.assert_allclose(back.to_moving(points)[0], ours, atol=POINT_MM)
+    if suffix not in TRANSFORMS:
+        np.testing.assert_allclose(load_map(path).to_moving(points)[0], ours, atol=POINT_MM)
     first = path.read_bytes()
     save_field(path, mapping.field, mapping.grid.affine)
     assert path.read_bytes() == first
@@ -74,7 +74,15 @@ def test_itk_warps_images_as_we_do(tmp_path: Path, moving_file: Path, name: str,
         assert truth.std() > 100 * IMAGE_HU
 
 
-def test_a_composite_of_itk_is_read_in_its_order(tmp_path: Path) -> None:
+def test_transforms_of_itk_are_read_in_their_order(tmp_path: Path) -> None:  # all in one: each process pays for ITK's parts
+    for suffix, name in itertools.product(TRANSFORMS, DIRECTIONS):
+        mapping = smooth_map(name)
+        save_field(tmp_path / f"own{suffix}", mapping.field, mapping.grid.affine)
+        points = points_in(SHAPE, mapping.grid.affine)
+        back = load_map(tmp_path / f"own{suffix}")
+        np.testing.assert_allclose(back.to_moving(points)[0], mapping.to_moving(points)[0], atol=POINT_MM)
+    for suffix in TRANSFORMS:
+        damaged(tmp_path / f"own{suffix}")
     mapping = smooth_map("oblique")
     save_field(tmp_path / "field.h5", mapping.field, mapping.grid.affine)
     turn, scale = sitk.Euler3DTransform(), sitk.AffineTransform(3)
@@ -122,15 +130,20 @@ def test_a_composed_map_becomes_one_field() -> None:
     np.testing.assert_allclose(found, truth, atol=POINT_MM)
 
 
-@pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".h5", ".tfm", ".nii.gz"])
+@pytest.mark.parametrize("suffix", IMAGES)
 def test_damaged_files_are_one_line(tmp_path: Path, suffix: str) -> None:
-    mapping, path = smooth_map("lps"), tmp_path / f"field{suffix}"
-    save_field(path, mapping.field, mapping.grid.affine)
+    mapping = smooth_map("lps")
+    save_field(tmp_path / f"field{suffix}", mapping.field, mapping.grid.affine)
+    damaged(tmp_path / f"field{suffix}")
+
+
+def damaged(path: Path) -> None:
+    """Holds that a field's file is refused when it is cut, empty, something else, or not there."""
     whole = path.read_bytes()
     for content in (b"", b"nothing of the kind", whole[: len(whole) // 2]):
         path.write_bytes(content)
         refused("cannot read|no ITK displacement field", load_map, path)
-    refused("cannot read", load_map, tmp_path / f"missing{suffix}")
+    refused("cannot read", load_map, path.with_name(f"missing{path.suffix}"))
 
 
 def test_what_no_file_holds_is_refused(tmp_path: Path) -> None:
