@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from scripts.sampling import through
+from scripts.sampling import inside, through
 
 CLOSE_VOX = 1e-4  # how near x + u(x) must come to the target; float32 displacements tell no finer
 GIVE_UP = 60  # rounds; points in folds have no origin, or several, and may never settle
@@ -33,30 +33,30 @@ def preimages(field_vox: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Ten
 
 
 def _solve(field: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    y = targets.T.contiguous()
-    x = y.clone()
-    at = goal = y
-    open_ = torch.arange(y.shape[1])
-    missed, _ = _missed(field, at, goal)
-    inverse = torch.eye(3, dtype=y.dtype)[:, :, None].repeat(1, 1, y.shape[1])
+    at = goal = targets.T.contiguous()
+    found = at.clone()
+    open_ = torch.arange(at.shape[1])  # what is not found yet; the other arrays hold these alone
+    missed = _missed(field, at, goal)
+    inverse = torch.eye(3, dtype=at.dtype)[:, :, None].repeat(1, 1, at.shape[1])
     for _ in range(GIVE_UP):
         still = missed.abs().amax(dim=0) > CLOSE_VOX
-        x[:, open_] = at
-        if not still.any():
-            break
         open_, at, goal, missed, inverse = open_[still], at[:, still], goal[:, still], missed[:, still], inverse[:, :, still]
+        if not len(open_):
+            break
         step = -(inverse * missed).sum(dim=1)
-        ahead, _ = _missed(field, at + step, goal)
+        ahead = _missed(field, at + step, goal)
         inverse = _learned(inverse, step, ahead - missed)
         at, missed = at + step, ahead
-    left, inside = _missed(field, x, y)
-    return x.T, inside & (left.abs().amax(dim=0) <= CLOSE_VOX)
+        found[:, open_] = at
+    known = inside(found.view(1, 3, -1, 1, 1), field.shape[2:]).flatten()
+    known[open_[missed.abs().amax(dim=0) > CLOSE_VOX]] = False
+    return found.T, known
 
 
-def _missed(field: torch.Tensor, points: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """``x + u(x) - target`` (3, N), and which points lie on the grid, bool (N,)."""
-    moved, inside = through(field, points.view(1, 3, -1, 1, 1))
-    return moved.reshape(3, -1) - targets, inside.flatten()
+def _missed(field: torch.Tensor, points: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """``x + u(x) - target`` (3, N)."""
+    moved, _ = through(field, points.view(1, 3, -1, 1, 1))
+    return moved.reshape(3, -1) - targets
 
 
 def _learned(inverse: torch.Tensor, step: torch.Tensor, change: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,7 @@ from monai.bundle import ConfigWorkflow
 from scripts.__main__ import main
 from scripts.apply import apply_to_images, apply_to_points, open_map
 from scripts.exporters import load_itk_field, save_itk_field
-from scripts.geometry import to_mm
+from scripts.geometry import Grid, from_lps, to_mm, translation
 from scripts.inverse import CLOSE_VOX
 from scripts.inversion import there_and_back
 from scripts.maps import SpatialMap
@@ -251,6 +251,19 @@ def test_what_cannot_be_is_one_line(
     }.items():
         assert telling in refusal(monkeypatch, *words), words
     assert {p.name for p in tmp_path.iterdir()} <= {"p.csv", "out"}
+
+
+def test_the_worked_numbers_of_the_documentation() -> None:
+    field = torch.tensor([1.0, 0, 2]).view(3, 1, 1, 1).repeat(1, 30, 30, 20)
+    mapping = SpatialMap(field, Grid((30, 30, 20), np.diag([-2.0, -2, 3, 1])))
+    here = to_mm(np.array([[10.0, 10, 5]]), mapping.grid.affine)
+    there, known = mapping.to_moving(here)
+    assert here.tolist() == [[-20, -20, 15]] and there.tolist() == [[-22, -20, 21]] and known.all()
+    assert in_ras(there, "lps").tolist() == [[22, 20, 21]]
+    np.testing.assert_allclose(mapping.to_reference(there)[0], here, atol=SOLVED_MM)
+    shifted = mapping.composed(after=translation([1.0, 0, 0])).to_moving(here)[0]
+    assert shifted.tolist() == [[-21, -20, 21]]
+    assert from_lps(translation([-1.0, 0, 0])).tolist() == translation([1.0, 0, 0]).tolist()
 
 
 def test_points_of_the_python_api_are_counted(result: Path, tmp_path: Path) -> None:
