@@ -14,7 +14,8 @@ ROOT = Path(__file__).parent.parent
 LAYERS = {
     0: "errors names files geometry sampling",
     1: "network visits losses field pyramid metrics phantom_anatomy phantom exporters checkpoint "
-    "learn2reg learn2reg_metrics landmarks datasets summary inverse maps warping itk_files point_files mesh_files",
+    "learn2reg learn2reg_metrics landmarks datasets summary inverse maps warping "
+    "itk_files itk_transforms point_files mesh_files",
     2: "objective alignment engine checks transforms inputs results guard saved fields evaluation convert download "
     "apply inversion",
     4: "__main__ verbs cohort report label_app",
