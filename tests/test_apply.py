@@ -253,6 +253,13 @@ def test_what_cannot_be_is_one_line(
     assert {p.name for p in tmp_path.iterdir()} <= {"p.csv", "out"}
 
 
+def test_the_help_names_options_as_they_are_typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    text = said(monkeypatch, capsys, "apply", "--help")
+    assert text.startswith("usage: ncf apply [RESULT FILES ...]")
+    assert "--from: where the points are" in text and "from_" not in text
+    assert "; see: ncf apply --help" in refusal(monkeypatch, "apply", "x", "--to=image")  # no --output_dir
+
+
 def test_the_worked_numbers_of_the_documentation() -> None:
     field = torch.tensor([1.0, 0, 2]).view(3, 1, 1, 1).repeat(1, 30, 30, 20)
     mapping = SpatialMap(field, Grid((30, 30, 20), np.diag([-2.0, -2, 3, 1])))
