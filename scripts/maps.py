@@ -97,22 +97,6 @@ def check_affine(affine: np.ndarray, name: str) -> np.ndarray:
     return found
 
 
-def field_on(mapping: SpatialMap, reference: Grid) -> tuple[torch.Tensor, torch.Tensor]:
-    """The whole map as one field (3, W, H, D) in voxels of a reference grid, float32, and where it is known, bool."""
-    if (
-        mapping.grid.same_as(reference)
-        and np.array_equal(mapping.before, np.eye(4))
-        and np.array_equal(mapping.after, np.eye(4))
-    ):
-        return mapping.field, torch.ones(tuple(reference.shape), dtype=torch.bool)
-    whole = torch.empty(3, *reference.shape)
-    known = torch.empty(tuple(reference.shape), dtype=torch.bool)
-    for planes, moved, there in mapping.positions(reference, reference.affine):
-        whole[:, planes] = moved[0] - reference.planes(planes.start, planes.stop)
-        known[planes] = there[0, 0]
-    return whole, known
-
-
 def _as_positions(points_vox: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(points_vox.T)).view(1, 3, -1, 1, 1)
 

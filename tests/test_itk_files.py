@@ -10,9 +10,9 @@ import SimpleITK as sitk
 import torch
 
 from scripts.exporters import save_image
-from scripts.geometry import Grid, to_mm
+from scripts.geometry import Grid
 from scripts.itk_files import load_affine, load_map, save_field
-from scripts.maps import SpatialMap, field_on
+from scripts.maps import SpatialMap
 from scripts.warping import warp
 from tests.maps import (
     DIRECTIONS,
@@ -110,18 +110,6 @@ def test_an_affine_is_rows_of_text(tmp_path: Path) -> None:
     refused("the affine after must be 4x4", lambda: mapping.composed(after=load_affine(tmp_path / "b.txt")))
     (tmp_path / "b.txt").write_text("one two", encoding="utf-8")
     refused("cannot read", load_affine, tmp_path / "b.txt")
-
-
-def test_a_composed_map_becomes_one_field() -> None:
-    mapping = smooth_map("permuted").composed(before=fixed_grid("ras").affine @ np.linalg.inv(fixed_grid("ras").affine))
-    moved = mapping.composed(after=np.diag([1.1, 0.9, 1.0, 1.0]))
-    onto = grid(DIRECTIONS["lps"], (10, 9, 8), (2.0, 2.5, 3.0))
-    field, known = field_on(moved, onto)
-    voxels = np.argwhere(known.numpy())
-    assert len(voxels) > 300
-    truth = moved.to_moving(to_mm(voxels, onto.affine))[0]
-    found = to_mm(voxels + field[:, known].T.double().numpy(), onto.affine)
-    np.testing.assert_allclose(found, truth, atol=POINT_MM)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
