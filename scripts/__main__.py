@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 import io
 import json
+import keyword
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -19,12 +20,14 @@ from difflib import get_close_matches
 
 import fire
 
+from scripts.verbs.apply import apply
 from scripts.verbs.cohort import cohort
 from scripts.verbs.common import CONFIGS, Job, refuse
 from scripts.verbs.evaluate import evaluate
 from scripts.verbs.export import export
 from scripts.verbs.fetch import fetch
 from scripts.verbs.import_fields import import_fields
+from scripts.verbs.invert import invert
 from scripts.verbs.label_server import label_server
 from scripts.verbs.paper_table import paper_table
 from scripts.verbs.register import register
@@ -35,6 +38,8 @@ HELP = ("--help", "-h")
 
 VERBS: dict[str, Callable[..., Job]] = {
     "register": register,
+    "apply": apply,
+    "invert": invert,
     "cohort": cohort,
     "evaluate": evaluate,
     "export": export,
@@ -56,19 +61,32 @@ def refuse_unknown(arguments: Sequence[str]) -> None:
     if verb not in VERBS:
         refuse(f"no command {verb!r}{_nearest(verb, list(VERBS))}; there are: {', '.join(VERBS)}")
     parameters = inspect.signature(VERBS[verb]).parameters.values()
-    options = [parameter.name for parameter in parameters]
+    options = [option_name(p.name) for p in parameters if p.kind is not p.VAR_POSITIONAL]
     free = [parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
+    many = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters)
     named, rest = 0, iter(arguments[1:])
     for argument in rest:
         name, equals, _ = argument.partition("=")
         if not argument.startswith("-"):
             named += 1
-            if named > len(free):
+            if named > len(free) and not many:
                 refuse(f"{verb} takes {' and '.join(free)}, {argument!r} is one too many")
         elif name[2:].replace("-", "_") not in options or not name.startswith("--"):
             refuse(f"unknown option {name}{_nearest(name.strip('-'), options, '--')}")
         elif not equals and next(rest, "--").startswith("--"):
             refuse(f"{name} needs a value")
+
+
+def option_name(parameter: str) -> str:
+    """What a parameter is called on the command line: words that Python keeps for itself carry a line behind them there."""
+    word = parameter.removesuffix("_")
+    return word if keyword.iskeyword(word) else parameter
+
+
+def for_python(argument: str) -> str:
+    """The argument with its option called as the parameter is: ``--from=x`` becomes ``--from_=x``."""
+    name, equals, value = argument.partition("=")
+    return f"{name}_{equals}{value}" if name.startswith("--") and keyword.iskeyword(name[2:]) else argument
 
 
 def help_text(verb: str) -> str:
@@ -78,8 +96,9 @@ def help_text(verb: str) -> str:
         return f"usage: ncf COMMAND ...\n\n{verbs}\n\nMore: ncf COMMAND --help"
     parameters = inspect.signature(VERBS[verb]).parameters.values()
     free = " ".join(p.name.upper() for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
+    free += "".join(f" {p.name.upper()} ..." for p in parameters if p.kind is p.VAR_POSITIONAL)
     text = inspect.getdoc(VERBS[verb]) or ""
-    for option in (p.name for p in parameters if p.kind is p.KEYWORD_ONLY):
+    for option in (option_name(p.name) for p in parameters if p.kind is p.KEYWORD_ONLY):
         text = re.sub(rf"^( +){option}: ", rf"\1--{option}: ", text, flags=re.MULTILINE)
     return f"usage: ncf {verb} [{free}] [--option=value ...]\n\n{text}"
 
@@ -101,7 +120,7 @@ def main() -> None:
     refuse_unknown(arguments)
     try:
         with redirect_stderr(io.StringIO()):  # Fire answers a mistake with a page of usage; one line is enough
-            job = fire.Fire(VERBS, arguments, name="ncf", serialize=lambda _: None)
+            job = fire.Fire(VERBS, [for_python(a) for a in arguments], name="ncf", serialize=lambda _: None)
     except fire.core.FireExit as stop:
         refuse(f"{stop.trace.elements[-1].ErrorAsStr()}; see: ncf {arguments[0]} --help")
     try:

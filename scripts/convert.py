@@ -1,25 +1,21 @@
-"""Result folders of ours -> files of other programs, and fields of others -> ours; no registration, no networks."""
+"""Result folders of ours -> files of other programs; no registration, no networks."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from monai.transforms import Transform
 
 from scripts.errors import PairError
-from scripts.exporters import save_itk_field
-from scripts.files import claim_folder, record_of, save_json
-from scripts.guard import items_or_reasons
+from scripts.exporters import save_image
+from scripts.files import claim_folder
+from scripts.itk_files import save_field
 from scripts.learn2reg import FORMATS, displacement_name, save_displacement, to_stored, zip_submission
-from scripts.names import FIELD_FILE, IMAGES, METRICS_FILE, RUN_FILE, image_stem
-from scripts.results import origin, result_folder
+from scripts.metrics import jacobian_determinant
+from scripts.names import IMAGES, image_stem
 from scripts.saved import SavedResult
 
 SUBMISSION = "submission.zip"
+ITK_FORMATS = {name: f".{name}" for name in ("nii.gz", "nrrd", "mha", "h5", "tfm")}
 
 
 def export_learn2reg(results: Sequence[SavedResult], output_dir: str | Path, *, kind: str, names: str) -> list[Path]:
@@ -48,39 +44,30 @@ def export_learn2reg(results: Sequence[SavedResult], output_dir: str | Path, *, 
     return [*(target / name for name in wanted), target / SUBMISSION]
 
 
-class SaveImportedd(Transform):
-    """The folder of a field of any program, saved as a result of ours: displacement.nii.gz, and run.json without a fit.
+def export_itk(results: Sequence[SavedResult], output_dir: str | Path, *, kind: str) -> list[Path]:
+    """The files made of result folders, <name>.<suffix> each: their field as ITK's programs read it.
 
     Args:
-        output_dir: results go to ``<output_dir>/<name>/``.
+        kind: a key of ITK_FORMATS.
     """
-
-    def __init__(self, output_dir: str | Path) -> None:
-        self.output_dir = Path(output_dir)
-
-    def __call__(self, data: Mapping[str, Any]) -> Path:
-        """The folder; raises PairError where one of a registration is there already, or it cannot be written."""
-        with result_folder(self.output_dir / data["name"]) as folder:
-            if (folder / METRICS_FILE).exists():
-                raise PairError(f"{folder} holds a registration of ours; choose another output_dir")
-            save_itk_field(folder / FIELD_FILE, data["field_vox"], np.asarray(data["fixed"].affine, dtype=np.float64))
-            save_json(folder / RUN_FILE, {**origin(data), "imported": record_of(data["field_file"])})
-        return folder
+    target = claim_folder(output_dir)
+    written = []
+    for result in results:
+        field, affine = result.field()
+        written.append(target / (result.name + ITK_FORMATS[kind]))
+        save_field(written[-1], field, affine)
+    return written
 
 
-class Imported:
-    """All fields of a dataset imported, one after another.
+def export_jacobian(results: Sequence[SavedResult], output_dir: str | Path) -> list[Path]:
+    """The files made of result folders, <name>_jacobian.nii.gz each: the determinant on the fixed grid, float32.
 
-    Args:
-        dataset: items are the folders that were written, see `SaveImportedd`.
+    1 where volume stays, above 1 where the moving scan's part is larger than the fixed one's, 0 or less in a fold.
     """
-
-    def __init__(self, dataset: Sequence[Any], *, progress: bool = True) -> None:
-        self.dataset, self.progress = dataset, progress
-
-    def run(self) -> None:
-        """Nothing; the folders are printed. Exits with status 1, and a line for each, when fields could not be imported."""
-        folders, reasons = items_or_reasons(self.dataset, progress=self.progress)
-        print("\n".join(str(folder) for folder in folders))
-        if reasons:
-            sys.exit("\n".join(f"error: {reason}" for reason in reasons))
+    target = claim_folder(output_dir)
+    written = []
+    for result in results:
+        field, affine = result.field()
+        written.append(target / f"{result.name}_jacobian.nii.gz")
+        save_image(written[-1], jacobian_determinant(field), affine)
+    return written

@@ -18,12 +18,17 @@ from scripts.geometry import (
     Lattice,
     Upsampler,
     half_extent_mm,
+    interpolation_matrix,
     isotropic_coordinates,
     lattice_over,
     nodes_for_budget,
     spacing_mm,
+    to_mm,
+    to_vox,
 )
 from scripts.sampling import moving_positions
+
+POINTS_AT_A_TIME = 1024  # each holds a slice of the control lattice: some 20 MiB in all
 
 
 @dataclass(frozen=True)
@@ -74,11 +79,37 @@ def dense_field(
     offsets: (1, 3, w, h, d), in the network's unit, on a lattice of their own over the fixed grid; what the network says is
     interpolated to that lattice, and they are added.
     """
+    values, nodes = control_values(network, space, control, offsets=offsets)
+    upsample = Upsampler(nodes, space.full(), order=space.order, device=values.device)
+    return space.after_start(upsample(values))
+
+
+@torch.no_grad()
+def control_values(
+    network: nn.Module, space: FieldSpace, control: Lattice, *, offsets: torch.Tensor | None = None
+) -> tuple[torch.Tensor, Lattice]:
+    """What the field is interpolated from: displacements (1, 3, w, h, d) in voxels, before the start, and their lattice."""
     device = next(network.parameters()).device
     values = network(space.network_input(control, device))
     if offsets is not None:
         finer = lattice_over(space.shape, offsets.shape[2:])
         values = Upsampler(control, finer, order=space.order, device=device)(values) + offsets.to(device)
         control = finer
-    upsample = Upsampler(control, space.full(), order=space.order, device=device)
-    return space.after_start(upsample(values * space.unit_vox((1, 1, 1), device)))
+    return values * space.unit_vox((1, 1, 1), device), control
+
+
+def field_at_voxels(space: FieldSpace, values: torch.Tensor, control: Lattice, *, voxels: np.ndarray) -> np.ndarray:
+    """Displacements (N, 3) in voxels, float64, at voxels (N, 3) of the fixed grid, from `control_values` alone."""
+    voxels = np.asarray(voxels, dtype=np.float64)
+    found = np.empty_like(voxels)
+    for first in range(0, len(voxels), POINTS_AT_A_TIME):
+        some = torch.from_numpy(voxels[first : first + POINTS_AT_A_TIME])
+        weights = []
+        for axis in range(3):
+            nodes = (some[:, axis] - control.origin_vox[axis]) / control.step_vox[axis]
+            weights.append(interpolation_matrix(control.shape[axis], nodes, order=space.order))
+        rows = torch.einsum("cwhd,nw->nchd", values[0].cpu(), weights[0])
+        read = torch.einsum("nchd,nh,nd->nc", rows, weights[1], weights[2])
+        found[first : first + POINTS_AT_A_TIME] = read.double().numpy()
+    moved_mm = to_mm(to_mm(voxels + found, space.affine), space.start)
+    return to_vox(moved_mm, space.affine) - voxels

@@ -51,6 +51,19 @@ def field_to_vox(field_mm: torch.Tensor, affine: np.ndarray) -> torch.Tensor:
     return field_to_mm(field_mm, np.linalg.inv(np.asarray(affine, dtype=np.float64)))
 
 
+def placed(points: torch.Tensor, affine: np.ndarray) -> torch.Tensor:
+    """Points (..., 3, W, H, D) moved by a 4x4 affine, in their own precision."""
+    offset = torch.as_tensor(np.asarray(affine)[:3, 3], dtype=points.dtype, device=points.device)
+    return field_to_mm(points, affine) + offset.view(3, 1, 1, 1)
+
+
+def from_lps(affine: np.ndarray) -> np.ndarray:
+    """The 4x4 map of RAS mm to RAS mm that is ``affine`` in LPS mm; the other way round it is the same."""
+    turn = np.eye(4)
+    turn[:3, :3] = RAS_TO_LPS
+    return turn @ np.asarray(affine, dtype=np.float64) @ turn
+
+
 def jacobian_of_map(field: torch.Tensor) -> torch.Tensor:
     """Determinant (W, H, D) of the Jacobian of x -> x + u(x), for u (3, W, H, D) in nodes of its own lattice.
 
@@ -74,6 +87,15 @@ class Grid:
 
     shape: tuple[int, ...]
     affine: np.ndarray
+
+    def planes(self, first: int, last: int) -> torch.Tensor:
+        """Indices (3, last - first, H, D), float32, of the voxels of some planes of the first axis."""
+        shape = (last - first, self.shape[1], self.shape[2])
+        return Lattice(shape, (float(first), 0.0, 0.0), (1.0, 1.0, 1.0)).points()
+
+    def same_as(self, other: Grid) -> bool:
+        """Whether both have the same voxels at the same places, to the bit."""
+        return tuple(self.shape) == tuple(other.shape) and np.array_equal(self.affine, other.affine)
 
 
 @dataclass(frozen=True)

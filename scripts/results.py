@@ -44,6 +44,7 @@ from scripts.names import (
     WARPED_LABEL_FILE,
 )
 from scripts.sampling import inside, moving_positions, sample
+from scripts.warping import Reader, in_type_of, label_type
 
 PACKAGES = ("monai", "torch", "numpy", "nibabel", "pytorch-ignite")
 
@@ -71,10 +72,8 @@ class WarpToFixedd(MapTransform):
             positions = moving_positions(u, **affines)
             there = inside(positions, moving.shape[1:])
             for key, mode in self.key_iterator(pair, self.mode):
-                volume = pair[key].as_tensor().to(field.device)[None]
-                nothing = volume.min() if mode == "bilinear" else volume.new_zeros(())
-                read = sample(volume, positions, mode=mode, padding_mode="border")
-                pair[prefix + str(key).removeprefix("moving")] = torch.where(there, read, nothing)[0, 0].cpu()
+                read = Reader(pair[key].as_tensor().to(field.device)[None], mode)(positions)
+                pair[prefix + str(key).removeprefix("moving")] = read[0, 0].cpu()
             valid = pair["moving_valid"].to(field.device, torch.float32)[None]
             pair[f"{prefix}_valid"] = ((sample(valid, positions, padding_mode="border") > 0.5) & there)[0, 0].cpu()
         return pair
@@ -148,9 +147,9 @@ class SaveResultd(Transform):
     def _save(self, pair: Mapping[str, Any], folder: Path) -> None:
         affine = _affine(pair["fixed"])
         save_itk_field(folder / FIELD_FILE, pair["pred"].field_vox[0], affine)
-        save_image(folder / WARPED_FILE, _in_type_of(pair["warped"], pair["moving"]), affine)
+        save_image(folder / WARPED_FILE, in_type_of(pair["warped"], pair["moving"]), affine)
         if "warped_label" in pair:
-            save_image(folder / WARPED_LABEL_FILE, _label_type(pair["warped_label"]), affine)
+            save_image(folder / WARPED_LABEL_FILE, label_type(pair["warped_label"]), affine)
         save_checkpoint(folder / NETWORK_FILE, self._checkpoint(pair))
         save_json(folder / RUN_FILE, self._run(pair))
 
@@ -234,17 +233,3 @@ def _dice(label: torch.Tensor, *, before: torch.Tensor, after: torch.Tensor) -> 
         when: {"mean": float(np.mean(list(scores.values()))) if scores else None, "labels": scores}
         for when, scores in found.items()
     }
-
-
-def _in_type_of(volume: torch.Tensor, original: torch.Tensor) -> np.ndarray:
-    """Whole numbers in int16 where the moving file held such (CT), float32 otherwise."""
-    array = volume.numpy()
-    info = np.iinfo(np.int16)
-    values = original.as_tensor() if hasattr(original, "as_tensor") else original
-    whole = bool((values == values.round()).all()) and info.min <= values.min() and values.max() <= info.max
-    return np.rint(array).astype(np.int16) if whole else array
-
-
-def _label_type(volume: torch.Tensor) -> np.ndarray:
-    """Labels, which are 0 and more (`scripts.checks`), in the smallest unsigned type that holds them."""
-    return volume.numpy().astype(np.min_scalar_type(int(volume.max())))

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from monai.networks.blocks import Warp as MonaiWarp
 
-from scripts.geometry import Lattice, field_to_mm, lattice_over, separable
+from scripts.geometry import Lattice, lattice_over, placed, separable
 
 GAUSS_REACH = 3.0  # a Gaussian is cut at this many standard deviations
 PADDING_NOISE = 1e-6  # weights below this count as no data at all
@@ -96,8 +96,17 @@ def moving_positions(field_vox: torch.Tensor, *, fixed_affine: np.ndarray, movin
     """
     matrix = np.linalg.inv(np.asarray(moving_affine, np.float64)) @ np.asarray(fixed_affine, np.float64)
     grid = lattice_over(field_vox.shape[2:], field_vox.shape[2:]).points().to(field_vox.device)
-    offset = torch.as_tensor(matrix[:3, 3], dtype=torch.float32, device=field_vox.device)
-    return field_to_mm(grid + field_vox, matrix) + offset.view(1, 3, 1, 1, 1)
+    return placed(grid + field_vox, matrix)
+
+
+def through(field_vox: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where positions (1, 3, w, h, d) of a field's grid go, ``x + u(x)``, and what is known: (1, 1, w, h, d), bool.
+
+    Linear between the voxels of ``field_vox`` (1, 3, W, H, D). Half a voxel beyond its outer voxels it is their value that
+    counts; further away too, but there nothing is known, and the answer is False. Sums are in the positions' own precision.
+    """
+    u = sample(field_vox, positions.to(field_vox.dtype), padding_mode="border")
+    return positions + u, inside(positions, field_vox.shape[2:])
 
 
 def image_on_lattice(

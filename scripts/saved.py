@@ -20,9 +20,11 @@ from scripts.checkpoint import load_checkpoint
 from scripts.datasets import Pairs, checked
 from scripts.errors import PairError
 from scripts.exporters import load_itk_field
-from scripts.field import FieldSpace, dense_field
+from scripts.field import FieldSpace, control_values, field_at_voxels
 from scripts.files import unreadable
-from scripts.geometry import Grid
+from scripts.geometry import Grid, Lattice, Upsampler, to_mm, to_vox
+from scripts.itk_files import load_map
+from scripts.maps import SpatialMap
 from scripts.names import FIELD_FILE, METRICS_FILE, RUN_FILE
 from scripts.network import NCF, Sine
 
@@ -94,11 +96,52 @@ def _json(path: Path) -> dict[str, Any]:
         raise unreadable(path, error) from error
 
 
-def network_field(path: str | Path) -> tuple[torch.Tensor, np.ndarray]:
-    """The field (3, W, H, D) in voxels, float32, fixed to moving, of a network.pt, and the fixed affine (4, 4), RAS mm.
+@dataclass(frozen=True)
+class SavedNetwork:
+    """The map of a network.pt: the network's values on its control lattice, and how the field follows from them.
 
-    The same as displacement.nii.gz beside it, but for rounding. Raises PairError for a file that is damaged, or whose
-    network an overlay built in another way than the options say.
+    At the fixed voxels it is the field of displacement.nii.gz beside it, but for rounding; that field is linear between
+    voxels, so between them this one is too.
+    """
+
+    space: FieldSpace
+    values: torch.Tensor
+    control: Lattice
+
+    @property
+    def grid(self) -> Grid:
+        """The fixed grid."""
+        return Grid(self.space.shape, self.space.affine)
+
+    def field(self) -> torch.Tensor:
+        """The field (3, W, H, D) in voxels, float32, fixed to moving."""
+        upsample = Upsampler(self.control, self.space.full(), order=self.space.order)
+        return self.space.after_start(upsample(self.values))[0]
+
+    def map(self) -> SpatialMap:
+        """The same, to be applied to points and scans on any grid."""
+        return SpatialMap(self.field(), self.grid)
+
+    def to_moving(self, points_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As `SpatialMap.to_moving`, for a few points: only the voxels around them are computed, no field is made."""
+        at = to_vox(points_mm, self.space.affine)
+        last = np.array(self.space.shape) - 1
+        known = np.all((at > -0.5) & (at < last + 0.5), axis=1)
+        first = np.clip(np.floor(at), 0, np.maximum(last - 1, 0))
+        share = np.clip(at - first, 0, 1)
+        moved = at.copy()
+        for corner in np.ndindex(2, 2, 2):
+            weight = np.prod(np.where(np.array(corner) == 1, share, 1 - share), axis=1)
+            voxels = np.minimum(first + corner, last)
+            moved += weight[:, None] * field_at_voxels(self.space, self.values, self.control, voxels=voxels)
+        return to_mm(moved, self.space.affine), known
+
+
+def saved_network(path: str | Path) -> SavedNetwork:
+    """The map of a network.pt, fixed to moving; nothing in the file is executed.
+
+    Raises PairError for a file that is damaged, that another version wrote, or whose network an overlay built in another
+    way than the options say.
     """
     state = load_checkpoint(path)
     network = _network(state["network"])
@@ -110,7 +153,29 @@ def network_field(path: str | Path) -> tuple[torch.Tensor, np.ndarray]:
     affine = state["fixed_affine"].numpy()
     width, height, depth = state["fixed_shape"]
     space = FieldSpace((width, height, depth), affine, state["interpolation"], state["start"].numpy())
-    return dense_field(network, space, space.control(state["control_points"]), offsets=state["offsets"])[0], affine
+    values, control = control_values(network, space, space.control(state["control_points"]), offsets=state["offsets"])
+    return SavedNetwork(space, values, control)
+
+
+def network_field(path: str | Path) -> tuple[torch.Tensor, np.ndarray]:
+    """The field (3, W, H, D) in voxels, float32, fixed to moving, of a network.pt, and the fixed affine (4, 4), RAS mm.
+
+    The same as displacement.nii.gz beside it, but for rounding. Raises what `saved_network` raises.
+    """
+    network = saved_network(path)
+    return network.field(), network.space.affine
+
+
+def saved_map(path: str | Path) -> SpatialMap:
+    """The map of a result folder, of its network.pt, or of any field's file that `itk_files.load_map` reads."""
+    path = Path(path)
+    if path.is_dir():
+        if not (path / RUN_FILE).exists():
+            raise PairError(f"{path} is no result folder (no {RUN_FILE} in it); give one, or the file of a field")
+        return load_map(path / FIELD_FILE)
+    if path.suffix == ".pt":
+        return saved_network(path).map()
+    return load_map(path)
 
 
 def _network(options: Mapping[str, Any]) -> NCF:

@@ -14,8 +14,10 @@ ROOT = Path(__file__).parent.parent
 LAYERS = {
     0: "errors names files geometry sampling",
     1: "network visits losses field pyramid metrics phantom_anatomy phantom exporters checkpoint "
-    "learn2reg learn2reg_metrics landmarks datasets summary",
-    2: "objective alignment engine checks transforms images inputs results guard saved fields evaluation convert download",
+    "learn2reg learn2reg_metrics landmarks datasets summary inverse maps warping "
+    "itk_files itk_transforms point_files mesh_files",
+    2: "objective alignment engine checks transforms images inputs results guard saved fields evaluation convert download "
+    "apply inversion imported",
     4: "__main__ verbs cohort paper_table report label_app api",
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.split()}

@@ -1,0 +1,174 @@
+"""ITK's transform files taken apart: .h5, .tfm or .txt, and the .mat of ANTs, into affine maps and fields, in ITK's order.
+
+The files are read here, without ITK, whose own reader loads for longer than most maps take to apply; only a kind of affine
+transform that is given by angles asks the package itk for its matrix. Everything is in LPS mm, as the files have it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from monai.utils import optional_import
+from scipy.io import loadmat
+
+from scripts.errors import PairError
+from scripts.files import unreadable, write_whole
+
+HDF5, TEXT, MATLAB = (".h5", ".hdf5"), (".tfm", ".txt"), (".mat",)
+FIELD, MATRIX, SHIFT, NOTHING = (
+    "DisplacementFieldTransform",
+    ("AffineTransform", "MatrixOffsetTransformBase"),
+    "Translation",
+    "Id",
+)
+FIELD_KIND = f"{FIELD}_float_3_3"
+GRID_NUMBERS = 18  # size, origin, spacing, direction
+ROOT, TYPE, FIXED, VALUES = "TransformGroup", "TransformType", "TransformFixedParameters", "TransformParameters"
+READ_ERRORS = (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, NotImplementedError, RuntimeError)
+
+
+class Part(NamedTuple):
+    """One transform of a file: its kind without type and dimension, the parameters that are not fitted, and the others."""
+
+    kind: str
+    fixed: np.ndarray
+    values: np.ndarray
+
+
+def itk_package() -> Any:
+    """The package ``itk``; raises PairError where it is not installed."""
+    itk, found = optional_import("itk")
+    if not found:
+        raise PairError("this file needs the package itk: run pip install itk, or use .nii.gz or .h5")
+    return itk
+
+
+def h5py_package() -> Any:
+    """The package ``h5py``; raises PairError where it is not installed."""
+    h5py, found = optional_import("h5py")
+    if not found:
+        raise PairError("ITK's .h5 needs the package h5py: run pip install h5py, or use .nii.gz")
+    return h5py
+
+
+def read_parts(path: str | Path) -> list[Part]:
+    """The transforms of a file one by one: a point goes through the last one first, as in ITK's composites.
+
+    Raises PairError for a file that is damaged, holds no transform, or one of 2D.
+    """
+    path = Path(path)
+    name = path.name.lower()
+    readers: list[tuple[tuple[str, ...], Callable[[Path], list[Part]]]] = [(HDF5, _hdf5), (MATLAB, _matlab)]
+    reader = next((read for suffixes, read in readers if name.endswith(suffixes)), _text)
+    try:
+        parts = [part for part in reader(path) if part.kind != "CompositeTransform"]
+    except READ_ERRORS as error:
+        raise unreadable(path, error) from error
+    for part in parts:
+        if part.kind == FIELD and (
+            len(part.fixed) != GRID_NUMBERS
+            or len(part.values) != 3 * np.prod(part.fixed[:3])
+            or not np.isfinite(part.values).all()
+        ):
+            raise PairError(
+                f"cannot read {path}: its field is in 2D, not finite or not complete; make or copy the file again"
+            )
+    if not parts:
+        raise PairError(f"cannot read {path}: no transform of ITK in it; check the path, or make the file again")
+    return parts
+
+
+def _hdf5(path: Path) -> list[Part]:
+    with h5py_package().File(path, "r") as file:
+        groups = [file[ROOT][number] for number in sorted(file[ROOT], key=int)]
+        return [
+            _part(g[TYPE].asstr()[0], g[FIXED][()] if FIXED in g else (), g[VALUES][()] if VALUES in g else ())
+            for g in groups
+        ]
+
+
+def _text(path: Path) -> list[Part]:
+    found: list[dict[str, str]] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        key, colon, value = line.partition(":")
+        if colon and key == "Transform":
+            found.append({})
+        if colon and found:
+            found[-1][key] = value
+    return [_part(p["Transform"], p.get("FixedParameters", "").split(), p.get("Parameters", "").split()) for p in found]
+
+
+def _matlab(path: Path) -> list[Part]:
+    content = {key: value for key, value in loadmat(path).items() if not key.startswith("__")}
+    fixed = content.pop("fixed", np.zeros(0))
+    return [_part(kind, fixed.ravel(), values.ravel()) for kind, values in content.items()]
+
+
+def _part(kind: str, fixed: Any, values: Any) -> Part:
+    kept = np.float32 if kind.strip().startswith(FIELD) else np.float64
+    return Part(kind.strip().partition("_")[0], np.asarray(fixed, dtype=np.float64), np.asarray(values, dtype=kept))
+
+
+def affine_of(part: Part, path: str | Path) -> np.ndarray:
+    """The 4x4 map, LPS mm, of an affine transform; PairError for any other."""
+    matrix = np.eye(4)
+    if part.kind in MATRIX and len(part.values) == 12:
+        centre = part.fixed[:3] if len(part.fixed) else np.zeros(3)
+        matrix[:3, :3] = part.values[:9].reshape(3, 3)
+        matrix[:3, 3] = part.values[9:] + centre - matrix[:3, :3] @ centre
+        return matrix
+    if part.kind.startswith(SHIFT) and len(part.values) == 3:
+        matrix[:3, 3] = part.values
+        return matrix
+    if part.kind.startswith(NOTHING):
+        return matrix
+    return _affine_by_itk(part, path)
+
+
+def _affine_by_itk(part: Part, path: str | Path) -> np.ndarray:
+    """The same of a transform by angles or a versor, of which ITK moves the origin and three points."""
+    itk = itk_package()
+    try:
+        kinds = getattr(itk, part.kind)
+        transform = kinds[next(key for key in kinds if key[0] is itk.D and key[1:] in ((), (3,)))].New()
+        for numbers, take in ((part.fixed, transform.SetFixedParameters), (part.values, transform.SetParameters)):
+            take(itk.OptimizerParameters[itk.D](numbers.tolist()))
+    except (*READ_ERRORS, AttributeError, StopIteration) as error:
+        raise PairError(f"{path}: a {part.kind} is not known here; save it as an AffineTransform") from error
+    if not transform.IsLinear():
+        raise PairError(f"{path}: a {part.kind} is no affine transform, nor a displacement field; sample it as a field")
+    matrix = np.eye(4)
+    matrix[:3, 3] = list(transform.TransformPoint([0.0, 0.0, 0.0]))
+    for axis, corner in enumerate(np.eye(3).tolist()):
+        matrix[:3, axis] = np.array(list(transform.TransformPoint(corner))) - matrix[:3, 3]
+    return matrix
+
+
+def save_field_transform(path: Path, fixed: np.ndarray, values: np.ndarray) -> None:
+    """Nothing; one field as ITK's transform, .h5 or text, the same bytes each time (ITK itself puts the time into .h5).
+
+    fixed: size, origin, spacing and direction, (18,). values: (3 N,), float32, the components of a vector together.
+    """
+    if path.name.lower().endswith(HDF5):
+        h5py_package()
+        write_whole(path, lambda temporary: _write_hdf5(temporary, fixed, values))
+        return
+    numbers = [" ".join(map(str, some.tolist() if some is fixed else some)) for some in (values, fixed)]
+    head = f"#Insight Transform File V1.0\n#Transform 0\nTransform: {FIELD_KIND}\n"
+    text = f"{head}Parameters: {numbers[0]}\nFixedParameters: {numbers[1]}\n"
+    write_whole(path, lambda temporary: temporary.write_bytes(text.encode()))
+
+
+def _write_hdf5(path: Path, fixed: np.ndarray, values: np.ndarray) -> None:
+    h5py = h5py_package()
+    text = h5py.string_dtype("ascii")  # ITK cannot read UTF-8 ones
+    with h5py.File(path, "w", track_order=False) as file:
+        for name, value in (("ITKVersion", "5.4.0"), ("HDFVersion", h5py.version.hdf5_version), ("OSName", "")):
+            file.create_dataset(name, data=[value], dtype=text, track_times=False)
+        group = file.create_group(ROOT).create_group("0")
+        group.create_dataset(TYPE, data=[FIELD_KIND], dtype=text, track_times=False)
+        group.create_dataset(FIXED, data=fixed, track_times=False)
+        group.create_dataset(VALUES, data=values, compression="gzip", compression_opts=1, track_times=False)

@@ -1,0 +1,105 @@
+"""A map of space, as it is applied: a field on its grid, with known affine maps before and after it.
+
+This room knows where points and voxels go, both ways. It must not know files, networks or the fit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from scripts.errors import PairError
+from scripts.geometry import Grid, placed, to_mm, to_vox
+from scripts.inverse import preimages
+from scripts.sampling import through
+
+PIECE_VOXELS = 2**20  # voxels worked on at a time: 12 MiB for their positions
+
+
+@dataclass(frozen=True)
+class SpatialMap:
+    """The map ``x -> after(y + u(y))`` with ``y = before(x)``, from a reference point to its moving point, in RAS mm.
+
+    field: (3, W, H, D), float32, in voxels of ``grid``, linear between its voxels; half a voxel beyond its outer voxels
+    their value counts, and further away nothing is known. before, after: 4x4, RAS mm; the identity by default.
+    """
+
+    field: torch.Tensor
+    grid: Grid
+    before: np.ndarray = dataclasses.field(default_factory=lambda: np.eye(4))
+    after: np.ndarray = dataclasses.field(default_factory=lambda: np.eye(4))
+
+    def __post_init__(self) -> None:
+        for name, affine in (("before", self.before), ("after", self.after)):
+            check_affine(affine, name)
+
+    def composed(self, *, before: np.ndarray | None = None, after: np.ndarray | None = None) -> SpatialMap:
+        """The map with another affine in front of everything, ``before``, and one behind everything, ``after``."""
+        first = self.before if before is None else self.before @ check_affine(before, "before")
+        last = self.after if after is None else check_affine(after, "after") @ self.after
+        return SpatialMap(self.field, self.grid, first, last)
+
+    def to_moving(self, points_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where points (N, 3) in RAS mm go, float64, and which of them the field knows (N,), bool.
+
+        The others move with the field's nearest border value.
+        """
+        at = to_vox(to_mm(points_mm, self.before), self.grid.affine)
+        if not len(at):
+            return at, np.zeros(0, dtype=bool)
+        moved, known = through(self.field[None], _as_positions(at))
+        return to_mm(to_mm(_as_points(moved), self.grid.affine), self.after), known.flatten().numpy()
+
+    def to_reference(self, points_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The points (N, 3) that go to moving points (N, 3), RAS mm, float64: the inverse; and which are known (N,), bool.
+
+        Not known are those whose origin lies outside the field, or was not found (in a fold); what stands there follows
+        from the field's border values, carried on.
+        """
+        targets = to_vox(to_vox(points_mm, self.after), self.grid.affine)
+        found, known = preimages(self.field, torch.from_numpy(targets))
+        return to_vox(to_mm(found.numpy(), self.grid.affine), self.before), known.numpy()
+
+    def positions(self, reference: Grid, target: np.ndarray) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
+        """Slab by slab of a reference grid: its planes, where they go in voxels of the affine ``target``, what is known.
+
+        The positions are (1, 3, k, H, D), float32; known is (1, 1, k, H, D), bool.
+        """
+        own = self.grid.same_as(reference) and np.array_equal(self.before, np.eye(4))
+        to_own = np.linalg.inv(self.grid.affine) @ self.before @ reference.affine
+        to_target = np.linalg.inv(np.asarray(target, np.float64)) @ self.after @ self.grid.affine
+        for planes in slabs(reference):
+            at = reference.planes(planes.start, planes.stop)[None]
+            if own:
+                moved, known = at + self.field[None, :, planes], torch.ones_like(at[:, :1], dtype=torch.bool)
+            else:
+                moved, known = through(self.field[None], placed(at, to_own))
+            yield planes, placed(moved, to_target), known
+
+
+def slabs(grid: Grid) -> Iterator[slice]:
+    """Planes of the first axis of a grid, about PIECE_VOXELS voxels at a time."""
+    step = max(1, PIECE_VOXELS // (grid.shape[1] * grid.shape[2]))
+    for first in range(0, grid.shape[0], step):
+        yield slice(first, min(first + step, grid.shape[0]))
+
+
+def check_affine(affine: np.ndarray, name: str) -> np.ndarray:
+    """The same, 4x4 and float64; PairError for what is no affine map with an inverse."""
+    found = np.asarray(affine, dtype=np.float64)
+    sound = found.shape == (4, 4) and bool(np.isfinite(found).all()) and np.allclose(found[3], [0, 0, 0, 1])
+    if not sound or abs(np.linalg.det(found[:3, :3])) < 1e-9:
+        raise PairError(f"the affine {name} must be 4x4 with the last row 0 0 0 1 and an inverse, got {found.tolist()}")
+    return found
+
+
+def _as_positions(points_vox: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(points_vox.T)).view(1, 3, -1, 1, 1)
+
+
+def _as_points(positions: torch.Tensor) -> np.ndarray:
+    return positions.reshape(3, -1).T.numpy()

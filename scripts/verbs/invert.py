@@ -1,0 +1,31 @@
+"""``ncf invert``: the map from the moving to the fixed scan."""
+
+from __future__ import annotations
+
+from fire.decorators import SetParseFn
+
+from scripts.verbs.common import CallJob, absolute
+
+
+@SetParseFn(str)
+def invert(result: str, *, output_dir: str, moving: str | None = None, label: str | None = None) -> CallJob:
+    """Write the inverse of RESULT as a field on the moving grid, a mask of where it is known, and how exact it is.
+
+    Args:
+        result: a result folder, its network.pt, or a field's file: .nii.gz, .nrrd, .mha, .h5, .tfm.
+        output_dir: where inverse.nii.gz, inverse_valid.nii.gz and inverse.json go.
+        moving: a scan on the moving grid, where RESULT is a field's file; a result folder knows it.
+        label: label map on the fixed grid: errors are told inside and outside of it; by default the registered one.
+    """
+    source, target = absolute("result", result), absolute("output_dir", output_dir)
+    others = {key: absolute(key, value) for key, value in (("moving", moving), ("label", label)) if value is not None}
+
+    def call() -> None:
+        from scripts.apply import open_map  # takes seconds to import
+        from scripts.inversion import invert_map, told
+
+        opened = open_map(source, moving=others.get("moving"))
+        written, errors = invert_map(opened, target, label=others.get("label"))
+        print("\n".join([*told(errors), *map(str, written)]))
+
+    return CallJob(call)

@@ -1,0 +1,281 @@
+"""From a result folder to files: what was registered comes out again, points go both ways, the inverse knows its error."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from monai.bundle import ConfigWorkflow
+
+from scripts.__main__ import main
+from scripts.apply import apply_to_images, apply_to_points, open_map
+from scripts.exporters import load_itk_field, save_itk_field
+from scripts.geometry import Grid, from_lps, to_mm, translation
+from scripts.inverse import CLOSE_VOX
+from scripts.inversion import there_and_back
+from scripts.maps import SpatialMap
+from scripts.metrics import jacobian_determinant
+from scripts.point_files import in_ras
+from scripts.saved import SavedResult, saved_map, saved_network
+from tests.maps import itk_transform, through_itk
+from tests.refusing import refused
+
+NETWORK_MM = 1e-4  # the field again from network.pt
+POINT_MM = 1e-3  # float32 displacements and text of six digits
+SOLVED_MM = 2 * CLOSE_VOX * 14  # the solver's tolerance in this chest's largest voxel
+INVERSE_MM = 0.02  # the inverse of this field is read between voxels of 6 to 14 mm
+
+Run = Callable[..., ConfigWorkflow]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def calm(one_thread: None) -> None:
+    """All of this file."""
+
+
+@pytest.fixture(scope="module")
+def result(run: Run, pair: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The result folder of a short fit."""
+    folder = tmp_path_factory.mktemp("results")
+    return Path(run(folder, pair, name="chest").evaluator.state.output["result_dir"])
+
+
+def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, *arguments: object) -> str:
+    """What the command prints."""
+    monkeypatch.setattr(sys, "argv", ["ncf", *map(str, arguments)])
+    main()
+    return str(capsys.readouterr().out)
+
+
+def refusal(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str:
+    """The one line that the command ends with."""
+    monkeypatch.setattr(sys, "argv", ["ncf", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert isinstance(stop.value.code, str) and "\n" not in stop.value.code and stop.value.code.startswith("error: ")
+    return stop.value.code
+
+
+def test_what_was_registered_comes_out_the_same(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, result: Path, pair: Mapping[str, str], tmp_path: Path
+) -> None:
+    out = said(monkeypatch, capsys, "apply", result, "--to=image", f"--output_dir={tmp_path}")
+    assert out.split() == [str(tmp_path / "moving.nii.gz")]
+    assert (tmp_path / "moving.nii.gz").read_bytes() == (result / "warped.nii.gz").read_bytes()
+    said(monkeypatch, capsys, "apply", result, pair["moving_label"], "--to=label", f"--output_dir={tmp_path}")
+    assert (tmp_path / "moving_label.nii.gz").read_bytes() == (result / "warped_label.nii.gz").read_bytes()
+
+
+def test_several_files_go_onto_a_grid_that_is_named(result: Path, pair: Mapping[str, str], tmp_path: Path) -> None:
+    opened = open_map(result, reference=pair["moving"])
+    shutil.copyfile(pair["moving"], tmp_path / "other.nii.gz")
+    for kind, modes in (("image", ("bilinear", "spline")), ("label", ("nearest", "soft"))):
+        files = opened.registered(kind) + ([tmp_path / "other.nii.gz"] if kind == "image" else [])
+        found = {mode: apply_to_images(opened, files, tmp_path / mode, mode=mode) for mode in modes}
+        assert [len(paths) for paths in found.values()] == [len(files)] * 2
+        arrays = []
+        for paths in found.values():
+            images = [nib.load(path) for path in paths]
+            assert {image.shape for image in images} == {opened.reference.shape}
+            np.testing.assert_allclose(images[0].affine, opened.reference.affine, atol=1e-4)
+            arrays.append(np.asarray(images[0].dataobj))
+        assert 0 < (arrays[0] != arrays[1]).mean() < (0.2 if kind == "label" else 1)
+        assert set(np.unique(arrays[1])) <= set(np.unique(nib.load(files[0]).get_fdata())) or kind == "image"
+
+
+@pytest.mark.parametrize("space", ["lps", "ras", "voxel"])
+def test_fixed_points_go_along_and_moving_ones_come_back(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, result: Path, tmp_path: Path, space: str
+) -> None:
+    opened = open_map(result)
+    assert opened.moving is not None
+    voxels = np.random.default_rng(0).uniform(4, np.array(opened.reference.shape) - 5, size=(6, 3))
+    world = to_mm(voxels, opened.reference.affine)
+    truth = through_itk(itk_transform(result / "displacement.nii.gz"), world)
+    given = voxels if space == "voxel" else in_ras(world, space)
+    far = given[:1] + 1e4
+    np.savetxt(tmp_path / "p.csv", np.vstack([given, far]), delimiter=",", header="x,y,z", comments="")
+    words = ("apply", result, tmp_path / "p.csv", "--to=points", f"--space={space}")
+    out = said(monkeypatch, capsys, *words, "--from=fixed", f"--output_dir={tmp_path / 'there'}")
+    assert "1 points lie outside" in out
+    there = tmp_path / "there" / "p.csv"
+    found = np.genfromtxt(there, delimiter=",", skip_header=1)
+    assert found[:, 3].tolist() == [1] * 6 + [0] and np.isnan(found[6, :3]).all()
+    moved = to_mm(found[:6, :3], opened.moving.affine) if space == "voxel" else in_ras(found[:6, :3], space)
+    np.testing.assert_allclose(moved, truth, atol=POINT_MM)
+    there.write_text("\n".join(line.rpartition(",")[0] for line in there.read_text().splitlines()[:7]), encoding="utf-8")
+    back = ("apply", result, there, "--to", "points", "--from", "moving", f"--space={space}")
+    assert "all points are known" in said(monkeypatch, capsys, *back, f"--output_dir={tmp_path / 'back'}")
+    home = np.genfromtxt(tmp_path / "back" / "p.csv", delimiter=",", skip_header=1)
+    np.testing.assert_allclose(home[:, :3], given, atol=SOLVED_MM)
+
+
+def test_the_network_alone_is_the_same_map(result: Path, tmp_path: Path) -> None:
+    network, saved = saved_network(result / "network.pt"), saved_map(result)
+    shape = np.array(network.grid.shape)
+    at = np.random.default_rng(1).uniform(-2, shape + 1, size=(200, 3))
+    points = to_mm(np.vstack([at, np.indices(shape).reshape(3, -1).T[::97]]), network.grid.affine)
+    truth, known = saved.to_moving(points)
+    maps = (network, network.map(), saved_map(result / "network.pt"))
+    for found, sure in (m.to_moving(points) for m in maps):
+        assert sure.tolist() == known.tolist() and 0.5 < known.mean() < 1
+        np.testing.assert_allclose(found[known], truth[known], atol=NETWORK_MM)
+
+
+def test_the_inverse_says_how_exact_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, result: Path, tmp_path: Path
+) -> None:
+    out = said(monkeypatch, capsys, "invert", result, f"--output_dir={tmp_path}")
+    errors = json.loads((tmp_path / "inverse.json").read_text())
+    assert set(errors["there_and_back_mm"]) == {"all", "in_label", "outside_label"} and "of label" in out
+    assert 0.5 < errors["known_share"]["of_fixed_grid"] < 1 and errors["known_share"]["of_moving_grid"] < 1
+    forward = itk_transform(result / "displacement.nii.gz")
+    back = itk_transform(tmp_path / "inverse.nii.gz")
+    valid = np.asarray(nib.load(tmp_path / "inverse_valid.nii.gz").dataobj)
+    moving = SavedResult(result).grid("moving")
+    assert valid.shape == moving.shape and set(np.unique(valid)) == {0, 1}
+    world = to_mm(np.argwhere(valid)[::50], moving.affine)
+    np.testing.assert_allclose(through_itk(forward, through_itk(back, world)), world, atol=SOLVED_MM)
+    told = errors["there_and_back_mm"]["in_label"]
+    assert 0 < told["mean"] <= told["p95"] <= told["max"] and told["mean"] < INVERSE_MM
+    field, _ = load_itk_field(tmp_path / "inverse.nii.gz")
+    opened = open_map(result)
+    inverse = SpatialMap(torch.from_numpy(field), moving)
+    off, sure = there_and_back(opened.map, inverse, torch.from_numpy(valid > 0))
+    some = np.argwhere(sure.numpy())[::97]
+    points = to_mm(some, opened.reference.affine)
+    referee = np.linalg.norm(through_itk(back, through_itk(forward, points)) - points, axis=1)
+    np.testing.assert_allclose(off[tuple(some.T)], referee, atol=POINT_MM)
+
+
+def test_outside_of_the_fixed_grid_nothing_is_known(tmp_path: Path) -> None:
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    save_itk_field(tmp_path / "field.nii.gz", np.full((3, 9, 8, 7), 1.0, np.float32), affine)
+    nib.save(nib.Nifti1Image(np.zeros((12, 8, 7), np.float32), affine), tmp_path / "moving.nii")
+    opened = open_map(tmp_path / "field.nii.gz", moving=tmp_path / "moving.nii")
+    from scripts.inversion import invert_map
+
+    written, _ = invert_map(opened, tmp_path / "out", label=None)
+    valid = np.asarray(nib.load(written[1]).dataobj)
+    truth = np.zeros((12, 8, 7), bool)
+    truth[1:10, 1:8, 1:7] = True  # moving voxel y comes from y - 1, which must be a voxel of the fixed grid
+    np.testing.assert_array_equal(valid, truth)
+    field, _ = load_itk_field(written[0])
+    np.testing.assert_allclose(field[:, truth], -1.0, atol=2 * CLOSE_VOX)
+
+
+def test_other_programs_files_are_results_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, result: Path, pair: Mapping[str, str], tmp_path: Path
+) -> None:
+    for name in ("mha", "h5"):
+        path = said(monkeypatch, capsys, "export", result, f"--format={name}", f"--output_dir={tmp_path}").split()[-1]
+        assert path == str(tmp_path / f"chest.{name}")
+        said(monkeypatch, capsys, "apply", path, pair["moving"], "--to=image", f"--output_dir={tmp_path / name}")
+        ours, saved = (
+            np.asarray(nib.load(p).dataobj, float) for p in (tmp_path / name / "moving.nii.gz", result / "warped.nii.gz")
+        )
+        assert np.median(np.abs(ours - saved)) <= 0.5 and (np.abs(ours - saved) <= 1).mean() > 0.99
+    jacobian = said(monkeypatch, capsys, "export", result, "--format=jacobian", f"--output_dir={tmp_path}").split()[-1]
+    field, _ = SavedResult(result).field()
+    np.testing.assert_allclose(nib.load(jacobian).get_fdata(), jacobian_determinant(field).numpy(), atol=1e-6)
+    itks = sitk.DisplacementFieldJacobianDeterminant(
+        sitk.ReadImage(str(result / "displacement.nii.gz"), sitk.sitkVectorFloat64)
+    )
+    inner = (slice(2, -2),) * 3
+    np.testing.assert_allclose(nib.load(jacobian).get_fdata()[inner], sitk.GetArrayFromImage(itks).T[inner], atol=1e-3)
+
+
+def test_affines_before_and_after(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, result: Path, tmp_path: Path
+) -> None:
+    before, after = np.eye(4), np.eye(4)
+    before[:3, 3], after[:3, 3] = [4, -3, 2], [-10, 5, 1]
+    np.savetxt(tmp_path / "before.txt", before)
+    np.savetxt(tmp_path / "after.csv", after, delimiter=",")
+    grid = SavedResult(result).grid("fixed")
+    world = to_mm((np.array(grid.shape)[None] - 1) / 2, grid.affine)
+    np.savetxt(tmp_path / "p.csv", world, delimiter=",")
+    given = (
+        "--to=points",
+        "--from=fixed",
+        "--space=ras",
+        f"--before={tmp_path}/before.txt",
+        f"--after={tmp_path}/after.csv",
+    )
+    said(monkeypatch, capsys, "apply", result, tmp_path / "p.csv", *given, f"--output_dir={tmp_path / 'out'}")
+    found = np.genfromtxt(tmp_path / "out" / "p.csv", delimiter=",")[:3]
+    truth = through_itk(itk_transform(result / "displacement.nii.gz"), world + before[:3, 3])[0] + [-10, 5, 1]
+    np.testing.assert_allclose(found, truth, atol=POINT_MM)
+
+
+def test_what_cannot_be_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, result: Path, pair: Mapping[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "p.csv").write_text("1,2,3\n", encoding="utf-8")
+    out = f"--output_dir={tmp_path / 'out'}"
+    points = ("apply", result, tmp_path / "p.csv", "--to=points", out)
+    for telling, words in {
+        "--to is one of image, label, points": ("apply", result, "--to=mesh", out),
+        "points need files, and --from": points,
+        "--from is one of fixed, moving": (*points, "--from=both"),
+        "unknown option --from_": (*points, "--from_=fixed"),
+        "--from needs a value": (*points, "--from"),
+        "give --space: lps": (*points, "--from=fixed"),
+        "--space is one of": (*points, "--from=fixed", "--space=mm"),
+        "--reference is for --to=image": (*points, "--from=fixed", "--reference=x"),
+        "--from is for --to=points": ("apply", result, "--to=image", "--from=fixed", out),
+        "--interpolation is one of nearest, soft": ("apply", result, "--to=label", "--interpolation=cubic", out),
+        "is no label map": ("apply", result, pair["moving"], "--to=label", out),
+        "would be overwritten": (
+            "apply",
+            result,
+            pair["moving"],
+            "--to=image",
+            f"--output_dir={Path(pair['moving']).parent}",
+        ),
+        "two files would become": ("apply", result, pair["moving"], pair["moving"], "--to=image", out),
+        "which files?": ("apply", result / "displacement.nii.gz", "--to=image", out),
+        "is no result folder": ("apply", tmp_path, "--to=image", out),
+        "name a scan with --moving": ("invert", result / "network.pt", out),
+        "voxel indices need the grid": ("apply", result / "network.pt", *points[2:], "--from=fixed", "--space=voxel"),
+        "--format is one of": ("export", result, "--format=xyz", out),
+        "--names is for Learn2Reg": ("export", result, "--format=h5", "--names=short", out),
+    }.items():
+        assert telling in refusal(monkeypatch, *words), words
+    assert {p.name for p in tmp_path.iterdir()} <= {"p.csv", "out"}
+
+
+def test_the_help_names_options_as_they_are_typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    text = said(monkeypatch, capsys, "apply", "--help")
+    assert text.startswith("usage: ncf apply [RESULT FILES ...]")
+    assert "--from: where the points are" in text and "from_" not in text
+    assert "; see: ncf apply --help" in refusal(monkeypatch, "apply", "x", "--to=image")  # no --output_dir
+
+
+def test_the_worked_numbers_of_the_documentation() -> None:
+    field = torch.tensor([1.0, 0, 2]).view(3, 1, 1, 1).repeat(1, 30, 30, 20)
+    mapping = SpatialMap(field, Grid((30, 30, 20), np.diag([-2.0, -2, 3, 1])))
+    here = to_mm(np.array([[10.0, 10, 5]]), mapping.grid.affine)
+    there, known = mapping.to_moving(here)
+    assert here.tolist() == [[-20, -20, 15]] and there.tolist() == [[-22, -20, 21]] and known.all()
+    assert in_ras(there, "lps").tolist() == [[22, 20, 21]]
+    np.testing.assert_allclose(mapping.to_reference(there)[0], here, atol=SOLVED_MM)
+    shifted = mapping.composed(after=translation([1.0, 0, 0])).to_moving(here)[0]
+    assert shifted.tolist() == [[-21, -20, 21]]
+    assert from_lps(translation([-1.0, 0, 0])).tolist() == translation([1.0, 0, 0]).tolist()
+
+
+def test_points_of_the_python_api_are_counted(result: Path, tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("0,0,1e5\n", encoding="utf-8")
+    call = {"side": "moving", "space": "lps"}
+    written, outside = apply_to_points(open_map(result), [tmp_path / "p.csv"], tmp_path / "out", **call)
+    assert outside == 1 and written[0].read_text().strip() == ",,,0"
+    refused("missing.csv", lambda: apply_to_points(open_map(result), ["missing.csv"], tmp_path / "out", **call))

@@ -1,0 +1,141 @@
+"""Fields in ITK's files: SimpleITK moves points and images with them as we do, and what it wrote is read back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+from scripts.exporters import save_image
+from scripts.geometry import Grid
+from scripts.itk_files import load_affine, load_map, save_field
+from scripts.maps import SpatialMap
+from scripts.warping import warp
+from tests.maps import (
+    DIRECTIONS,
+    MOVING,
+    SHAPE,
+    fixed_grid,
+    grid,
+    itk_transform,
+    moving_image,
+    points_in,
+    smooth_map,
+    through_itk,
+)
+from tests.refusing import refused
+
+SUFFIXES = (".nii.gz", ".nrrd", ".mha", ".h5", ".tfm")
+POINT_MM = 1e-3  # float32 displacements and header values, far below any voxel
+IMAGE_HU = 0.5  # median difference of float32 against float64 interpolation
+LINEAR, CUBIC = sitk.sitkLinear, sitk.sitkBSpline
+
+
+@pytest.fixture(scope="module")
+def moving_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("moving") / "moving.nii"
+    save_image(path, moving_image(), MOVING.affine)
+    return path
+
+
+@pytest.mark.parametrize("name", DIRECTIONS)
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_itk_moves_points_as_we_do_and_the_file_comes_back(tmp_path: Path, suffix: str, name: str) -> None:
+    mapping, path = smooth_map(name), tmp_path / f"field{suffix}"
+    save_field(path, mapping.field, mapping.grid.affine)
+    points = points_in(SHAPE, mapping.grid.affine)
+    ours, known = mapping.to_moving(points)
+    assert known.all() and np.linalg.norm(ours - points, axis=1).mean() > 100 * POINT_MM
+    np.testing.assert_allclose(through_itk(itk_transform(path), points), ours, atol=POINT_MM)
+    np.testing.assert_allclose(load_map(path).to_moving(points)[0], ours, atol=POINT_MM)
+    first = path.read_bytes()
+    save_field(path, mapping.field, mapping.grid.affine)
+    assert path.read_bytes() == first
+
+
+@pytest.mark.parametrize(("mode", "itks"), [("bilinear", LINEAR), ("spline", CUBIC)])
+@pytest.mark.parametrize("name", DIRECTIONS)
+def test_itk_warps_images_as_we_do(tmp_path: Path, moving_file: Path, name: str, mode: str, itks: int) -> None:
+    mapping, path = smooth_map(name), tmp_path / "field.nrrd"
+    save_field(path, mapping.field, mapping.grid.affine)
+    reference = grid(DIRECTIONS["oblique"].T, (13, 15, 11), (2.0, 1.7, 2.3))  # inside the field, at another angle
+    for onto in (mapping.grid, reference):
+        save_image(tmp_path / "onto.nii", np.zeros(onto.shape, np.float32), onto.affine)
+        images = [sitk.ReadImage(str(p), sitk.sitkFloat32) for p in (moving_file, tmp_path / "onto.nii")]
+        truth = sitk.GetArrayFromImage(sitk.Resample(*images, itk_transform(path), itks, 0.0)).T
+        found = warp(mapping, torch.from_numpy(moving_image()), moving=MOVING.affine, reference=onto, mode=mode).numpy()
+        apart = np.abs(found - truth)[2:-2, 2:-2, 2:-2]
+        assert np.median(apart) <= IMAGE_HU and np.percentile(apart, 99) <= 4 * IMAGE_HU
+        assert truth.std() > 100 * IMAGE_HU
+
+
+def test_transforms_of_itk_are_read_in_their_order(tmp_path: Path) -> None:
+    mapping = smooth_map("oblique")
+    save_field(tmp_path / "field.h5", mapping.field, mapping.grid.affine)
+    turn, scale = sitk.Euler3DTransform(), sitk.AffineTransform(3)
+    turn.SetRotation(0.02, -0.03, 0.04)
+    turn.SetCenter((1.0, -5.0, 9.0))
+    scale.Scale((1.02, 0.97, 1.01))
+    scale.SetTranslation((3.0, -2.0, 1.0))
+    both = sitk.CompositeTransform([scale, sitk.ReadTransform(str(tmp_path / "field.h5")), turn])
+    points = points_in(SHAPE, mapping.grid.affine, margin=4)
+    truth = through_itk(both, points)
+    for name in ("both.h5", "both.tfm"):
+        sitk.WriteTransform(both, str(tmp_path / name))
+        np.testing.assert_allclose(load_map(tmp_path / name).to_moving(points)[0], truth, atol=POINT_MM)
+    sitk.WriteTransform(turn, str(tmp_path / "turn.tfm"))
+    sitk.WriteTransform(sitk.AffineTransform(scale), str(tmp_path / "scale.mat"))
+    sitk.WriteTransform(scale, str(tmp_path / "scale.tfm"))
+    np.testing.assert_allclose(load_affine(tmp_path / "scale.mat"), load_affine(tmp_path / "scale.tfm"), atol=1e-9)
+    given = mapping.composed(before=load_affine(tmp_path / "turn.tfm"), after=load_affine(tmp_path / "scale.tfm"))
+    np.testing.assert_allclose(given.to_moving(points)[0], truth, atol=POINT_MM)
+    home, known = given.to_reference(truth)
+    assert known.all()
+    np.testing.assert_allclose(home, points, atol=POINT_MM)
+    refused("expected one displacement field", load_map, tmp_path / "turn.tfm")
+    sitk.WriteTransform(sitk.BSplineTransform(3), str(tmp_path / "spline.h5"))
+    refused("a BSplineTransform is (no affine|not known)", load_affine, tmp_path / "spline.h5")
+
+
+def test_an_affine_is_rows_of_text(tmp_path: Path) -> None:
+    affine = fixed_grid("oblique").affine
+    for name, delimiter in (("a.txt", " "), ("a.csv", ",")):
+        np.savetxt(tmp_path / name, affine, delimiter=delimiter)
+        np.testing.assert_allclose(load_affine(tmp_path / name), affine)
+    mapping = smooth_map("ras")
+    (tmp_path / "b.txt").write_text("1 0 0\n0 1 0\n", encoding="utf-8")
+    refused("the affine after must be 4x4", lambda: mapping.composed(after=load_affine(tmp_path / "b.txt")))
+    (tmp_path / "b.txt").write_text("one two", encoding="utf-8")
+    refused("cannot read", load_affine, tmp_path / "b.txt")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_damaged_files_are_one_line(tmp_path: Path, suffix: str) -> None:
+    mapping = smooth_map("lps")
+    save_field(tmp_path / f"field{suffix}", mapping.field, mapping.grid.affine)
+    damaged(tmp_path / f"field{suffix}")
+
+
+def damaged(path: Path) -> None:
+    """Holds that a field's file is refused when it is cut, empty, something else, or not there."""
+    whole = path.read_bytes()
+    for content in (b"", b"nothing of the kind", whole[: len(whole) // 2]):
+        path.write_bytes(content)
+        refused("cannot read|no ITK displacement field", load_map, path)
+    refused("cannot read", load_map, path.with_name(f"missing{path.name.removeprefix('field')}"))
+
+
+def test_what_no_file_holds_is_refused(tmp_path: Path) -> None:
+    mapping = smooth_map("ras")
+    sheared = np.eye(4)
+    sheared[0, 1] = 0.2
+    refused("not at right angles", save_field, tmp_path / "a.h5", mapping.field, sheared)
+    refused("ends in .nii.gz", save_field, tmp_path / "a.png", mapping.field, np.eye(4))
+    refused("ends in .nii.gz", load_map, tmp_path / "a.png")
+    sitk.WriteImage(sitk.Image(4, 5, 6, sitk.sitkFloat32), str(tmp_path / "image.nrrd"))
+    refused("finite vectors of 3", load_map, tmp_path / "image.nrrd")
+    refused("4x4", SpatialMap, mapping.field, Grid(SHAPE, np.eye(4)), np.zeros((4, 4)))
+    assert {p.name for p in tmp_path.iterdir()} == {"image.nrrd"}
