@@ -85,13 +85,18 @@ def test_both_commands_give_the_same_bytes(bundle: Path, pair: Mapping[str, str]
 
 def test_ctrl_c_is_one_line_and_no_files(bundle: Path, pair: Mapping[str, str], tmp_path: Path) -> None:
     both = ["--fixed", pair["fixed"], "--moving", pair["moving"], "--progress", "False"]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a child of nohup inherits that it is ignored
     process = start(bundle, tmp_path / "here", *configs(bundle, "endless"), *both)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("level 1 of 2"):
-            break
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=PATIENCE_S)
+    signal.signal(signal.SIGINT, before)
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("level 1 of 2"):
+                break
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=PATIENCE_S)
+    finally:
+        process.kill()
     assert process.returncode == 1
     assert said.splitlines() == ["error: interrupted; the result is not complete and metrics.json was not written"]
     assert not list((tmp_path / "here").iterdir())
