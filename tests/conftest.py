@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,16 @@ from scripts.phantom import PhantomPair, breathing_thorax, write
 
 ROOT = Path(__file__).parent.parent
 LEVELS = [{"voxels": 3000, "control_points": 300, "iterations": 12, "learning_rate": 1e-3}]  # 50 ms, and it moves
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """A command that runs in this process sets up logging for all that follow, on a stream that ends with its test."""
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
+    yield
+    root.setLevel(level)
+    root.handlers[:] = handlers
 
 
 @pytest.fixture(scope="module")

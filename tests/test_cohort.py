@@ -19,7 +19,7 @@ import pytest
 
 from scripts.cohort.collect import collect, outliers
 from scripts.cohort.plan import DONE, FAILED, OPEN, Plan, differences, open_pairs, prepared
-from scripts.cohort.run import ENGINES, default_resources, run_cohort
+from scripts.cohort.run import default_resources, run_cohort
 from scripts.cohort.worker import Outcome, Resources, Task, task_of
 from scripts.datasets import checked
 from tests import stand_ins
@@ -91,7 +91,7 @@ def test_a_pair_that_fails_is_recorded_and_the_rest_goes_on(
     assert [plan.state(pair) for pair in plan.pairs] == [DONE] * 5 and not listed_failures(plan)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ["local", "torchrun", pytest.param("dask", marks=pytest.mark.slow)])
 def test_every_engine_gives_the_same_table(engine: str, plan: Plan, tmp_path: Path) -> None:
     assert started(plan)
     other = replace(plan, output_dir=tmp_path / engine)
@@ -101,6 +101,7 @@ def test_every_engine_gives_the_same_table(engine: str, plan: Plan, tmp_path: Pa
     assert table(other) == table(plan)
 
 
+@pytest.mark.slow
 def test_dask_gives_the_pair_of_a_lost_worker_to_another(plan: Plan, tmp_path: Path) -> None:
     other = replace(plan, output_dir=tmp_path / "other")
     assert started(other)
@@ -108,6 +109,7 @@ def test_dask_gives_the_pair_of_a_lost_worker_to_another(plan: Plan, tmp_path: P
     assert (plan.output_dir / "died").exists() and table(plan) == table(other)
 
 
+@pytest.mark.slow
 def test_dask_workers_elsewhere(plan: Plan) -> None:
     from distributed import LocalCluster
 

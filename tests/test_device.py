@@ -77,6 +77,7 @@ def test_the_same_bytes_on_every_run_of_a_gpu(chest: PhantomPair) -> None:
     assert first == second
 
 
+@pytest.mark.slow
 def test_the_measuring_command_tells_what_it_measured(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
