@@ -5,7 +5,6 @@ Reads what `scripts.fields.ReadFieldd` brought in and knows nothing of how a fie
 
 from __future__ import annotations
 
-import json
 import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +16,7 @@ import torch
 from monai.metrics import compute_hausdorff_distance
 from monai.transforms import Transform
 
-from scripts.files import claim_folder
+from scripts.files import claim_folder, load_json
 from scripts.geometry import spacing_mm, to_mm
 from scripts.guard import items_or_reasons
 from scripts.learn2reg_metrics import (
@@ -201,4 +200,4 @@ def _seconds(field: Path) -> float | None:
     path = field.parent / METRICS_FILE
     if not path.exists():
         return None
-    return json.loads(path.read_text(encoding="utf-8")).get("seconds", {}).get("total")
+    return load_json(path).get("seconds", {}).get("total")

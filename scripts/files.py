@@ -80,6 +80,17 @@ def save_json(path: str | Path, obj: Any) -> None:
     write_whole(path, lambda temporary: temporary.write_bytes(text.encode()))
 
 
+def load_json(path: str | Path) -> dict[str, Any]:
+    """The object in a JSON file; PairError for a file that cannot be read or holds something else."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except DAMAGE as error:
+        raise unreadable(path, error) from error
+    if not isinstance(content, dict):
+        raise PairError(f"cannot read {path}: expected a JSON object {{...}}, got {content!r:.40}")
+    return content
+
+
 def _json_ready(obj: Any) -> Any:
     """The same content in the types that JSON knows."""
     if isinstance(obj, dict):

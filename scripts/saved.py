@@ -6,7 +6,6 @@ network.pt. It must not know the fit, the losses or the images.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +20,7 @@ from scripts.datasets import Pairs, checked
 from scripts.errors import PairError
 from scripts.exporters import load_itk_field
 from scripts.field import FieldSpace, control_values, field_at_voxels
-from scripts.files import unreadable
+from scripts.files import load_json
 from scripts.geometry import Grid, Lattice, Upsampler, to_mm, to_vox
 from scripts.itk_files import load_map
 from scripts.maps import SpatialMap
@@ -43,12 +42,12 @@ class SavedResult:
     @cached_property
     def run(self) -> dict[str, Any]:
         """run.json: settings, inputs, grids, versions, losses."""
-        return _json(self.folder / RUN_FILE)
+        return load_json(self.folder / RUN_FILE)
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
         """metrics.json, see docs/README.md."""
-        return _json(self.folder / METRICS_FILE)
+        return load_json(self.folder / METRICS_FILE)
 
     @property
     def inputs(self) -> dict[str, Path]:
@@ -87,13 +86,6 @@ def saved_pairs(folder: str | Path) -> Pairs:
     """The pairs that the results in a folder were made of, as `datasets.read_pairs` gives them."""
     rows = [{"name": r.name, **{key: str(path) for key, path in r.inputs.items()}} for r in saved_results(folder)]
     return checked(rows, where=str(folder))
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise unreadable(path, error) from error
 
 
 @dataclass(frozen=True)

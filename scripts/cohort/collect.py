@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from scripts.cohort.plan import DONE, Plan, failures
+from scripts.files import load_json
 from scripts.names import METRICS_FILE
 from scripts.summary import Flat, flat, known, save_csv, save_summary
 
@@ -38,17 +37,13 @@ PANEL_INCHES = (3.4, 4.2)
 
 def collect(plan: Plan) -> str:
     """The Markdown table of all pairs that are done; it, JSON, CSV, failures.csv and a picture are written."""
-    cases = [_metrics(plan.folder(pair)) for pair in plan.pairs if plan.state(pair) == DONE]
+    cases = [load_json(plan.folder(pair) / METRICS_FILE) for pair in plan.pairs if plan.state(pair) == DONE]
     failed = failures(plan)
     save_csv(plan.output_dir / FAILURES, [{"name": f["name"], "reason": f["reason"]} for f in failed])
     if not cases:
         return ""
     draw([flat(case) for case in cases], plan.output_dir / PICTURE)
     return save_summary(plan.output_dir, STEM, cases, columns=COLUMNS, more={"failures": failed})
-
-
-def _metrics(folder: Path) -> dict[str, Any]:
-    return dict(json.loads((folder / METRICS_FILE).read_text(encoding="utf-8")))
 
 
 def draw(rows: Sequence[Flat], path: Path) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 
 from scripts.datasets import Pairs
 from scripts.errors import PairError
-from scripts.files import claim_folder, save_json, sha256_of, unchanged
+from scripts.files import claim_folder, load_json, save_json, sha256_of, unchanged
 from scripts.names import METRICS_FILE, PAIR_KEYS, RUN_FILE
 
 COHORT_FILE, FAILURE_FILE = "cohort.json", "failure.json"
@@ -82,7 +82,7 @@ def prepared(plan: Plan, *, threads: int) -> None:
     path = claim_folder(plan.output_dir) / COHORT_FILE
     settings = {**plan.settings(), "threads": threads}
     if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = load_json(path)
         changed = differences(before["settings"], settings)
         if changed:
             raise PairError(f"{plan.output_dir} was begun with other settings: {changed}; use them, or another output_dir")
@@ -113,7 +113,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 def _check_inputs(plan: Plan, pair: Mapping[str, str]) -> None:
     """Raises PairError unless a finished pair was made of the files that its row names, as they are now."""
     run = plan.folder(pair) / RUN_FILE
-    inputs = json.loads(run.read_text(encoding="utf-8"))["inputs"]
+    inputs = load_json(run)["inputs"]
     again = f"remove {plan.folder(pair)} to register it again, or use another output_dir"
     now = {key: pair[key] for key in PAIR_KEYS if key in pair}
     for key in dict.fromkeys([*inputs, *now]):
@@ -133,4 +133,4 @@ def record_failure(plan: Plan, name: str, *, reason: str, detail: str) -> None:
 def failures(plan: Plan) -> list[dict[str, str]]:
     """Name and reason of every failed pair, in the order of the list."""
     found: Sequence[Mapping[str, str]] = [pair for pair in plan.pairs if plan.state(pair) == FAILED]
-    return [json.loads((plan.folder(pair) / FAILURE_FILE).read_text(encoding="utf-8")) for pair in found]
+    return [load_json(plan.folder(pair) / FAILURE_FILE) for pair in found]

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from scripts.cohort.plan import Plan, failures, open_pairs, prepared, record_failure
 from scripts.cohort.worker import Call, Outcome, Resources, register_pair, task_of
+from scripts.drawing import load_matplotlib
 
 ENGINES = {"local": "local", "torchrun": "ranks", "dask": "cluster"}  # name -> module of this package
 WORKER_MIB = 2500  # for each worker: 1500 were measured at the everyday size (docs/performance.md), the rest is room
@@ -56,6 +57,7 @@ def run_cohort(
         engine: of `ENGINES`. resources: for it; by default `default_resources`. retry_failed: register those again that
             failed before. call: what a worker does with a task.
     """
+    load_matplotlib()
     from scripts.cohort.collect import collect  # takes seconds to import
 
     resources = resources or default_resources()

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from scripts.cohort.worker import Outcome, Task
-from scripts.files import claim_folder, record_of, save_json
+from scripts.files import claim_folder, load_json, record_of, save_json
 from scripts.names import FIELD_FILE, METRICS_FILE, PAIR_KEYS, RUN_FILE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,6 +28,6 @@ def register_by_elastix(task: Task) -> Outcome:
         lines = (ended.stderr or ended.stdout).strip().splitlines() or [f"elastix ended with status {ended.returncode}"]
         return Outcome(task.name, lines[-1])
     inputs = {key: record_of(path) for key, path in pair.items() if key in PAIR_KEYS}
-    save_json(folder / RUN_FILE, {"inputs": inputs, "peer": json.loads((folder / REPORT).read_text(encoding="utf-8"))})
+    save_json(folder / RUN_FILE, {"inputs": inputs, "peer": load_json(folder / REPORT)})
     save_json(folder / METRICS_FILE, {"name": task.name, "seconds": {"total": time.perf_counter() - begun}})
     return Outcome(task.name)

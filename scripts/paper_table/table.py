@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from scripts.checkpoint import load_checkpoint
 from scripts.cohort.plan import DONE, Plan, failures
 from scripts.cohort.run import run_cohort
 from scripts.cohort.worker import Call, Resources, register_pair
-from scripts.files import save_json, write_whole
+from scripts.files import load_json, save_json, write_whole
 from scripts.names import NETWORK_FILE
 from scripts.paper_table.elastix import register_by_elastix
 from scripts.paper_table.experiment import PUBLISHED, Experiment
@@ -78,8 +77,7 @@ def _measured(asked: Experiment, plan: Plan) -> dict[str, Any]:
     if done:
         overrides = {"dataset_data": as_paths(done), "fields": plan.output_dir, "output_dir": plan.output_dir}
         ConfigJob((str(CONFIGS / "evaluate.json"),), tuple(overrides.items())).start()
-        text = (plan.output_dir / "evaluation.json").read_text(encoding="utf-8")
-        cases = {case["name"]: case for case in json.loads(text)["cases"]}
+        cases = {case["name"]: case for case in load_json(plan.output_dir / "evaluation.json")["cases"]}
     return {
         "both_dsc": _mean(cases, asked.both, "dice", "after", "mean"),
         "intra_dsc": _mean(cases, asked.intra, "dice", "after", "mean"),

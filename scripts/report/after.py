@@ -8,6 +8,7 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
+from scripts.drawing import load_matplotlib
 from scripts.errors import PairError
 from scripts.guard import explanation
 
@@ -58,6 +59,7 @@ class Reports:
 def attempt(folder: Path, inputs: dict[str, Path] | None = None) -> str | None:
     """None once a report is made and its place printed, else the line that says why there is none."""
     try:
+        load_matplotlib()
         from scripts.report.make import make_report  # matplotlib takes a second to import
 
         print(f"  report      {make_report(folder, inputs)}", flush=True)

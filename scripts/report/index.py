@@ -12,7 +12,7 @@ from typing import Any
 
 from scripts.cohort.collect import COLUMNS, PICTURE, STEM
 from scripts.cohort.plan import COHORT_FILE, FAILURE_FILE
-from scripts.files import unreadable, write_whole
+from scripts.files import load_json, write_whole
 from scripts.names import INDEX_FILE, METRICS_FILE, REPORT_FILE
 from scripts.report.page import environment
 from scripts.report.slices import data_uri
@@ -29,10 +29,12 @@ def is_cohort(folder: Path) -> bool:
 def make_index(folder: str | Path) -> Path:
     """The path of index.html, which was written from what lies in a cohort's folder; same files, same bytes."""
     folder = Path(folder)
-    told = _json(folder / COHORT_FILE)
+    told = load_json(folder / COHORT_FILE)
     names = [str(pair["name"]) for pair in told["pairs"]]
-    done = {name: flat(_json(folder / name / METRICS_FILE)) for name in names if (folder / name / METRICS_FILE).exists()}
-    failed = {n: _json(folder / n / FAILURE_FILE) for n in names if n not in done and (folder / n / FAILURE_FILE).exists()}
+    done = {name: flat(load_json(folder / name / METRICS_FILE)) for name in names if (folder / name / METRICS_FILE).exists()}
+    failed = {
+        n: load_json(folder / n / FAILURE_FILE) for n in names if n not in done and (folder / n / FAILURE_FILE).exists()
+    }
     columns = {title: key for title, key in COLUMNS.items() if known(row.get(key) for row in done.values())}
     picture = folder / PICTURE
     text = (
@@ -78,10 +80,3 @@ def _summary(rows: list[Flat], columns: Mapping[str, str]) -> list[tuple[str, li
         return []
     found = statistics(rows)
     return [(kind, [_cell(t, found.get(key, {}).get(kind))[0] for t, key in columns.items()]) for kind in STATISTICS]
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise unreadable(path, error) from error

@@ -45,7 +45,10 @@ def report(
             refuse(f"--{key}: there is no {path}")
 
     def call() -> None:
-        from scripts.names import RUN_FILE  # what follows takes seconds to import
+        from scripts.drawing import load_matplotlib
+        from scripts.names import RUN_FILE
+
+        load_matplotlib()  # this and what follows takes seconds
         from scripts.report.after import attempt
         from scripts.report.index import is_cohort, make_index
         from scripts.saved import saved_results
