@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.pairs import Pair
+from scripts.startup import load_libraries
 from scripts.verbs.common import CONFIGS
 
 
@@ -34,7 +35,8 @@ def report(folder: Path) -> dict[str, Any]:
 
 def load_only(fixed: str, moving: str, output_dir: str) -> None:
     """Nothing; everything was imported and the pair was read as for a run, but nothing was fitted."""
-    from monai.bundle import ConfigWorkflow  # takes seconds to import
+    load_libraries()  # as the command does
+    from monai.bundle import ConfigWorkflow
 
     paths: dict[str, Any] = {"fixed": Path(fixed), "moving": Path(moving), "output_dir": Path(output_dir)}
     config = str(CONFIGS / "inference.json")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.names import PAIR_KEYS
+from scripts.startup import load_libraries
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,6 @@ def task_of(pair: Mapping[str, str], config_files: tuple[str, ...], overrides: M
 
 def prepare_process(threads: int, device: str | None) -> None:
     """Nothing; this process uses so many threads, and one device. Before torch is loaded, or it is too late."""
-    os.environ.setdefault("GOMP_SPINCOUNT", "500")  # docs/decisions/0005-threads.md
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = str(threads)
     if device is not None:
@@ -81,7 +81,8 @@ def prepare_process(threads: int, device: str | None) -> None:
 
 def register_pair(task: Task) -> Outcome:
     """The outcome of one pair; its files are in its folder, metrics.json last."""
-    from scripts.guard import explanation  # torch and MONAI take seconds to import, in the worker alone
+    load_libraries()  # takes seconds, in the worker alone
+    from scripts.guard import explanation
 
     workflow = _workflow(task.config_files, task.overrides, task.output_dir)
     pair = {key: Path(value) if key in PAIR_KEYS else value for key, value in json.loads(task.pair).items()}

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import socket
+import tempfile
 from pathlib import Path
 from typing import Any
 
+from scripts import drawing
 from scripts.errors import PairError
 
 HOST = "127.0.0.1"  # patients' scans are served without a password
@@ -24,15 +26,17 @@ def serve(studies: Path, *, port: int) -> None:
             probe.bind((HOST, port))
         except OSError as error:
             raise PairError(f"cannot listen on {HOST}:{port} ({error.strerror}); choose another --port") from error
-    os.environ.update(_settings(studies, port))  # MONAI Label reads them at its import; a batch process inherits them
-    try:
-        import uvicorn
+    with tempfile.TemporaryDirectory() as scratch:
+        # MONAI Label reads them at its import; a batch process inherits them
+        os.environ.update(_settings(studies, port), **{drawing.FOLDER: scratch})
+        try:
+            import uvicorn
 
-        application = _application(port)
-    except ImportError as error:
-        what = f"the label server needs MONAI Label in an environment of its own, and here is no {error.name}"
-        raise PairError(f"{what}; docs/monai_label.md says how to install it") from error
-    uvicorn.run(application, host=HOST, port=port, access_log=False, timeout_graceful_shutdown=GRACE_S)
+            application = _application(port)
+        except ImportError as error:
+            what = f"the label server needs MONAI Label in an environment of its own, and here is no {error.name}"
+            raise PairError(f"{what}; docs/monai_label.md says how to install it") from error
+        uvicorn.run(application, host=HOST, port=port, access_log=False, timeout_graceful_shutdown=GRACE_S)
 
 
 def _settings(studies: Path, port: int) -> dict[str, str]:

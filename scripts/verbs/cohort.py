@@ -78,4 +78,4 @@ def cohort(
         if not run_cohort(plan, engine=chosen, resources=resources, retry_failed=again, progress=bar):
             raise SystemExit(1)
 
-    return CallJob(call)
+    return CallJob(call, libraries=False)

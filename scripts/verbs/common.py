@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 from scripts.errors import PairError
+from scripts.startup import load_libraries
 
 CONFIGS = Path(__file__).resolve().parent.parent.parent / "configs"
 NO_PRESETS = ("inference", "metadata", "evaluate", "import", "multi_gpu")
@@ -32,10 +32,8 @@ class ConfigJob:
 
     def start(self) -> None:
         """Nothing; the run is over. Exits with status 1 and one line when it cannot be done."""
-        # Threads that spin while they wait slow a run on a busy machine several times (docs/decisions/0005-threads.md); the
-        # library reads this once, when torch is loaded.
-        os.environ.setdefault("GOMP_SPINCOUNT", "500")
-        from monai.bundle import ConfigWorkflow  # takes seconds to import; a typo should not wait for it
+        load_libraries()  # takes seconds; a typo should not wait for it
+        from monai.bundle import ConfigWorkflow
 
         logging.getLogger("monai.bundle.workflows").setLevel(logging.WARNING)  # it tells which logging.conf it found
         workflow = ConfigWorkflow(config_file=list(self.config_files), workflow_type="inference", **dict(self.overrides))
@@ -46,12 +44,15 @@ class ConfigJob:
 
 @dataclass(frozen=True)
 class CallJob:
-    """A call that prints what it did; a PairError of it becomes one line."""
+    """A call that prints what it did; a PairError of it becomes one line. libraries: whether it needs torch and MONAI."""
 
     call: Callable[[], None]
+    libraries: bool = True
 
     def start(self) -> None:
         """Nothing; the call has returned."""
+        if self.libraries:
+            load_libraries()
         try:
             self.call()
         except PairError as error:

@@ -26,4 +26,4 @@ def label_server(*, studies: str, port: str = "8000") -> CallJob:
 
         serve(folder, port=number)
 
-    return CallJob(call)
+    return CallJob(call, libraries=False)

@@ -1,0 +1,35 @@
+"""The start of a command: what is left out of the libraries is not missing afterwards, and nothing stays behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from tests.conftest import ROOT
+
+CHECKS = """
+import os, sys
+from scripts.startup import LIBRARIES, load_libraries
+finders = list(sys.meta_path)
+load_libraries()
+assert os.environ["GOMP_SPINCOUNT"] and sys.meta_path == finders
+assert set(LIBRARIES) <= set(sys.modules)
+left_out = {"scipy.signal", "scipy.stats", "matplotlib", "torch.distributed.optim", "torch.distributed.tensor"}
+assert not left_out & set(sys.modules), left_out & set(sys.modules)
+count = len(sys.modules)
+load_libraries()
+assert len(sys.modules) == count
+import matplotlib.figure
+import scipy.signal
+from torch.distributed.optim import ZeroRedundancyOptimizer
+assert callable(scipy.signal.hilbert) and hasattr(ZeroRedundancyOptimizer, "consolidate_state_dict")
+from ignite.handlers import Checkpoint
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from monai.bundle import ConfigWorkflow
+"""
+
+
+def test_what_is_left_out_can_be_imported_later() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    subprocess.run([sys.executable, "-c", CHECKS], env={**environment, "PYTHONPATH": str(ROOT)}, check=True)
