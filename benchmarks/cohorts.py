@@ -6,6 +6,8 @@
 - memory: 60 small phantoms through one worker: the process's largest memory after each, and the time between two results
   beyond the registration's own.
 - throughput: phantoms of a usual size by 1 worker, 2 workers, and 1 worker of 2 threads.
+
+No reports are made, as in `benchmarks.run`.
 """
 
 from __future__ import annotations
@@ -119,7 +121,7 @@ def _phantoms(folder: Path, count: int, size: Sequence[int], name: str = "out") 
             write(breathing_thorax(tuple(size), seed=seed), claim_folder(place))
         keys = {key: place / f"{key}.nii.gz" for key in ("fixed", "moving", "fixed_label", "moving_label")}
         rows.append({"name": f"{seed:03}", **{key: str(path) for key, path in keys.items()}})
-    return Plan(checked(rows, where=str(folder)), (str(CONFIGS / "inference.json"),), folder / name)
+    return Plan(checked(rows, where=str(folder)), (str(CONFIGS / "inference.json"),), folder / name, {"report": False})
 
 
 def _seconds(plan: Plan, resources: Resources, *, call: Call = register_pair) -> float:

@@ -147,3 +147,11 @@ def test_separable_applies_one_matrix_an_axis() -> None:
     volume, parts = torch.from_numpy(random(2, 3, 4, 5, 6)), [torch.from_numpy(random(n + 1, n)) for n in (4, 5, 6)]
     truth = torch.einsum("bcijk,xi,yj,zk->bcxyz", volume, *parts)
     np.testing.assert_allclose(g.separable(volume, parts).numpy(), truth.numpy(), atol=EXACT)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4), (5, 2, 2), (7, 6, 5)])
+def test_the_jacobian_is_that_of_torchs_differences(shape: tuple[int, int, int]) -> None:
+    field = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
+    rows = torch.stack([torch.stack(torch.gradient(u, dim=(0, 1, 2))) for u in field])  # [channel, axis]
+    whole = (rows + torch.eye(3)[:, :, None, None, None]).permute(2, 3, 4, 0, 1)
+    torch.testing.assert_close(g.jacobian_of_map(field), torch.linalg.det(whole), atol=1e-5, rtol=1e-5)
