@@ -55,7 +55,7 @@ def refuse_unknown(arguments: Sequence[str]) -> None:
     """Nothing; exits with one line where Fire would guess.
 
     That is a verb or an option that is not known (the nearest one is named), an option without a value, which Fire takes
-    for "True", and one name too many, which Fire looks up inside of what the verb returned.
+    for "True", one name too many, which Fire looks up inside of what the verb returned, and what is needed but not named.
     """
     verb = arguments[0]
     if verb not in VERBS:
@@ -64,7 +64,8 @@ def refuse_unknown(arguments: Sequence[str]) -> None:
     options = [option_name(p.name) for p in parameters if p.kind is not p.VAR_POSITIONAL]
     free = [parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
     many = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters)
-    named, rest = 0, iter(arguments[1:])
+    needed = [option_name(p.name) for p in parameters if p.default is p.empty and p.kind is not p.VAR_POSITIONAL]
+    named, given, rest = 0, set(), iter(arguments[1:])
     for argument in rest:
         name, equals, _ = argument.partition("=")
         if not argument.startswith("-"):
@@ -75,6 +76,12 @@ def refuse_unknown(arguments: Sequence[str]) -> None:
             refuse(f"unknown option {name}{_nearest(name.strip('-'), options, '--')}")
         elif not equals and next(rest, "--").startswith("--"):
             refuse(f"{name} needs a value")
+        else:
+            given.add(name[2:].replace("-", "_"))
+    absent = [name for name in needed if name not in {*free[:named], *given}]
+    if absent:
+        told = " and ".join(name.upper() if name in free else f"--{name}" for name in absent)
+        refuse(f"{verb} needs {told}; see: ncf {verb} --help")
 
 
 def option_name(parameter: str) -> str:

@@ -5,15 +5,16 @@ This room reads and writes files around `scripts.maps`. It must not know the fit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from scripts.errors import PairError
 from scripts.exporters import save_image
-from scripts.files import claim_folder
+from scripts.files import claim_folder, unchanged
 from scripts.geometry import Grid, to_mm, to_vox
 from scripts.itk_files import load_affine
 from scripts.maps import SpatialMap
@@ -35,12 +36,16 @@ class Applied:
     reference: Grid
     moving: Grid | None
     inputs: dict[str, Path]
+    records: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of these files, as run.json has them
 
     def registered(self, kind: str) -> list[Path]:
         """The moving scan (``image``) or its label map (``label``) that was registered; PairError where there is none."""
         key = "moving" if kind == "image" else "moving_label"
         if key not in self.inputs:
             raise PairError(f"which files? the result does not know a {key.replace('_', ' ')}; name them after RESULT")
+        record = self.records.get(key)
+        if record is not None and not unchanged(self.inputs[key], record):
+            raise PairError(f"{self.inputs[key]} has changed since it was registered; register again, or name the files")
         return [self.inputs[key]]
 
 
@@ -54,9 +59,11 @@ def open_map(path: str | Path, *, reference: str | Path | None = None, moving: s
     mapping = saved_map(path)
     result = SavedResult(Path(path)) if Path(path).is_dir() and (Path(path) / RUN_FILE).exists() else None
     onto = mapping.grid if reference is None else grid_of(reference, "reference")
-    if moving is not None:
-        return Applied(mapping, onto, grid_of(moving, "moving"), {} if result is None else result.inputs)
-    return Applied(mapping, onto, None if result is None else result.grid("moving"), {} if result is None else result.inputs)
+    own = None if result is None else result.grid("moving")
+    there = own if moving is None else grid_of(moving, "moving")
+    if result is None:
+        return Applied(mapping, onto, there, {})
+    return Applied(mapping, onto, there, result.inputs, result.run["inputs"])
 
 
 def with_affines(opened: Applied, *, before: str | Path | None, after: str | Path | None) -> Applied:

@@ -51,6 +51,8 @@ class CheckFilesd(Transform):
             if key in pair:
                 pair[key] = self._checked(key, pair[key])
         pair["files"] = {key: pair[key] for key in PAIR_KEYS if key in pair}
+        if Path(pair["fixed"]).resolve() == Path(pair["moving"]).resolve():
+            raise PairError(f"fixed and moving are one file, {pair['fixed']}; name two scans")
         name = pair.get("name")
         pair["name"] = pair_name(pair["fixed"], pair["moving"]) if name is None else safe_name(str(name))
         return pair

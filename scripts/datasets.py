@@ -99,7 +99,9 @@ def checked(rows: Sequence[dict[str, str]], *, where: str) -> Pairs:
             raise PairError(f"{at}: the pair of row {seen[pair]} again, {pair[1]} onto {pair[0]}; list it once")
         name = safe_name(row["name"]) if row.get("name") else pair_name(*pair)
         if name.casefold() in names:
-            raise PairError(f"{at}: named {name!r} as row {names[name.casefold()]} is; give each pair a name of its own")
+            raise PairError(
+                f"{at}: named {name!r} as row {names[name.casefold()]} is; give each a name of its own (entry `name`)"
+            )
         seen[pair], names[name.casefold()] = number, number
         named.append({"name": name, **{key: row[key] for key in PAIR_KEYS if key in row}})
     return named

@@ -13,9 +13,10 @@ from typing import Any
 from monai.transforms import Transform
 
 from scripts.errors import PairError
-from scripts.files import claim_folder
-from scripts.names import METRICS_FILE, PAIR_KEYS, safe_name
+from scripts.files import claim_folder, load_json
+from scripts.names import IMAGES, PAIR_KEYS, RUN_FILE, safe_name
 from scripts.phantom import breathing_thorax, write
+from scripts.results import forget_result
 
 PHANTOM_NAME = "phantom"
 
@@ -38,7 +39,7 @@ class PairOrPhantom(Transform):
             pair["name"] = safe_name(str(pair.get("name") or PHANTOM_NAME))
             phantom = breathing_thorax(self.size, seed=self.seed)
             folder = claim_folder(Path(self.output_dir) / pair["name"])
-            (folder / METRICS_FILE).unlink(missing_ok=True)  # it would vouch for files that change now
+            forget_result(folder)  # it was made of files that change now
             try:
                 pair |= write(phantom, folder)
             except OSError as error:
@@ -62,4 +63,15 @@ class CheckOutput(Transform):
         if not there.is_dir():
             raise PairError(f"cannot write {folder}: {there} is a file, not a folder; choose another output_dir or name")
         claim_folder(there)
+        self._check_owner(folder, data["files"])
         return data
+
+    def _check_owner(self, folder: Path, files: Mapping[str, str]) -> None:
+        """Raises PairError where the folder holds the result of two other scans, which would be lost."""
+        if not (folder / RUN_FILE).exists():
+            return
+        inputs = load_json(folder / RUN_FILE).get("inputs", {})
+        before = {key: Path(inputs[key]["path"]) for key in IMAGES if key in inputs}
+        if any(before.get(key, Path(files[key])).absolute() != Path(files[key]).absolute() for key in IMAGES):
+            what = f"{folder} holds the result of {before.get('fixed')} and {before.get('moving')}"
+            raise PairError(f"{what}, other scans than these; choose another name or output_dir, or remove it")

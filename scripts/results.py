@@ -127,14 +127,7 @@ class SaveResultd(Transform):
         """A new dictionary; raises PairError where the folder cannot be written or the disk is full."""
         pair, begun = dict(data), time.perf_counter()
         with result_folder(Path(self.output_dir) / pair["name"]) as folder:
-            old = (
-                folder / METRICS_FILE,
-                folder / WARPED_LABEL_FILE,
-                folder / REPORT_FILE,
-                *(folder / PICTURES).glob("*.png"),
-            )
-            for path in old:  # of an earlier run; the others are replaced
-                path.unlink(missing_ok=True)
+            forget_result(folder)
             self._save(pair, folder)
             ended = time.perf_counter()
             seconds = {**pair["metrics"]["seconds"], "writing": ended - begun, "total": ended - pair["begun_s"]}
@@ -180,6 +173,13 @@ class SaveResultd(Transform):
             "platform": platform.platform(),
             "losses": [{k: entry[k] for k in ("level", "shape", "losses")} for entry in pair["pred"].history],
         }
+
+
+def forget_result(folder: Path) -> None:
+    """Nothing; whatever an earlier registration wrote into a folder is gone, metrics.json first, which vouches for it."""
+    names = (METRICS_FILE, RUN_FILE, FIELD_FILE, NETWORK_FILE, WARPED_FILE, WARPED_LABEL_FILE, REPORT_FILE)
+    for path in (*(folder / name for name in names), *(folder / PICTURES).glob("*.png")):
+        path.unlink(missing_ok=True)
 
 
 def origin(pair: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from scripts.files import load_json
 from scripts.geometry import Grid, Lattice, Upsampler, to_mm, to_vox
 from scripts.itk_files import load_map
 from scripts.maps import SpatialMap
-from scripts.names import FIELD_FILE, METRICS_FILE, RUN_FILE
+from scripts.names import FIELD_FILE, METRICS_FILE, NETWORK_FILE, RUN_FILE
 from scripts.network import NCF, Sine
 
 
@@ -65,8 +65,15 @@ class SavedResult:
             raise PairError(f"{self.folder / RUN_FILE} {what}; register again")
         return Grid(tuple(grids[key]["shape"]), np.array(grids[key]["affine"], dtype=np.float64))
 
+    def require_complete(self) -> None:
+        """Nothing; PairError for the folder of a registration that did not come to its end."""
+        if not (self.folder / METRICS_FILE).exists() and "imported" not in self.run:
+            what = f"{self.folder} holds no complete result (no {METRICS_FILE})"
+            raise PairError(f"{what}: its registration did not come to its end; register again")
+
     def field(self) -> tuple[torch.Tensor, np.ndarray]:
         """The saved field (3, W, H, D) in voxels, float32, fixed to moving, and the fixed affine (4, 4), RAS mm."""
+        self.require_complete()
         field, affine = load_itk_field(self.folder / FIELD_FILE)
         return torch.from_numpy(field), affine
 
@@ -161,9 +168,12 @@ def network_field(path: str | Path) -> tuple[torch.Tensor, np.ndarray]:
 def saved_map(path: str | Path) -> SpatialMap:
     """The map of a result folder, of its network.pt, or of any field's file that `itk_files.load_map` reads."""
     path = Path(path)
+    if not path.exists():
+        raise PairError(f"there is no {path}; give a result folder, its {NETWORK_FILE}, or the file of a field")
     if path.is_dir():
         if not (path / RUN_FILE).exists():
             raise PairError(f"{path} is no result folder (no {RUN_FILE} in it); give one, or the file of a field")
+        SavedResult(path).require_complete()
         return load_map(path / FIELD_FILE)
     if path.suffix == ".pt":
         return saved_network(path).map()

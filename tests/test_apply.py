@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import nibabel as nib
@@ -13,18 +13,19 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from monai.bundle import ConfigWorkflow
 
 from scripts.__main__ import main
 from scripts.apply import apply_to_images, apply_to_points, open_map
 from scripts.exporters import load_itk_field, save_itk_field
 from scripts.geometry import Grid, from_lps, to_mm, translation
+from scripts.inputs import CheckOutput
 from scripts.inverse import CLOSE_VOX
 from scripts.inversion import there_and_back
 from scripts.maps import SpatialMap
 from scripts.metrics import jacobian_determinant
 from scripts.point_files import in_ras
 from scripts.saved import SavedResult, saved_map, saved_network
+from tests.conftest import Run
 from tests.maps import itk_transform, through_itk
 from tests.refusing import refused
 
@@ -32,8 +33,6 @@ NETWORK_MM = 1e-4  # the field again from network.pt
 POINT_MM = 1e-3  # float32 displacements and text of six digits
 SOLVED_MM = 2 * CLOSE_VOX * 14  # the solver's tolerance in this chest's largest voxel
 INVERSE_MM = 0.02  # the inverse of this field is read between voxels of 6 to 14 mm
-
-Run = Callable[..., ConfigWorkflow]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -279,3 +278,19 @@ def test_points_of_the_python_api_are_counted(result: Path, tmp_path: Path) -> N
     written, outside = apply_to_points(open_map(result), [tmp_path / "p.csv"], tmp_path / "out", **call)
     assert outside == 1 and written[0].read_text().strip() == ",,,0"
     refused("missing.csv", lambda: apply_to_points(open_map(result), ["missing.csv"], tmp_path / "out", **call))
+
+
+def test_a_result_that_was_interrupted_or_whose_scan_changed_is_not_used(
+    run: Run, pair: Mapping[str, str], tmp_path: Path
+) -> None:
+    moving = str(shutil.copy(pair["moving"], tmp_path / "moving.nii.gz"))
+    run(tmp_path, {**pair, "moving": moving, "name": "chest"})
+    folder = tmp_path / "chest"
+    assert open_map(folder).registered("image") == [Path(moving)]
+    shutil.copy(pair["fixed"], moving)
+    refused(r"moving\.nii\.gz has changed since it was registered", lambda: open_map(folder).registered("image"))
+    with pytest.raises(ValueError, match=r"holds the result of .* other scans than these"):
+        CheckOutput(tmp_path)({"name": "chest", "files": {**pair}})
+    (folder / "metrics.json").unlink()
+    refused("holds no complete result", open_map, folder)
+    refused("there is no .*gone", open_map, tmp_path / "gone")

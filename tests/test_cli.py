@@ -196,6 +196,26 @@ def test_every_option_is_a_knob_and_paths_are_whole(monkeypatch: pytest.MonkeyPa
     assert [Path(name).name for name in register(preset="paper").config_files] == ["inference.json", "paper.json"]
 
 
+def test_what_is_missing_is_said_before_anything_is_loaded(
+    pair: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scripts.verbs.common.load_libraries", lambda: pytest.fail("loaded"))
+    gone = str(tmp_path / "gone.nii.gz")
+    for job, telling in (
+        (register(pair["fixed"]), "moving is not named"),
+        (register(moving_label=pair["moving_label"]), "fixed is not named"),
+        (register(pair["fixed"], gone), "moving: cannot open .*gone"),
+        (register(pair["fixed"], pair["moving"], landmarks=gone), "landmarks: cannot open .*gone"),
+    ):
+        with pytest.raises(SystemExit, match=f"^error: {telling}"):
+            job.start()
+    for arguments, telling in (
+        (["apply", "x"], "apply needs --to and --output_dir"),
+        (["invert"], "RESULT and --output_dir"),
+    ):
+        assert telling in refusal(monkeypatch, *arguments)
+
+
 @pytest.mark.parametrize("name", [*ODD_NAMES, "@fixed", "%seed", "$1 + 1"])
 def test_a_name_is_never_evaluated(
     run: Run, pair: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

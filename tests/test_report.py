@@ -316,7 +316,7 @@ def test_mistakes_are_one_line(copy: Path, tmp_path: Path) -> None:
             call()
         assert "\n" not in str(stop.value.code)
     (copy / "metrics.json").unlink()
-    refused("cannot read .*metrics.json", make_report, copy)
+    refused("holds no complete result", make_report, copy)
 
 
 # --- beside a registration -------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ FOLDED_SHARE = 1e-4  # of the voxels: fewer are specks, often at the border of t
 OUTSIDE_SHARE = 0.05  # of the fixed grid: a breath carries about 3 % of a chest scan out of its counterpart
 STRONG_SHARE = 0.01  # of the voxels, whose volume changes more than threefold: no soft tissue does that at large
 LEAST_NCC = 0.7  # of one modality: two people's brains reach 0.9, two chests 0.95
+NCC_LOST = 1e-3  # of the correlation: below it is rounding, or scans that were alike from the start
 LEAST_DICE = 0.5  # mean of all labels: small structures of two people reach 0.6
 DICE_LOST = 0.01  # of one label: below it is rounding at its surface
 LARGE_TRE_VOX = 3.0  # 95th percentile of the landmark error in the largest voxel side
@@ -72,7 +73,7 @@ def _folds(metrics: Mapping[str, Any], voxels: int) -> Iterator[Concern]:
 
 def _likeness(metrics: Mapping[str, Any]) -> Iterator[Concern]:
     before, after = (metrics["similarity"][when]["ncc"] for when in ("before", "after"))
-    if before is not None and after is not None and after < before:
+    if before is not None and after is not None and after < before - NCC_LOST:
         yield Concern(SERIOUS, f"The scans are less alike than before: correlation {before:.3f} before, {after:.3f} after.")
     elif after is None or after < LEAST_NCC:
         told = "cannot be computed" if after is None else f"is only {after:.2f}"

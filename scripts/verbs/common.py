@@ -25,13 +25,16 @@ class Job(Protocol):
 
 @dataclass(frozen=True)
 class ConfigJob:
-    """A run of MONAI's `ConfigWorkflow` over config files with overrides."""
+    """A run of MONAI's `ConfigWorkflow` over config files with overrides. check: what can be refused before it is loaded."""
 
     config_files: tuple[str, ...]
     overrides: tuple[tuple[str, Any], ...]
+    check: Callable[[], None] | None = None
 
     def start(self) -> None:
         """Nothing; the run is over. Exits with status 1 and one line when it cannot be done."""
+        if self.check is not None:
+            self.check()
         load_libraries()  # takes seconds; a typo should not wait for it
         from monai.bundle import ConfigWorkflow
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from fire.decorators import SetParseFn
 
-from scripts.verbs.common import CONFIGS, ConfigJob, absolute, plain, preset_files, true_or_false, whole_number
+from scripts.names import IMAGES, PAIR_KEYS
+from scripts.verbs.common import CONFIGS, ConfigJob, absolute, plain, preset_files, refuse, true_or_false, whole_number
 
 
 @SetParseFn(str)
@@ -65,4 +68,16 @@ def register(
         overrides["device"] = plain("device", device)
     if phantom_size is not None:
         overrides["phantom_size"] = [whole_number("phantom_size", n) for n in phantom_size.strip("()[] ").split(",")]
-    return ConfigJob((str(CONFIGS / "inference.json"), *preset_files(preset)), tuple(overrides.items()))
+    inputs = {key: path for key, path in overrides.items() if key in PAIR_KEYS}
+    files = (str(CONFIGS / "inference.json"), *preset_files(preset))
+    return ConfigJob(files, tuple(overrides.items()), check=lambda: _check_there(inputs))
+
+
+def _check_there(inputs: Mapping[str, Path]) -> None:
+    """Nothing; refuses one scan without the other, and files that are not there, before anything is loaded for them."""
+    missing = next((key for key in IMAGES if inputs and key not in inputs), None)
+    if missing is not None:
+        refuse(f"{missing} is not named; give two scans, or nothing at all for a phantom")
+    for key, path in inputs.items():
+        if not path.exists():
+            refuse(f"{key}: cannot open {path} (No such file or directory); correct the path")
