@@ -32,8 +32,8 @@ from scripts.cohort.worker import Call, Outcome, Resources, Task, register_pair
 from scripts.datasets import Pairs, checked
 from scripts.files import claim_folder, record_of, save_json
 from scripts.names import METRICS_FILE, PAIR_KEYS, RUN_FILE
+from scripts.presets import config_files
 from scripts.summary import cell, markdown
-from scripts.verbs.common import CONFIGS
 
 MANY, SMALL = 10_000, 60
 SMALL_SIZE, USUAL_SIZE = (40, 36, 40), (112, 96, 104)
@@ -69,7 +69,7 @@ def engine(folder: Path, many: int) -> str:
         (images / f"{number:04}.nii.gz").write_text(f"scan {number}", encoding="utf-8")
     ordered = islice(permutations(sorted(images.iterdir()), 2), many)
     rows = checked([{"fixed": str(f), "moving": str(m)} for f, m in ordered], where="engine")
-    plan = Plan(rows, (str(CONFIGS / "inference.json"),), folder / "engine" / "out")
+    plan = Plan(rows, config_files(None), folder / "engine" / "out")
     table = [["pairs", "workers", "s", "ms a pair", "s again, all done"]]
     resources = Resources(2, 1)
     first, again = (_seconds(plan, resources, call=leave_a_result) for _ in range(2))
@@ -121,7 +121,7 @@ def _phantoms(folder: Path, count: int, size: Sequence[int], name: str = "out") 
             write(breathing_thorax(tuple(size), seed=seed), claim_folder(place))
         keys = {key: place / f"{key}.nii.gz" for key in ("fixed", "moving", "fixed_label", "moving_label")}
         rows.append({"name": f"{seed:03}", **{key: str(path) for key, path in keys.items()}})
-    return Plan(checked(rows, where=str(folder)), (str(CONFIGS / "inference.json"),), folder / name, {"report": False})
+    return Plan(checked(rows, where=str(folder)), config_files(None), folder / name, {"report": False})
 
 
 def _seconds(plan: Plan, resources: Resources, *, call: Call = register_pair) -> float:

@@ -26,10 +26,10 @@ from benchmarks.options import words
 from benchmarks.pairs import Pair, with_phantom
 from scripts.engine import Fit, PairOptimizer, prepare_pair
 from scripts.guard import DeviceCheck
+from scripts.presets import config_files, presets
 from scripts.pyramid import PairImages
 from scripts.summary import cell
 from scripts.summary import markdown as rows
-from scripts.verbs.common import CONFIGS, presets
 
 # A step at least: fixed, its weight and moving with its weight are read, the field and its gradient written and read, the
 # warped image and its gradient written; each once, in float32.
@@ -110,7 +110,7 @@ def measure(name: str, pair: Pair, *, device: str, repeats: int) -> dict[str, An
 def prepared(name: str, pair: Pair, *, device: str) -> tuple[PairImages, PairOptimizer, torch.nn.Module]:
     """The pair on the device, and the fit and the network that a preset's config declares."""
     parser = ConfigParser()
-    parser.read_config([str(CONFIGS / f"{part}.json") for part in ("inference", *([] if name == "default" else [name]))])
+    parser.read_config(list(config_files(None if name == "default" else name)))
     for option, path in (("fixed", pair.files["fixed"]), ("moving", pair.files["moving"])):
         parser[option] = path
     parser["output_dir"], parser["progress"], parser["device"] = pair.files["fixed"].parent, False, device

@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks import ours
 from benchmarks.pairs import Pair
 from benchmarks.processes import ROOT, Outcome, measured
-from scripts.verbs.common import presets
+from scripts.presets import presets
 
 OURS, NONE = "ours", "none"
 CANNOT_RUN = 3  # exit status of benchmarks.peers

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.pairs import Pair
+from scripts.presets import config, config_files
 from scripts.startup import load_libraries
-from scripts.verbs.common import CONFIGS
 
 
 def command(pair: Pair, *, preset: str, seed: int, output_dir: Path, name: str) -> list[str]:
@@ -29,7 +29,7 @@ def report(folder: Path) -> dict[str, Any]:
     metrics = json.loads((folder / "metrics.json").read_text())
     seconds = {key: value for key, value in metrics["seconds"].items() if key != "total"}
     device = str(json.loads((folder / "run.json").read_text())["device"])
-    version = json.loads((CONFIGS / "metadata.json").read_text())["version"]
+    version = json.loads(Path(config("metadata")).read_text())["version"]
     return {"version": version, "device": device, "seconds": seconds}
 
 
@@ -39,8 +39,7 @@ def load_only(fixed: str, moving: str, output_dir: str) -> None:
     from monai.bundle import ConfigWorkflow
 
     paths: dict[str, Any] = {"fixed": Path(fixed), "moving": Path(moving), "output_dir": Path(output_dir)}
-    config = str(CONFIGS / "inference.json")
-    workflow = ConfigWorkflow(config_file=config, workflow_type="inference", logging_file=False, **paths)
+    workflow = ConfigWorkflow(config_file=list(config_files(None)), workflow_type="inference", logging_file=False, **paths)
     workflow.initialize()
     workflow.parser.get_parsed_content("evaluator")  # builds all parts, so their modules are imported
     workflow.parser.get_parsed_content("dataset")[0]

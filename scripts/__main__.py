@@ -17,12 +17,14 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
 from difflib import get_close_matches
+from pathlib import Path
 
 import fire
 
+from scripts.presets import config
 from scripts.verbs.apply import apply
 from scripts.verbs.cohort import cohort
-from scripts.verbs.common import CONFIGS, Job, refuse
+from scripts.verbs.common import Job, refuse
 from scripts.verbs.evaluate import evaluate
 from scripts.verbs.export import export
 from scripts.verbs.fetch import fetch
@@ -119,7 +121,7 @@ def main() -> None:
     """Nothing; the command line was carried out."""
     arguments = sys.argv[1:]
     if arguments == ["--version"]:
-        print(json.loads((CONFIGS / "metadata.json").read_text(encoding="utf-8"))["version"])
+        print(json.loads(Path(config("metadata")).read_text(encoding="utf-8"))["version"])
         return
     if not arguments or set(HELP) & set(arguments):
         print(help_text(arguments[0] if arguments else ""))

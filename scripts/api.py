@@ -26,8 +26,8 @@ from scripts.guard import check_device, explanation
 from scripts.images import image_of
 from scripts.metrics import field_at
 from scripts.names import GRID_OF, IMAGES
+from scripts.presets import config_files
 from scripts.results import WarpToFixedd
-from scripts.verbs.common import CONFIGS, presets
 
 NAME = "in_memory"  # of a pair without files
 
@@ -47,8 +47,7 @@ class Options:
     progress: bool = False
 
     def __post_init__(self) -> None:
-        if self.preset is not None and self.preset not in presets():
-            raise PairError(f"no preset {self.preset!r}; there are: {', '.join(presets())}")
+        config_files(self.preset)
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
             raise PairError(f"seed must be a whole number, zero or more, got {self.seed!r}")
         if self.device is not None:
@@ -57,7 +56,7 @@ class Options:
     @property
     def config_files(self) -> list[str]:
         """The base and the overlay."""
-        return [str(CONFIGS / f"{name}.json") for name in ("inference", self.preset) if name is not None]
+        return list(config_files(self.preset))
 
     @property
     def overrides(self) -> dict[str, Any]:

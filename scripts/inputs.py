@@ -14,7 +14,7 @@ from monai.transforms import Transform
 
 from scripts.errors import PairError
 from scripts.files import claim_folder, load_json
-from scripts.names import IMAGES, PAIR_KEYS, RUN_FILE, safe_name
+from scripts.names import IMAGES, METRICS_FILE, PAIR_KEYS, RUN_FILE, safe_name
 from scripts.phantom import breathing_thorax, write
 from scripts.results import forget_result
 
@@ -68,7 +68,7 @@ class CheckOutput(Transform):
 
     def _check_owner(self, folder: Path, files: Mapping[str, str]) -> None:
         """Raises PairError where the folder holds the result of two other scans, which would be lost."""
-        if not (folder / RUN_FILE).exists():
+        if not (folder / METRICS_FILE).exists() or not (folder / RUN_FILE).exists():
             return
         inputs = load_json(folder / RUN_FILE).get("inputs", {})
         before = {key: Path(inputs[key]["path"]) for key in IMAGES if key in inputs}

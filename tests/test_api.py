@@ -18,14 +18,12 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, LoadImaged
 
-from scripts import api
 from scripts.api import Registered, RegisterPaird, register
 from scripts.errors import PairError
 from scripts.exporters import save_image
 from scripts.geometry import to_mm
 from scripts.metrics import dice_per_label
 from scripts.phantom import PhantomPair
-from scripts.verbs import common
 from tests.conftest import LEVELS, ROOT, Run
 from tests.refusing import refused
 from tests.test_reading import write_dicom
@@ -41,8 +39,7 @@ def tiny(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Any:
     shutil.copytree(ROOT / "configs", configs)
     (configs / "tiny.json").write_text(json.dumps({"fit::levels": LEVELS}), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(api, "CONFIGS", configs)
-        patch.setattr(common, "CONFIGS", configs)
+        patch.setattr("scripts.presets.CONFIGS", configs)
         yield
 
 

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from monai.bundle import ConfigWorkflow
 
-from scripts.__main__ import CONFIGS, VERBS, main, register
+from scripts.__main__ import VERBS, main, register
+from scripts.presets import CONFIGS
 
 ROOT = Path(__file__).parent.parent
 PATIENCE_S = 240  # a process imports for 4 to 8 s on a quiet machine

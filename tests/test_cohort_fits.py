@@ -12,7 +12,7 @@ from scripts.cohort.plan import Plan
 from scripts.cohort.run import run_cohort
 from scripts.cohort.worker import Resources
 from scripts.datasets import read_pairs
-from scripts.verbs import common
+from scripts.presets import presets
 from scripts.verbs.cohort import cohort
 from tests.conftest import LEVELS, ROOT
 
@@ -77,8 +77,7 @@ def test_the_command(
     for path in (ROOT / "configs").iterdir():
         (configs / path.name).write_bytes(path.read_bytes())
     (configs / "small.json").write_bytes((listed.parent / "small.json").read_bytes())
-    for module in ("common", "cohort"):
-        monkeypatch.setattr(f"scripts.verbs.{module}.CONFIGS", configs)
+    monkeypatch.setattr("scripts.presets.CONFIGS", configs)
     job = cohort(str(listed), output_dir=str(tmp_path / "out"), preset="small", workers="1", progress="false")
     with pytest.raises(SystemExit) as stop:
         job.start()
@@ -102,4 +101,4 @@ def test_mistakes_at_the_command_are_one_line(listed: Path, tmp_path: Path) -> N
     for telling, call in calls.items():
         with pytest.raises(SystemExit, match=f"^error: .*{telling}"):
             call()
-    assert not (tmp_path / "out").exists() and common.presets() == ["fast", "paper"]
+    assert not (tmp_path / "out").exists() and presets() == ["fast", "paper"]

@@ -26,8 +26,8 @@ import SimpleITK as sitk
 from nibabel.affines import apply_affine
 
 from scripts.phantom import LABELS, PhantomPair, breathing_thorax, write
+from scripts.presets import CONFIGS
 from scripts.saved import SavedResult
-from scripts.verbs.common import CONFIGS
 from tests.label_client import Client
 
 pytestmark = pytest.mark.label
@@ -197,7 +197,7 @@ def test_a_refusal_is_a_sentence(server: Client, image: str, given: dict[str, An
 def test_nothing_is_read_or_written_outside_of_the_study(server: Client, study: Path) -> None:
     scan = (study / "anna_day1.nii.gz").read_bytes()
     before = {path for path in study.parent.rglob("*") if study not in path.parents}
-    for name in ("../evil", "/tmp/evil", ".hidden", "a/b"):
+    for name in ("../evil", "/evil", ".hidden", "a/b"):
         assert "plain name" in server.upload("/datastore/image", "file", scan, name="x.nii.gz", image=name).sentence
         save = {"image": "anna_day1", "tag": name}
         assert "plain name" in server.upload("/datastore/label", "label", scan, name="x.nii.gz", **save).sentence

@@ -76,7 +76,7 @@ def test_the_table(
     base = json.loads((configs / "inference.json").read_text(encoding="utf-8"))
     base["fit"]["levels"] = LEVELS
     (configs / "inference.json").write_text(json.dumps(base), encoding="utf-8")
-    monkeypatch.setattr("scripts.paper_table.table.CONFIGS", configs)
+    monkeypatch.setattr("scripts.presets.CONFIGS", configs)
     options = {"data_dir": str(archive), "output_dir": str(tmp_path / "out"), "cases": str(CASES), "workers": "2"}
     job = paper_table(**options, methods="default,elastix", peers_python="/bin/false", progress="false")
     with pytest.raises(SystemExit) as stop:

@@ -20,8 +20,8 @@ from scripts.label_app.labels import merged
 from scripts.label_app.study import StudyFolder
 from scripts.label_app.worker import WarmWorker
 from scripts.names import FIELD_FILE, METRICS_FILE, WARPED_FILE, WARPED_LABEL_FILE, pair_name, safe_name
+from scripts.presets import config_files, presets
 from scripts.saved import SavedResult
-from scripts.verbs.common import CONFIGS, preset_files, presets
 
 RESULTS = "registrations"  # folder in the study folder, a result folder for each pair in it
 DESCRIPTION = "Labels of another scan of this patient, carried over by a registration (NCF)"
@@ -81,8 +81,7 @@ class Registration(InferTask):
         labels = {f"{key}_label": self.study.saved_label(getattr(asked, key)) for key in scans}
         pair = {**scans, **{key: path for key, path in labels.items() if path}}
         pair["name"] = pair_name(asked.fixed, asked.moving)
-        files = (str(CONFIGS / "inference.json"), *preset_files(asked.preset))
-        outcome = self.worker(task_of(pair, files, asked.overrides, folder))
+        outcome = self.worker(task_of(pair, config_files(asked.preset), asked.overrides, folder))
         if outcome.reason is not None:
             raise PairError(outcome.reason)
         return SavedResult(folder / pair["name"])

@@ -18,8 +18,9 @@ from scripts.files import load_json, save_json, write_whole
 from scripts.names import NETWORK_FILE
 from scripts.paper_table.elastix import register_by_elastix
 from scripts.paper_table.experiment import PUBLISHED, Experiment
+from scripts.presets import config, config_files
 from scripts.summary import NOTHING, cell, known, markdown
-from scripts.verbs.common import CONFIGS, ConfigJob, preset_files
+from scripts.verbs.common import ConfigJob
 from scripts.verbs.evaluate import as_paths
 
 STEM, ELASTIX = "paper_table", "elastix"
@@ -66,7 +67,7 @@ def _plan(asked: Experiment, method: str, settings: Settings) -> tuple[Plan, Cal
     folder = settings.output_dir / method
     if method == ELASTIX:
         return Plan(asked.pairs, (), folder, {"python": settings.python}), register_by_elastix
-    files = (str(CONFIGS / "inference.json"), *preset_files(None if method == "default" else method))
+    files = config_files(None if method == "default" else method)
     return Plan(asked.pairs, files, folder, {"seed": settings.seed}), register_pair
 
 
@@ -76,7 +77,7 @@ def _measured(asked: Experiment, plan: Plan) -> dict[str, Any]:
     cases: dict[str, Mapping[str, Any]] = {}
     if done:
         overrides = {"dataset_data": as_paths(done), "fields": plan.output_dir, "output_dir": plan.output_dir}
-        ConfigJob((str(CONFIGS / "evaluate.json"),), tuple(overrides.items())).start()
+        ConfigJob((config("evaluate"),), tuple(overrides.items())).start()
         cases = {case["name"]: case for case in load_json(plan.output_dir / "evaluation.json")["cases"]}
     return {
         "both_dsc": _mean(cases, asked.both, "dice", "after", "mean"),

@@ -170,11 +170,12 @@ def label_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return [(label, number(before.get(label)), number(score)) for label, score in after.items()]
 
 
-def number(value: float | None, unit: str = "") -> str:
-    """Three or four digits and the unit; a dash for what could not be measured."""
+def number(value: float | None, unit: str = "", *, digits: int | None = None) -> str:
+    """The number and its unit; digits behind the point: 2 with a unit, else 3. A dash for what could not be measured."""
     if value is None:
         return NOTHING
-    return f"{value:,.0f}{unit}" if abs(value) >= 1000 else f"{value:.3g}{unit}" if unit else f"{value:.3f}"
+    digits = (2 if unit else 3) if digits is None else digits
+    return f"{value:,.0f}{unit}" if abs(value) >= 1000 else f"{value:.{digits}f}{unit}"
 
 
 def _plots(plots: Mapping[str, bytes], metrics: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -199,6 +200,6 @@ def _made(run: Mapping[str, Any], metrics: Mapping[str, Any], paths: Mapping[str
     rows.append(("versions", ", ".join(f"{name} {told}" for name, told in run["versions"].items())))
     rows += [(word, str(run[key])) for key, word in MADE.items() if key in run]
     seconds, memory = metrics.get("seconds", {}), metrics.get("peak_memory_mib", {}).get("host")
-    rows.append(("time", number(seconds.get("total"), " s")))
-    rows.append(("peak memory", number(memory, " MiB")))
+    rows.append(("time", number(seconds.get("total"), " s", digits=1)))
+    rows.append(("peak memory", number(memory, " MiB", digits=0)))
     return rows

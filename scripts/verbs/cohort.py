@@ -11,7 +11,7 @@ from scripts.cohort.plan import Plan
 from scripts.cohort.run import ENGINES, all_devices, default_resources, run_cohort
 from scripts.datasets import read_pairs
 from scripts.errors import PairError
-from scripts.verbs.common import CONFIGS, CallJob, absolute, one_of, plain, preset_files, refuse, true_or_false, whole_number
+from scripts.verbs.common import CallJob, absolute, config_files, one_of, plain, refuse, true_or_false, whole_number
 
 
 @SetParseFn(str)
@@ -57,7 +57,7 @@ def cohort(
         rows = read_pairs(absolute("pairs", pairs), which=which)
     except PairError as error:
         refuse(str(error))
-    files = (str(CONFIGS / "inference.json"), *preset_files(preset))
+    files = config_files(preset)
     settings: dict[str, Any] = {"seed": whole_number("seed", seed)}
     settings["align_centres"] = true_or_false("align_centres", align_centres)
     settings["report"] = true_or_false("report", report)

@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
+from scripts import presets
 from scripts.errors import PairError
 from scripts.startup import load_libraries
-
-CONFIGS = Path(__file__).resolve().parent.parent.parent / "configs"
-NO_PRESETS = ("inference", "metadata", "evaluate", "import", "multi_gpu")
 
 
 class Job(Protocol):
@@ -102,15 +100,9 @@ def one_of(option: str, value: str, offered: Sequence[str]) -> str:
     return value
 
 
-def presets() -> list[str]:
-    """The overlays of configs/ that change how a pair is registered."""
-    return sorted(path.stem for path in CONFIGS.glob("*.json") if path.stem not in NO_PRESETS)
-
-
-def preset_files(preset: str | None) -> list[str]:
-    """The config file of a preset, none for the default."""
-    if preset is None:
-        return []
-    if preset not in presets():
-        refuse(f"no preset {preset!r}; there are: {', '.join(presets())}")
-    return [str(CONFIGS / f"{preset}.json")]
+def config_files(preset: str | None) -> tuple[str, ...]:
+    """`presets.config_files`, refused in one line."""
+    try:
+        return presets.config_files(preset)
+    except PairError as error:
+        refuse(str(error))

@@ -10,7 +10,8 @@ from fire.decorators import SetParseFn
 from scripts.datasets import Pairs, read_pairs
 from scripts.errors import PairError
 from scripts.names import PAIR_KEYS, RUN_FILE
-from scripts.verbs.common import CONFIGS, ConfigJob, absolute, refuse, true_or_false
+from scripts.presets import config
+from scripts.verbs.common import ConfigJob, absolute, refuse, true_or_false
 
 
 @SetParseFn(str)
@@ -47,7 +48,7 @@ def evaluate(
         "output_dir": folder if output_dir is None else absolute("output_dir", output_dir),
         "progress": true_or_false("progress", progress),
     }
-    return ConfigJob((str(CONFIGS / "evaluate.json"),), tuple(overrides.items()))
+    return ConfigJob((config("evaluate"),), tuple(overrides.items()))
 
 
 def _registered(folder: Path) -> Pairs:

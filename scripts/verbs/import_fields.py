@@ -8,7 +8,8 @@ from fire.decorators import SetParseFn
 
 from scripts.datasets import read_pairs
 from scripts.errors import PairError
-from scripts.verbs.common import CONFIGS, ConfigJob, absolute, refuse, true_or_false
+from scripts.presets import config
+from scripts.verbs.common import ConfigJob, absolute, refuse, true_or_false
 from scripts.verbs.evaluate import as_paths
 
 
@@ -36,4 +37,4 @@ def import_fields(
         refuse(str(error))
     overrides: dict[str, Any] = {"dataset_data": as_paths(rows), "fields": folder}
     overrides |= {"output_dir": absolute("output_dir", output_dir), "progress": true_or_false("progress", progress)}
-    return ConfigJob((str(CONFIGS / "evaluate.json"), str(CONFIGS / "import.json")), tuple(overrides.items()))
+    return ConfigJob((config("evaluate"), config("import")), tuple(overrides.items()))

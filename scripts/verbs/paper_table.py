@@ -8,7 +8,8 @@ from fire.decorators import SetParseFn
 
 from scripts.errors import PairError
 from scripts.paper_table.experiment import CASES, experiment
-from scripts.verbs.common import CallJob, absolute, presets, refuse, true_or_false, whole_number
+from scripts.presets import presets
+from scripts.verbs.common import CallJob, absolute, refuse, true_or_false, whole_number
 
 METHODS = "default,paper,elastix"
 

@@ -9,7 +9,7 @@ from typing import Any
 from fire.decorators import SetParseFn
 
 from scripts.names import IMAGES, PAIR_KEYS
-from scripts.verbs.common import CONFIGS, ConfigJob, absolute, plain, preset_files, refuse, true_or_false, whole_number
+from scripts.verbs.common import ConfigJob, absolute, config_files, plain, refuse, true_or_false, whole_number
 
 
 @SetParseFn(str)
@@ -69,8 +69,7 @@ def register(
     if phantom_size is not None:
         overrides["phantom_size"] = [whole_number("phantom_size", n) for n in phantom_size.strip("()[] ").split(",")]
     inputs = {key: path for key, path in overrides.items() if key in PAIR_KEYS}
-    files = (str(CONFIGS / "inference.json"), *preset_files(preset))
-    return ConfigJob(files, tuple(overrides.items()), check=lambda: _check_there(inputs))
+    return ConfigJob(config_files(preset), tuple(overrides.items()), check=lambda: _check_there(inputs))
 
 
 def _check_there(inputs: Mapping[str, Path]) -> None:
