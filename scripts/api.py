@@ -24,6 +24,7 @@ from scripts.errors import PairError
 from scripts.geometry import to_mm, to_vox
 from scripts.guard import check_device, explanation
 from scripts.images import image_of
+from scripts.inverse import preimages
 from scripts.metrics import field_at
 from scripts.names import GRID_OF, IMAGES
 from scripts.presets import config_files
@@ -101,12 +102,18 @@ class Registered:
 
         Raises PairError for points off the fixed grid or of another shape.
         """
-        points = np.asarray(points_mm, dtype=np.float64)
-        if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
-            raise PairError(f"points must be finite numbers of shape (N, 3), RAS mm, got shape {points.shape}")
         affine = self._pair["fixed"].affine.numpy()
-        points_vox = to_vox(points, affine)
+        points_vox = to_vox(_points(points_mm), affine)
         return to_mm(points_vox + field_at(self.field.as_tensor(), points_vox), affine)
+
+    def points_in_fixed(self, points_mm: Any) -> np.ndarray:
+        """Where points of the moving scan lie in the fixed one, (N, 3) in RAS mm both, float64.
+
+        nan for a point whose partner lies off the fixed grid or in a fold. Raises PairError for another shape.
+        """
+        affine = self._pair["fixed"].affine.numpy()
+        found, known = preimages(self.field.as_tensor(), torch.from_numpy(to_vox(_points(points_mm), affine)))
+        return np.where(known.numpy()[:, None], to_mm(found.numpy(), affine), np.nan)
 
     def save(self, folder: str | Path) -> Path:
         """The folder, with the files that ``ncf register`` writes, but that run.json has no files to name as inputs.
@@ -119,6 +126,14 @@ class Registered:
         named = {"name": folder.name, "metrics": {**self.metrics, "name": folder.name}}
         saver({**self._pair, **named, "begun_s": time.perf_counter() - self._took_s})
         return folder
+
+
+def _points(points_mm: Any) -> np.ndarray:
+    """The points (N, 3), float64; PairError for anything else."""
+    points = np.asarray(points_mm, dtype=np.float64)
+    if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
+        raise PairError(f"points must be finite numbers of shape (N, 3), RAS mm, got shape {points.shape}")
+    return points
 
 
 def register(

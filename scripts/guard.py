@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -82,6 +83,18 @@ class Allocator:
         """Whether the C library was told; other libraries than glibc (Windows, macOS, musl) are left alone."""
         tell = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
         return tell is not None and all(tell(what, size) == 1 for what, size in GLIBC_KEEPS.items())
+
+
+def release_memory() -> None:
+    """Nothing; what is no longer used is the system's again, so that a process does not grow from pair to pair.
+
+    An evaluator and its handlers refer to each other, so that the images of a pair stay until Python looks for such
+    cycles; and what the C library keeps for the next step (`Allocator`) is cut up further by every pair.
+    """
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 class GuardedRun:

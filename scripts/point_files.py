@@ -21,6 +21,7 @@ import numpy as np
 from scripts.errors import PairError
 from scripts.files import save_json, unreadable, write_whole
 from scripts.geometry import RAS_TO_LPS
+from scripts.names import IMAGES
 
 SPACES = ("lps", "ras", "voxel")
 MARK = "outside the range of the map"
@@ -111,7 +112,7 @@ def _csv(path: Path, space: str) -> PointFile:
         raise PairError(f"{path}: {what} ({error}); correct it") from error
 
     def save(target: Path, found: np.ndarray, known: np.ndarray) -> None:
-        lines = [] if header is None else [[*header, "valid"]]
+        lines = [] if header is None else [[*_carried_names(header, columns), "valid"]]
         for row, point, valid in zip(body, found, known, strict=True):
             filled = list(row)
             for c, value in zip(columns, point, strict=True):
@@ -127,6 +128,12 @@ def _csv(path: Path, space: str) -> PointFile:
 def _columns(header: list[str] | None) -> list[int]:
     names = [cell.strip().lower() for cell in header or []]
     return [names.index(axis) for axis in "xyz"] if set("xyz") <= set(names) else [0, 1, 2]
+
+
+def _carried_names(header: list[str], columns: list[int]) -> list[str]:
+    """The header with "carried" before those names of moved columns that say on which side they were, such as fixed_i."""
+    moved = {c for c in columns if any(side in header[c].lower() for side in IMAGES)}
+    return [f"carried_{name}" if c in moved else name for c, name in enumerate(header)]
 
 
 def _is_number(text: str) -> bool:

@@ -10,6 +10,7 @@ import csv
 import io
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from scripts.files import save_json, write_whole
 
 NOTHING = "-"
 PRINTED = 60  # lines that still fit a person who looks at the end of a run
+DIGITS, MOST_DECIMALS = 4, 5  # of a number in a table of pairs: in all, and behind the point
 STATISTICS: dict[str, Callable[[list[float]], Any]] = {"mean": np.mean, "median": np.median, "std": np.std}  # population
 Flat = dict[str, float | str | None]
 
@@ -60,26 +62,58 @@ def markdown(cells: Iterable[Sequence[str]]) -> str:
     return "\n".join([head, "|---" * (head.count("|") - 1) + "|", *rest])
 
 
-def overview(rows: Sequence[Flat], columns: Mapping[str, str], *, most: int | None = None) -> str:
-    """A Markdown table of the columns {title: name of a flat entry} that any row has, with the statistics below.
+@dataclass(frozen=True)
+class Table:
+    """Numbers of pairs as they are read: column titles, the cells of each row by its name, those of each statistic by kind.
 
-    A title that ends in % shows a share times 100. Of more than ``most`` rows the statistics are shown alone.
+    In a column all numbers have as many digits behind the point, so that they can be compared down the page.
+    """
+
+    columns: list[str]
+    rows: list[tuple[str, list[str]]]
+    statistics: list[tuple[str, list[str]]]
+
+
+def tabulated(rows: Sequence[Flat], columns: Mapping[str, str]) -> Table:
+    """The table of those columns {title: name of a flat entry} that any row has; statistics of more than one row.
+
+    A title that ends in % shows a share times 100.
     """
     used = {title: name for title, name in columns.items() if known(row.get(name) for row in rows)}
     found = statistics(rows)
+    kinds = list(STATISTICS) if len(rows) > 1 else []
+    by_column = []
+    for title, name in used.items():
+        numbers = [row.get(name) for row in rows] + [found[name][kind] for kind in kinds]
+        by_column.append(_aligned(numbers, scale=100 if title.endswith("%") else 1))
+    lines = [list(line) for line in zip(*by_column, strict=True)] or [[] for _ in (*rows, *kinds)]
+    names = [str(row["name"]) for row in rows]
+    return Table(
+        list(used),
+        list(zip(names, lines[: len(rows)], strict=True)),
+        list(zip(kinds, lines[len(rows) :], strict=True)),
+    )
 
-    def line(label: str, numbers: Mapping[str, Any]) -> list[str]:
-        values = {title: numbers.get(name) for title, name in used.items()}
-        scaled = [100 * v if title.endswith("%") and isinstance(v, (int, float)) else v for title, v in values.items()]
-        return [label, *map(cell, scaled)]
 
-    shown = [] if most is not None and len(rows) > most else rows
-    table = [["pair", *used], *(line(str(row["name"]), row) for row in shown)]
-    if len(shown) < len(rows):
-        table.append([f"{len(rows)} pairs", *[""] * len(used)])
-    for kind in STATISTICS if len(rows) > 1 else ():
-        table.append(line(f"**{kind}**", {name: numbers[kind] for name, numbers in found.items()}))
-    return markdown(table)
+def _aligned(numbers: Sequence[Any], *, scale: int) -> list[str]:
+    """The cells of a column, with the digits behind the point that its largest number needs."""
+    scaled = [scale * number if known([number]) else None for number in numbers]
+    shown = known(scaled)
+    largest = max(map(abs, shown), default=0.0)
+    whole = all(number == round(number) for number in shown)
+    digits = 0 if whole else min(max(DIGITS - 1 - math.floor(math.log10(largest)), 0), MOST_DECIMALS)
+    return [NOTHING if number is None else f"{number:.{digits}f}" for number in scaled]
+
+
+def overview(rows: Sequence[Flat], columns: Mapping[str, str], *, most: int | None = None) -> str:
+    """The Markdown of `tabulated`; of more than ``most`` rows the statistics are shown alone."""
+    table = tabulated(rows, columns)
+    lines = [["pair", *table.columns]]
+    if most is not None and len(rows) > most:
+        lines.append([f"{len(rows)} pairs", *[""] * len(table.columns)])
+    else:
+        lines += [[name, *cells] for name, cells in table.rows]
+    return markdown([*lines, *([f"**{kind}**", *cells] for kind, cells in table.statistics)])
 
 
 def save_csv(path: str | Path, rows: Sequence[Flat]) -> None:

@@ -29,6 +29,7 @@ from tests.refusing import refused
 from tests.test_reading import write_dicom
 
 FILES = ("displacement.nii.gz", "warped.nii.gz", "warped_label.nii.gz", "network.pt")
+THERE_AND_BACK_MM = 2e-3  # the inverse is found to 1e-4 of a voxel
 AGREE = 0.995  # of the voxels: at the border of two labels rounding decides which one is nearest
 
 
@@ -98,9 +99,14 @@ def test_labels_and_points_are_carried_as_the_run_carried_its_own(done: Register
     found = done.points_in_moving(to_mm(landmarks[:, :3], images["fixed"].affine))
     left_mm = np.linalg.norm(found - to_mm(landmarks[:, 3:], images["moving"].affine), axis=1)
     assert left_mm.mean() == pytest.approx(done.metrics["tre_mm"]["after"]["mean"], rel=1e-9)
+    back = done.points_in_fixed(found)
+    np.testing.assert_allclose(back, to_mm(landmarks[:, :3], images["fixed"].affine), atol=THERE_AND_BACK_MM)
+    far = done.points_in_fixed([[9999.0, 0, 0], found[0]])
+    assert np.isnan(far[0]).all() and np.isfinite(far[1]).all()  # nothing is invented
     wrong = (np.zeros((5, 6, 7)), np.eye(4))
     refused("moving_label .* shape", done.carry_label, wrong)
     refused(r"shape \(N, 3\)", done.points_in_moving, np.zeros(3))
+    refused(r"shape \(N, 3\)", done.points_in_fixed, np.zeros((2, 2)))
     refused("outside the fixed grid", done.points_in_moving, [[9999.0, 0, 0]])
 
 

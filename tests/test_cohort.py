@@ -63,7 +63,11 @@ def test_every_pair_is_done_once(plan: Plan, capsys: pytest.CaptureFixture[str])
     assert started(plan)
     assert [plan.state(pair) for pair in plan.pairs] == [DONE] * 5
     out = capsys.readouterr().out
-    assert "| dddd | 8 | 4 | 0.5 |" in out and "| **mean** | 6 | 3 | 0.5 |" in out and "5 of 5 pairs done" in out
+    assert (
+        "| dddd | 8.00 | 4.000 | 0.5000 |" in out
+        and "| **mean** | 6.00 | 3.000 | 0.5000 |" in out
+        and "5 of 5 pairs done" in out
+    )
     times = {name: (plan.output_dir / name / "metrics.json").stat().st_mtime_ns for name in NAMES}
     assert started(plan, stand_ins.die_some)  # nothing is left to do
     assert times == {name: (plan.output_dir / name / "metrics.json").stat().st_mtime_ns for name in NAMES}

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
+import torch
 
 from scripts.cohort.plan import Plan
 from scripts.cohort.run import run_cohort
-from scripts.cohort.worker import Resources
+from scripts.cohort.worker import Resources, register_pair, task_of
 from scripts.datasets import read_pairs
 from scripts.presets import presets
 from scripts.verbs.cohort import cohort
@@ -55,6 +59,18 @@ def test_a_pair_gets_the_same_bytes_first_and_after_others_and_beside_others(lis
     failure = json.loads((one / "bad" / "failure.json").read_text(encoding="utf-8"))
     assert "cannot read" in failure["reason"] and failure["detail"] == ""
     assert (one / "there" / "warped_label.nii.gz").exists()
+
+
+def test_a_process_keeps_nothing_of_a_pair(listed: Path, tmp_path: Path, pair: Mapping[str, str]) -> None:
+    def held() -> int:
+        return sum(t.numel() for t in gc.get_objects() if issubclass(type(t), torch.Tensor))
+
+    before = held()
+    plan = plan_of(listed, tmp_path, "there", "bad")
+    for row in plan.pairs:
+        outcome = register_pair(task_of(row, plan.config_files, plan.overrides, tmp_path))
+        assert (outcome.reason is None) == (row["name"] == "there")
+        assert held() - before < np.prod(nib.load(pair["fixed"]).shape) / 10
 
 
 @pytest.mark.slow

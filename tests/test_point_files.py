@@ -44,6 +44,13 @@ def test_csv_keeps_its_other_columns_and_gets_a_flag(tmp_path: Path, header: str
     np.testing.assert_allclose(found, MOVED[KNOWN], atol=WRITTEN_MM)
 
 
+def test_a_header_that_names_a_side_says_which_columns_were_carried(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("fixed_i,fixed_j,fixed_k,moving_i\n1,2,3,4\n5,6,7,8\n9,9,9,9\n", encoding="utf-8")
+    written(tmp_path / "in.csv", tmp_path / "out.csv", "voxel")
+    header = (tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()[0]
+    assert header == "carried_fixed_i,carried_fixed_j,carried_fixed_k,moving_i,valid"
+
+
 def markups(system: str) -> dict[str, Any]:
     """What Slicer saves: three points, and one that was never set."""
     points = [

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -10,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from monai.bundle import ConfigWorkflow
+from PIL import Image
 
 from scripts.cohort.plan import Plan
 from scripts.cohort.run import run_cohort
@@ -101,6 +105,15 @@ def test_it_opens_offline_without_a_complaint(page: Browser, result: Path) -> No
     assert [url for url in page.requests if not url.startswith("data:")] == [(result / "report.html").resolve().as_uri()]
     assert (result / "report.html").stat().st_size < MOST_BYTES
     assert page.run("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_without_the_script_it_shows_a_slice_of_each_view(result: Path, views: list[Slices]) -> None:
+    text = (result / "report.html").read_text(encoding="utf-8")
+    stills = re.findall(r'<img class="still" src="data:image/jpeg;base64,([^"]+)"', text)
+    assert len(stills) == len(views)
+    for still, view in zip(stills, views, strict=True):
+        shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(still))), dtype=float)
+        assert np.corrcoef(shown.ravel(), view.only("after", view.start).ravel())[0, 1] > ALIKE
 
 
 def test_it_shows_the_slices_that_it_names(page: Browser, views: list[Slices]) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from scripts.summary import PRINTED, cell, flat, markdown, overview, save_summary, statistics
+from scripts.summary import PRINTED, cell, flat, markdown, overview, save_summary, statistics, tabulated
 
 NAN = float("nan")
 CASES = [
@@ -32,8 +33,8 @@ def test_statistics_are_over_what_was_measured() -> None:
 
 def test_the_overview_shows_shares_in_percent_and_drops_empty_columns() -> None:
     lines = overview([flat(case) for case in CASES], COLUMNS).splitlines()
-    assert lines[:4] == ["| pair | TRE mm | folds % |", "|---|---|---|", "| a/b | 1 | 2 |", "| c | 4 | - |"]
-    assert lines[5:] == ["| **mean** | 2 | 1 |", "| **median** | 1 | 1 |", "| **std** | 1.414 | 1 |"]
+    assert lines[:4] == ["| pair | TRE mm | folds % |", "|---|---|---|", "| a/b | 1.000 | 2 |", "| c | 4.000 | - |"]
+    assert lines[5:] == ["| **mean** | 2.000 | 1 |", "| **median** | 1.000 | 1 |", "| **std** | 1.414 | 1 |"]
     assert len(overview([flat(CASES[0])], COLUMNS).splitlines()) == 3  # nothing to average
 
 
@@ -43,6 +44,21 @@ def test_the_overview_shows_shares_in_percent_and_drops_empty_columns() -> None:
 def test_cells(number: object, text: str) -> None:
     assert cell(number) == text
     assert markdown([["a", "b"], ["1", "2"]]) == "| a | b |\n|---|---|\n| 1 | 2 |"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "texts"),
+    [
+        ((0.5, 12.25, None), ["0.50", "12.25", "-"]),
+        ((0.0, 0.002296, 0.0), ["0.00000", "0.00230", "0.00000"]),
+        ((12345.6, 1.0, -3.0), ["12346", "1", "-3"]),
+        ((0.0, 0, NAN), ["0", "0", "-"]),
+    ],
+)
+def test_a_column_has_the_same_digits_in_every_row(numbers: Sequence[object], texts: list[str]) -> None:
+    found = tabulated([{"name": str(n), "x": number} for n, number in enumerate(numbers)], {"x": "x"})  # type: ignore[dict-item]
+    assert found.columns == ["x"] and [cells[0] for _, cells in found.rows] == texts
+    assert [kind for kind, _ in found.statistics] == ["mean", "median", "std"]
 
 
 def test_three_files_tell_the_same(tmp_path: Path) -> None:
@@ -63,8 +79,8 @@ def test_of_many_pairs_the_statistics_alone_are_printed(tmp_path: Path) -> None:
     cases = [{"name": f"pair_{number}", "error": float(number)} for number in range(PRINTED + 1)]
     printed = save_summary(tmp_path, "table", cases, columns={"error": "error"}, more={})
     assert (
-        "pair_7" not in printed and f"| {PRINTED + 1} pairs |" in printed and f"| **mean** | {PRINTED / 2:.4g} |" in printed
+        "pair_7" not in printed and f"| {PRINTED + 1} pairs |" in printed and f"| **mean** | {PRINTED / 2:.2f} |" in printed
     )
     written = (tmp_path / "table.md").read_text(encoding="utf-8")
     assert all(f"| {case['name']} |" in written for case in cases)
-    assert "| pair_7 | 7 |" in save_summary(tmp_path, "table", cases[:PRINTED], columns={"error": "error"}, more={})
+    assert "| pair_7 | 7.00 |" in save_summary(tmp_path, "table", cases[:PRINTED], columns={"error": "error"}, more={})

@@ -33,6 +33,8 @@ PANELS = {
 }
 WHISKER = 1.5  # interquartile ranges: beyond, a pair is named (matplotlib's own rule)
 PANEL_INCHES = (3.4, 4.2)
+WHEN = ("before", "after")
+MOST_LINES = 60  # pairs whose two values are joined
 
 
 def collect(plan: Plan) -> str:
@@ -47,7 +49,7 @@ def collect(plan: Plan) -> str:
 
 
 def draw(rows: Sequence[Flat], path: Path) -> bool:
-    """Whether a picture was drawn: box plots of what was measured, before and after, outliers named."""
+    """Whether a picture was drawn: every pair's numbers before and after, in box plots, outliers named."""
     panels = {title: [_values(rows, name) for name in pair] for title, pair in PANELS.items()}
     panels = {title: pair for title, pair in panels.items() if all(pair)}
     if not panels:
@@ -55,8 +57,13 @@ def draw(rows: Sequence[Flat], path: Path) -> bool:
     width, height = PANEL_INCHES
     canvas = Figure(figsize=(width * len(panels), height), layout="constrained")
     for axes, (title, pair) in zip(np.atleast_1d(canvas.subplots(1, len(panels))), panels.items(), strict=True):
-        axes.boxplot([list(values.values()) for values in pair], tick_labels=["before", "after"], widths=0.5, whis=WHISKER)
+        axes.boxplot([list(v.values()) for v in pair], tick_labels=WHEN, widths=0.5, whis=WHISKER, showfliers=False)
+        shared = [name for name in pair[0] if name in pair[1]]
+        if len(shared) <= MOST_LINES:
+            for name in shared:
+                axes.plot((1, 2), [values[name] for values in pair], color="#0072b2", lw=0.7, alpha=0.4)
         for place, values in enumerate(pair, start=1):
+            axes.plot([place] * len(values), list(values.values()), "o", color="#0072b2", ms=3, alpha=0.6)
             for name in outliers(values):
                 axes.annotate(name, (place, values[name]), xytext=(6, 0), textcoords="offset points", fontsize=7)
         axes.set_title(f"{title} ({len(pair[0])} pairs)", fontsize=9)

@@ -5,6 +5,7 @@ What a pair leaves behind is files alone; what comes back is its name and, if it
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import os
@@ -82,7 +83,7 @@ def prepare_process(threads: int, device: str | None) -> None:
 def register_pair(task: Task) -> Outcome:
     """The outcome of one pair; its files are in its folder, metrics.json last."""
     load_libraries()  # takes seconds, in the worker alone
-    from scripts.guard import explanation
+    from scripts.guard import explanation, release_memory
 
     workflow = _workflow(task.config_files, task.overrides, task.output_dir)
     pair = {key: Path(value) if key in PAIR_KEYS else value for key, value in json.loads(task.pair).items()}
@@ -96,6 +97,9 @@ def register_pair(task: Task) -> Outcome:
         told = explanation(error)
         fault = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         return Outcome(task.name, told or fault, "" if told else traceback.format_exc())
+    finally:
+        workflow.parser.ref_resolver.reset()  # the evaluator, which holds the pair's images
+        release_memory()
     return Outcome(task.name, no_report=next(iter(failed), None))
 
 
@@ -114,4 +118,5 @@ def _workflow(config_files: tuple[str, ...], overrides: str, output_dir: str) ->
     workflow = ConfigWorkflow(config_file=list(config_files), workflow_type="inference", logging_file=False, **settings)
     workflow.initialize()
     workflow.parser.get_parsed_content("allocator").run()
+    gc.freeze()  # the libraries' objects, among which nothing has to be looked for after every pair
     return workflow

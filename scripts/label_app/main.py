@@ -34,7 +34,7 @@ class App(MONAILabelApp):
 
     def init_infers(self) -> dict[str, Registration]:
         """The one model."""
-        return {MODEL: Registration(self._datastore, self.worker)}
+        return {MODEL: Registration(self._datastore, self.worker, device=self.conf.get("device"))}
 
     def init_batch_infer(self) -> Callable:
         """What runs many pairs."""

@@ -16,10 +16,14 @@ HOST = "127.0.0.1"  # patients' scans are served without a password
 GRACE_S = 3  # for replies that are under way when the server is stopped
 
 
-def serve(studies: Path, *, port: int) -> None:
-    """Nothing; the server ran until it was stopped. Raises PairError where it cannot run."""
+def serve(studies: Path, *, port: int, device: str | None = None) -> None:
+    """Nothing; the server ran until it was stopped. Raises PairError where it cannot run, or not on this device."""
     if not studies.is_dir():
         raise PairError(f"{studies} is no folder; name the one with your scans")
+    if device is not None:
+        from scripts.guard import check_device
+
+        check_device(device)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -28,7 +32,7 @@ def serve(studies: Path, *, port: int) -> None:
             raise PairError(f"cannot listen on {HOST}:{port} ({error.strerror}); choose another --port") from error
     with tempfile.TemporaryDirectory() as scratch:
         # MONAI Label reads them at its import; a batch process inherits them
-        os.environ.update(_settings(studies, port), **{drawing.FOLDER: scratch})
+        os.environ.update(_settings(studies, port, device), **{drawing.FOLDER: scratch})
         try:
             import uvicorn
 
@@ -39,7 +43,7 @@ def serve(studies: Path, *, port: int) -> None:
         uvicorn.run(application, host=HOST, port=port, access_log=False, timeout_graceful_shutdown=GRACE_S)
 
 
-def _settings(studies: Path, port: int) -> dict[str, str]:
+def _settings(studies: Path, port: int, device: str | None) -> dict[str, str]:
     here = Path(__file__).resolve().parent
     roots = [str(here.parent.parent), os.environ.get("PYTHONPATH", "")]
     return {
@@ -47,6 +51,7 @@ def _settings(studies: Path, port: int) -> dict[str, str]:
         "MONAI_LABEL_APP_DIR": str(here),
         "MONAI_LABEL_STUDIES": str(studies.resolve()),
         "MONAI_LABEL_SERVER_PORT": str(port),
+        "MONAI_LABEL_APP_CONF": json.dumps({} if device is None else {"device": device}),
         "MONAI_LABEL_SESSIONS": "false",  # they would lie in the home folder
         "MONAI_LABEL_TASKS_TRAIN": "false",
         "MONAI_LABEL_TASKS_SCORING": "false",

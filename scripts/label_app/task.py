@@ -30,9 +30,10 @@ DESCRIPTION = "Labels of another scan of this patient, carried over by a registr
 class Registration(InferTask):
     """Listed by viewers as a segmentation model, because what it answers is a label map of the scan they show."""
 
-    def __init__(self, study: StudyFolder, worker: WarmWorker) -> None:
+    def __init__(self, study: StudyFolder, worker: WarmWorker, *, device: str | None = None) -> None:
         super().__init__(type=InferType.SEGMENTATION, labels=None, dimension=3, description=DESCRIPTION)
         self.study, self.worker = study, worker
+        self.settings = {} if device is None else {"device": device}  # of this machine, nothing that a viewer asks for
 
     def is_valid(self) -> bool:
         """True; there is no model file that could be missing."""
@@ -81,7 +82,7 @@ class Registration(InferTask):
         labels = {f"{key}_label": self.study.saved_label(getattr(asked, key)) for key in scans}
         pair = {**scans, **{key: path for key, path in labels.items() if path}}
         pair["name"] = pair_name(asked.fixed, asked.moving)
-        outcome = self.worker(task_of(pair, config_files(asked.preset), asked.overrides, folder))
+        outcome = self.worker(task_of(pair, config_files(asked.preset), {**asked.overrides, **self.settings}, folder))
         if outcome.reason is not None:
             raise PairError(outcome.reason)
         return SavedResult(folder / pair["name"])

@@ -6,7 +6,7 @@ Made from the output folder alone: cohort.json says which pairs there are, each 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from scripts.files import load_json, write_whole
 from scripts.names import INDEX_FILE, METRICS_FILE, REPORT_FILE
 from scripts.report.page import environment
 from scripts.report.slices import data_uri
-from scripts.summary import NOTHING, STATISTICS, Flat, cell, flat, known, statistics
+from scripts.summary import Flat, flat, known, tabulated
 
 TABLES = (f"{STEM}.csv", f"{STEM}.json", f"{STEM}.md", "failures.csv")
 
@@ -31,20 +31,22 @@ def make_index(folder: str | Path) -> Path:
     folder = Path(folder)
     told = load_json(folder / COHORT_FILE)
     names = [str(pair["name"]) for pair in told["pairs"]]
-    done = {name: flat(load_json(folder / name / METRICS_FILE)) for name in names if (folder / name / METRICS_FILE).exists()}
+    complete = [name for name in names if (folder / name / METRICS_FILE).exists()]
+    done = {name: {**flat(load_json(folder / name / METRICS_FILE)), "name": name} for name in complete}
     failed = {
         n: load_json(folder / n / FAILURE_FILE) for n in names if n not in done and (folder / n / FAILURE_FILE).exists()
     }
-    columns = {title: key for title, key in COLUMNS.items() if known(row.get(key) for row in done.values())}
+    table = tabulated(list(done.values()), COLUMNS)
+    keys = [COLUMNS[title] for title in table.columns]
     picture = folder / PICTURE
     text = (
         environment()
         .get_template("index.html")
         .render(
             name=folder.name,
-            columns=list(columns),
-            rows=[_row(name, row, columns=columns, folder=folder) for name, row in done.items()],
-            summary=_summary(list(done.values()), columns),
+            columns=table.columns,
+            rows=[_row(row, done[row[0]], keys=keys, folder=folder) for row in table.rows],
+            summary=table.statistics,
             failures=[(name, str(record.get("reason", ""))) for name, record in failed.items()],
             open=[name for name in names if name not in done and name not in failed],
             count=len(names),
@@ -58,25 +60,13 @@ def make_index(folder: str | Path) -> Path:
     return folder / INDEX_FILE
 
 
-def _row(name: str, row: Flat, *, columns: Mapping[str, str], folder: Path) -> dict[str, Any]:
+def _row(row: tuple[str, list[str]], numbers: Flat, *, keys: Iterable[str], folder: Path) -> dict[str, Any]:
     """Name, link and cells of a pair, each cell with what it is sorted by."""
+    name, shown = row
+    sorted_by = [repr(float(value)) if known([value]) else "" for value in map(numbers.get, keys)]  # type: ignore[arg-type]
     reported = (folder / name / REPORT_FILE).exists()
     return {
         "name": name,
         "link": f"{name}/{REPORT_FILE}" if reported else None,
-        "cells": [_cell(title, row.get(key)) for title, key in columns.items()],
+        "cells": list(zip(shown, sorted_by, strict=True)),
     }
-
-
-def _cell(title: str, value: Any) -> tuple[str, str]:
-    """What is shown and what is sorted by; a title that ends in % shows a share times 100."""
-    if not known([value]):
-        return NOTHING, ""
-    return cell(100 * value if title.endswith("%") else value), repr(float(value))
-
-
-def _summary(rows: list[Flat], columns: Mapping[str, str]) -> list[tuple[str, list[str]]]:
-    if len(rows) < 2:
-        return []
-    found = statistics(rows)
-    return [(kind, [_cell(t, found.get(key, {}).get(kind))[0] for t, key in columns.items()]) for kind in STATISTICS]

@@ -15,11 +15,12 @@ from scripts.names import PICTURES
 from scripts.report import paint
 from scripts.report.concerns import Concern, percent
 from scripts.report.material import Material, windows
-from scripts.report.slices import BLOCK, Slices, data_uri, mesh_of, sheet_columns, sprites
+from scripts.report.slices import BLOCK, Slices, as_jpeg, data_uri, mesh_of, sheet_columns, sprites
 from scripts.report.views import DISPLAY_AXES
 
 TEMPLATES = Path(__file__).parent / "templates"
 NOTHING = "-"
+STILL_QUALITY = 75  # of the JPEG that stands in each view until the script has drawn, or where none runs
 POSITIVE = {"L": "R", "P": "A", "I": "S"}  # what a position in RAS mm along an axis of display space counts
 CHOICES = {
     "fixed": "Fixed",
@@ -76,7 +77,14 @@ def page(
 def _view_head(view: Slices) -> dict[str, Any]:
     count, rows, columns = view.cut.shape
     aspect = columns * view.sizes_mm[0] / (rows * view.sizes_mm[1])
-    return {"name": view.cut.view.name, "count": count, "start": view.start, "aspect": round(aspect, 3)}
+    still = as_jpeg(view.only("after", view.start), STILL_QUALITY)
+    return {
+        "name": view.cut.view.name,
+        "count": count,
+        "start": view.start,
+        "aspect": round(aspect, 3),
+        "still": data_uri(still, "image/jpeg"),
+    }
 
 
 def _data(material: Material, views: Sequence[Slices], *, choices: list[str], folded: bool) -> dict[str, Any]:

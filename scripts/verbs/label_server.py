@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from fire.decorators import SetParseFn
 
-from scripts.verbs.common import CallJob, absolute, refuse, whole_number
+from scripts.verbs.common import CallJob, absolute, plain, refuse, whole_number
 
 LARGEST_PORT = 65535
 
 
 @SetParseFn(str)
-def label_server(*, studies: str, port: str = "8000") -> CallJob:
+def label_server(*, studies: str, port: str = "8000", device: str | None = None) -> CallJob:
     """Serve the scans of a folder to MONAI Label's viewers on this machine: labels carried over by a registration.
 
     Args:
         studies: folder of scans (ID.nii.gz), their labels in labels/final (ID.nii.gz); results go to registrations in it.
         port: of the address http://127.0.0.1:PORT.
+        device: that registers: cpu, cuda, cuda:1, mps; by default a CUDA device where there is one.
     """
     folder, number = absolute("studies", studies), whole_number("port", port)
     if not 0 < number <= LARGEST_PORT:
         refuse(f"--port is 1 to {LARGEST_PORT}, got {port}")
+    wanted = None if device is None else plain("device", device)
 
     def call() -> None:
         from scripts.label_app.server import serve
 
-        serve(folder, port=number)
+        serve(folder, port=number, device=wanted)
 
     return CallJob(call, libraries=False)
