@@ -11,7 +11,7 @@ import csv
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,11 @@ def share_of_rank(source: str | Path, *, which: str | None = None) -> Pairs:
     """The pairs of a data set that fall to this process of `torchrun` (its RANK of WORLD_SIZE): every WORLD_SIZE-th."""
     rank, ranks = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
     return read_pairs(source, which=which)[rank::ranks]
+
+
+def with_paths(pair: Mapping[str, str]) -> dict[str, Any]:
+    """The pair with `Path` objects for paths, which MONAI's config leaves as they are; a text may hold $, @ or %."""
+    return {key: Path(value) if key in PAIR_KEYS else value for key, value in pair.items()}
 
 
 def _reader(path: Path) -> Callable[..., Pairs]:

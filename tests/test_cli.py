@@ -200,7 +200,8 @@ def test_every_option_is_a_knob_and_paths_are_whole(monkeypatch: pytest.MonkeyPa
 def test_what_is_missing_is_said_before_anything_is_loaded(
     pair: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scripts.verbs.common.load_libraries", lambda: pytest.fail("loaded"))
+    for room in ("scripts.verbs.common", "scripts.workflow"):
+        monkeypatch.setattr(f"{room}.load_libraries", lambda: pytest.fail("loaded"))
     gone = str(tmp_path / "gone.nii.gz")
     for job, telling in (
         (register(pair["fixed"]), "moving is not named"),

@@ -66,6 +66,8 @@ def draw(rows: Sequence[Flat], path: Path) -> bool:
             axes.plot([place] * len(values), list(values.values()), "o", color="#0072b2", ms=3, alpha=0.6)
             for name in outliers(values):
                 axes.annotate(name, (place, values[name]), xytext=(6, 0), textcoords="offset points", fontsize=7)
+        if title.endswith("mm"):
+            axes.set_ylim(bottom=0)  # an error is read against nothing at all
         axes.set_title(f"{title} ({len(pair[0])} pairs)", fontsize=9)
         axes.grid(axis="y", alpha=0.3)
     canvas.savefig(path, dpi=150, metadata={"Software": None})

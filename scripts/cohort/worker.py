@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from scripts.names import PAIR_KEYS
+from scripts.datasets import with_paths
 from scripts.startup import load_libraries
 
 
@@ -86,8 +86,7 @@ def register_pair(task: Task) -> Outcome:
     from scripts.guard import explanation, release_memory
 
     workflow = _workflow(task.config_files, task.overrides, task.output_dir)
-    pair = {key: Path(value) if key in PAIR_KEYS else value for key, value in json.loads(task.pair).items()}
-    workflow.parser["dataset_data"] = [pair]
+    workflow.parser["dataset_data"] = [with_paths(json.loads(task.pair))]
     workflow.initialize()
     try:
         with redirect_stdout(io.StringIO()):  # the summary of a single run

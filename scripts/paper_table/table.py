@@ -14,14 +14,14 @@ from scripts.checkpoint import load_checkpoint
 from scripts.cohort.plan import DONE, Plan, failures
 from scripts.cohort.run import run_cohort
 from scripts.cohort.worker import Call, Resources, register_pair
+from scripts.datasets import with_paths
 from scripts.files import load_json, save_json, write_whole
 from scripts.names import NETWORK_FILE
 from scripts.paper_table.elastix import register_by_elastix
 from scripts.paper_table.experiment import PUBLISHED, Experiment
 from scripts.presets import config, config_files
 from scripts.summary import NOTHING, cell, known, markdown
-from scripts.verbs.common import ConfigJob
-from scripts.verbs.evaluate import as_paths
+from scripts.workflow import run_config
 
 STEM, ELASTIX = "paper_table", "elastix"
 MILLION = 1e6
@@ -76,8 +76,8 @@ def _measured(asked: Experiment, plan: Plan) -> dict[str, Any]:
     done = [pair for pair in plan.pairs if plan.state(pair) == DONE]
     cases: dict[str, Mapping[str, Any]] = {}
     if done:
-        overrides = {"dataset_data": as_paths(done), "fields": plan.output_dir, "output_dir": plan.output_dir}
-        ConfigJob((config("evaluate"),), tuple(overrides.items())).start()
+        overrides = {"dataset_data": list(map(with_paths, done)), "fields": plan.output_dir, "output_dir": plan.output_dir}
+        run_config([config("evaluate")], overrides)
         cases = {case["name"]: case for case in load_json(plan.output_dir / "evaluation.json")["cases"]}
     return {
         "both_dsc": _mean(cases, asked.both, "dice", "after", "mean"),

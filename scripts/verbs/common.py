@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any, NoReturn, Protocol
 from scripts import presets
 from scripts.errors import PairError
 from scripts.startup import load_libraries
+from scripts.workflow import run_config
 
 
 class Job(Protocol):
@@ -23,7 +23,7 @@ class Job(Protocol):
 
 @dataclass(frozen=True)
 class ConfigJob:
-    """A run of MONAI's `ConfigWorkflow` over config files with overrides. check: what can be refused before it is loaded."""
+    """A run of config files with overrides. check: what can be refused before anything is loaded for it."""
 
     config_files: tuple[str, ...]
     overrides: tuple[tuple[str, Any], ...]
@@ -33,14 +33,7 @@ class ConfigJob:
         """Nothing; the run is over. Exits with status 1 and one line when it cannot be done."""
         if self.check is not None:
             self.check()
-        load_libraries()  # takes seconds; a typo should not wait for it
-        from monai.bundle import ConfigWorkflow
-
-        logging.getLogger("monai.bundle.workflows").setLevel(logging.WARNING)  # it tells which logging.conf it found
-        workflow = ConfigWorkflow(config_file=list(self.config_files), workflow_type="inference", **dict(self.overrides))
-        workflow.initialize()
-        workflow.run()
-        workflow.finalize()
+        run_config(self.config_files, dict(self.overrides))
 
 
 @dataclass(frozen=True)

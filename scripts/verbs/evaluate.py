@@ -7,9 +7,9 @@ from typing import Any
 
 from fire.decorators import SetParseFn
 
-from scripts.datasets import Pairs, read_pairs
+from scripts.datasets import Pairs, read_pairs, with_paths
 from scripts.errors import PairError
-from scripts.names import PAIR_KEYS, RUN_FILE
+from scripts.names import RUN_FILE
 from scripts.presets import config
 from scripts.verbs.common import ConfigJob, absolute, refuse, true_or_false
 
@@ -43,7 +43,7 @@ def evaluate(
         refuse(str(error))
     single = pairs is None and (folder / RUN_FILE).exists()
     overrides: dict[str, Any] = {
-        "dataset_data": as_paths(rows),
+        "dataset_data": list(map(with_paths, rows)),
         "fields": folder.parent if single else folder,
         "output_dir": folder if output_dir is None else absolute("output_dir", output_dir),
         "progress": true_or_false("progress", progress),
@@ -59,8 +59,3 @@ def _registered(folder: Path) -> Pairs:
         return saved_pairs(folder)
     except PairError as error:
         raise PairError(f"{error}; for fields of other programs name the list of pairs with --pairs") from error
-
-
-def as_paths(rows: Pairs) -> list[dict[str, Any]]:
-    """The rows with `Path` objects, which MONAI's config leaves as they are."""
-    return [{key: Path(value) if key in PAIR_KEYS else value for key, value in row.items()} for row in rows]

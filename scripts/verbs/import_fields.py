@@ -6,11 +6,10 @@ from typing import Any
 
 from fire.decorators import SetParseFn
 
-from scripts.datasets import read_pairs
+from scripts.datasets import read_pairs, with_paths
 from scripts.errors import PairError
 from scripts.presets import config
 from scripts.verbs.common import ConfigJob, absolute, refuse, true_or_false
-from scripts.verbs.evaluate import as_paths
 
 
 @SetParseFn(str)
@@ -35,6 +34,6 @@ def import_fields(
         rows = read_pairs(absolute("pairs", pairs), which=which)
     except PairError as error:
         refuse(str(error))
-    overrides: dict[str, Any] = {"dataset_data": as_paths(rows), "fields": folder}
+    overrides: dict[str, Any] = {"dataset_data": list(map(with_paths, rows)), "fields": folder}
     overrides |= {"output_dir": absolute("output_dir", output_dir), "progress": true_or_false("progress", progress)}
     return ConfigJob((config("evaluate"), config("import")), tuple(overrides.items()))
