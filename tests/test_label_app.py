@@ -83,6 +83,7 @@ def server(python: str, study: Path, tmp_path_factory: pytest.TempPathFactory) -
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [python, "-m", "scripts", "label_server", "--studies", str(study), "--port", str(port)]
+    command += ["--device", "cpu"]
     environment = {**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(here)}
     log = here.parent / f"{here.name}.log"
     with log.open("wb") as file:

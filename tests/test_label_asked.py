@@ -99,3 +99,8 @@ def test_the_server_does_not_begin_without_its_folder_or_port(tmp_path: Path) ->
         with pytest.raises(PairError, match=r"cannot listen on 127\.0\.0\.1:.* choose another --port"):
             serve(tmp_path, port=taken.getsockname()[1])
     assert not list(tmp_path.iterdir())
+
+
+def test_a_device_that_is_not_there_is_told_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"^error: device 'nonsense' cannot be used"):
+        label_server(studies=str(tmp_path), device="nonsense").start()
