@@ -22,7 +22,7 @@ def run(tasks: Sequence[Task], report: Report, *, call: Call, resources: Resourc
     """
     distributed, found = optional_import("distributed")
     if not found:
-        raise PairError("the engine dask needs the package distributed: pip install 'ncf-registration[dask]'")
+        raise PairError("the engine dask needs the package distributed: pip install distributed (the extra dask)")
     cluster: Any = None
     if resources.scheduler is None:
         offered = {"resources": {GPU: 1}} if resources.devices else {}
