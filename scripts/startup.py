@@ -1,6 +1,6 @@
 """The start of a command's own process: libraries loaded without the parts of them that no command here uses.
 
-Loading torch, Ignite and MONAI takes as long as a quick fit, and almost half of it went to three parts that nothing here
+Loading torch, Ignite and MONAI takes as long as a quick fit, and half of it went to four parts that nothing here
 touches (docs/decisions/0015-start.md). A process of another program, which may use them, is left alone: only commands call
 this. `python -m monai.bundle run` loads everything, as MONAI does.
 """
@@ -11,15 +11,18 @@ import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.abc import MetaPathFinder
 from types import ModuleType
+from typing import Any
 
 # MONAI tries these and goes on without: scipy.signal for its ultrasound maps, matplotlib for plots in notebooks
 OPTIONAL = ("scipy.signal", "matplotlib")
 # Ignite's checkpoints ask whether an optimiser is torch's ZeroRedundancyOptimizer; its package brings all of torch's
 # distributed tensors
 SHARDED, SHARDED_CLASS = "torch.distributed.optim", "ZeroRedundancyOptimizer"
+# of which torch's optimisers ask at every step to leave them alone, although nothing is compiled
+COMPILER = "torch._dynamo"
 LIBRARIES = ("ignite.handlers", "monai.bundle", "monai.engines", "monai.transforms")
 
 
@@ -35,6 +38,27 @@ def load_libraries() -> None:
     with hidden(OPTIONAL), stand_in(SHARDED, SHARDED_CLASS):
         for name in LIBRARIES:
             importlib.import_module(name)
+    sys.modules.setdefault(COMPILER, _Compiler(COMPILER))
+
+
+class _Compiler(ModuleType):
+    """torch's compiler where nothing is compiled; whatever else is asked of it is answered by the real one, loaded then."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name != "__path__":  # what looks through all modules asks for __file__
+            raise AttributeError(name)
+        if sys.modules.get(COMPILER) is self:
+            del sys.modules[COMPILER]
+        return getattr(importlib.import_module(COMPILER), name)
+
+    @staticmethod
+    def disable(function: Callable, recursive: bool = True, *, wrapping: bool = True) -> Callable:
+        """The function, which is not compiled."""
+        return function
+
+    @staticmethod
+    def graph_break() -> None:
+        """Nothing."""
 
 
 class _Hide(MetaPathFinder):

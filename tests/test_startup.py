@@ -17,6 +17,13 @@ assert os.environ["GOMP_SPINCOUNT"] and sys.meta_path == finders
 assert set(LIBRARIES) <= set(sys.modules)
 left_out = {"scipy.signal", "scipy.stats", "matplotlib", "torch.distributed.optim", "torch.distributed.tensor"}
 assert not left_out & set(sys.modules), left_out & set(sys.modules)
+import torch
+weight = torch.ones(3, requires_grad=True)
+adam = torch.optim.Adam([weight], lr=0.5)
+weight.sum().backward()
+adam.step()
+assert all(abs(value - 0.5) < 1e-6 for value in weight.tolist())
+assert not any(name.startswith("torch._dynamo.") for name in sys.modules)
 count = len(sys.modules)
 load_libraries()
 assert len(sys.modules) == count
@@ -24,6 +31,10 @@ import matplotlib.figure
 import scipy.signal
 from torch.distributed.optim import ZeroRedundancyOptimizer
 assert callable(scipy.signal.hilbert) and hasattr(ZeroRedundancyOptimizer, "consolidate_state_dict")
+import torch._dynamo.config
+compiled = torch.compile(lambda x: 2 * x, backend="eager")
+assert compiled(torch.ones(2)).tolist() == [2, 2] and "symbolic_convert" in dir(sys.modules["torch._dynamo"])
+adam.step()
 from ignite.handlers import Checkpoint
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.bundle import ConfigWorkflow
