@@ -97,6 +97,19 @@ def release_memory() -> None:
         trim(0)
 
 
+class Released:
+    """Lets an evaluator of many pairs go of one pair's volumes before it takes the next (an Ignite handler)."""
+
+    def attach(self, engine: Engine) -> None:
+        """Asks the engine to call this before it takes a pair."""
+        engine.add_event_handler(Events.GET_BATCH_STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        nothing: Any = None
+        engine.state.output = engine.state.batch = nothing
+        release_memory()
+
+
 class GuardedRun:
     """Runs an evaluator; a PairError or Ctrl-C ends the process with one line and status 1 instead of a traceback."""
 

@@ -246,7 +246,7 @@ def test_a_loss_is_a_line_of_config(run: Run, pair: Mapping[str, str], tmp_path:
 def test_many_pairs_in_one_run_are_pairs_alone(run: Run, pair: Mapping[str, str], tmp_path: Path) -> None:
     there, back = dict(pair), {"fixed": pair["moving"], "moving": pair["fixed"]}
     pairs = [{**there, "name": "there"}, {**back, "name": "back"}]
-    run(tmp_path / "both", {}, dataset_data=pairs)
+    run(tmp_path / "both", {}, CONFIGS / "multi_gpu.json", dataset_data=pairs)
     for one in pairs:
         run(tmp_path / "alone", one)
     for name in ("there", "back"):

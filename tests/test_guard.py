@@ -1,4 +1,4 @@
-"""What a run does to its process before it begins."""
+"""What a run does to its process, before it begins and between two pairs."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import ctypes
 import platform
 import subprocess
 import sys
+import weakref
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
+import torch
+from ignite.engine import Engine
 
-from scripts.guard import Allocator
+from scripts.guard import Allocator, Released
 
 FRESH = """
 import sys
@@ -45,3 +49,22 @@ def test_other_c_libraries_are_left_alone(monkeypatch: pytest.MonkeyPatch, syste
     monkeypatch.setattr(sys, "platform", system)
     monkeypatch.setattr(ctypes, "CDLL", lambda _: library)
     assert Allocator().run() is False
+
+
+def test_one_pairs_volumes_are_gone_before_the_next_is_read() -> None:
+    volumes: list[weakref.ref] = []
+
+    def pairs() -> Iterator[int]:
+        for number in range(3):
+            assert all(volume() is None for volume in volumes) and len(volumes) == number
+            yield number
+
+    def register(engine: Engine, batch: int) -> dict[str, torch.Tensor]:
+        volume = torch.zeros(10)
+        volumes.append(weakref.ref(volume))
+        return {"volume": volume}
+
+    evaluator = Engine(register)
+    Released().attach(evaluator)
+    evaluator.run(pairs(), epoch_length=3)
+    assert len(volumes) == 3 and volumes[-1]() is not None
