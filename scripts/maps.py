@@ -73,7 +73,7 @@ class SpatialMap:
         to_own = np.linalg.inv(self.grid.affine) @ self.before @ reference.affine
         to_target = np.linalg.inv(np.asarray(target, np.float64)) @ self.after @ self.grid.affine
         for planes in slabs(reference):
-            at = reference.planes(planes.start, planes.stop)[None]
+            at = reference.planes(planes.start, planes.stop)[None].to(self.field.device)
             if own:
                 moved, known = at + self.field[None, :, planes], torch.ones_like(at[:, :1], dtype=torch.bool)
             else:

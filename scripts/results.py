@@ -23,6 +23,8 @@ from monai.transforms import MapTransform, Transform
 from scripts.checkpoint import save_checkpoint
 from scripts.exporters import save_image, save_itk_field
 from scripts.files import claim_folder, record_of, save_json
+from scripts.geometry import Grid
+from scripts.maps import SpatialMap
 from scripts.metrics import (
     dice_per_label,
     fold_share,
@@ -43,7 +45,7 @@ from scripts.names import (
     WARPED_FILE,
     WARPED_LABEL_FILE,
 )
-from scripts.sampling import inside, moving_positions, sample
+from scripts.sampling import inside, sample
 from scripts.warping import Reader, in_type_of, label_type
 
 PACKAGES = ("monai", "torch", "numpy", "nibabel", "pytorch-ignite")
@@ -64,18 +66,22 @@ class WarpToFixedd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """A new dictionary; ``<before|warped>`` and ``..._label`` are (W, H, D), ``..._valid`` says where data was read."""
         pair: dict[Hashable, Any] = dict(data)
-        fixed, moving = pair["fixed"], pair["moving"]
-        affines = {"fixed_affine": _affine(fixed), "moving_affine": _affine(moving)}
-        field = pair["pred"].field_vox
-        shape = (1, 3, *fixed.shape[1:])
-        for prefix, u in (("before", field.new_zeros(()).expand(shape)), ("warped", field)):
-            positions = moving_positions(u, **affines)
-            there = inside(positions, moving.shape[1:])
-            for key, mode in self.key_iterator(pair, self.mode):
-                read = Reader(pair[key].as_tensor().to(field.device)[None], mode)(positions)
-                pair[prefix + str(key).removeprefix("moving")] = read[0, 0].cpu()
-            valid = pair["moving_valid"].to(field.device, torch.float32)[None]
-            pair[f"{prefix}_valid"] = ((sample(valid, positions, padding_mode="border") > 0.5) & there)[0, 0].cpu()
+        fixed, moving, field = pair["fixed"], pair["moving"], pair["pred"].field_vox[0]
+        grid = Grid(tuple(fixed.shape[1:]), _affine(fixed))
+        readers = {
+            str(key).removeprefix("moving"): Reader(pair[key].as_tensor().to(field.device)[None], mode)
+            for key, mode in self.key_iterator(pair, self.mode)
+        }
+        data_there = pair["moving_valid"].to(field.device, torch.float32)[None]
+        for prefix, u in (("before", field.new_zeros(()).expand(field.shape)), ("warped", field)):
+            valid = pair[f"{prefix}_valid"] = torch.empty(grid.shape, dtype=torch.bool)
+            for suffix in readers:
+                pair[prefix + suffix] = torch.empty(grid.shape)
+            for planes, positions, _ in SpatialMap(u, grid).positions(grid, _affine(moving)):
+                there = inside(positions, moving.shape[1:])
+                valid[planes] = ((sample(data_there, positions, padding_mode="border") > 0.5) & there)[0, 0].cpu()
+                for suffix, reader in readers.items():
+                    pair[prefix + suffix][planes] = reader(positions)[0, 0].cpu()
         return pair
 
 
