@@ -117,7 +117,11 @@ class InitialAlignment:
         for own, of_it in zip(numbers, explained, strict=True):  # the simpler first
             if of_it >= best + self.gain:
                 best, chosen = float(of_it), own
-        logger.info("the headers explain %.0f %% of the fixed image, the start found %.0f %%", 100 * before, 100 * best)
+        logger.info(
+            "the headers leave the scans apart, and explain %.0f %% of the fixed image's variance; the start found %.0f %%",
+            max(100 * before, 0.0),
+            max(100 * best, 0.0),
+        )
         return pair if chosen is None else replace(pair, start=pair.start @ fine.as_mm(chosen))
 
     def _starts(self, images: _Coarse) -> torch.Tensor:

@@ -177,7 +177,8 @@ def _csv(path: Path) -> Pairs:
     head = [cell.strip() for cell in lines[0]] if lines else []
     if not set(IMAGES) <= set(head):
         raise PairError(
-            f"{path}: the first line names the columns, fixed and moving among them; it is {','.join(head)!r:.80}"
+            f"{path}: the first line names the columns, fixed and moving among them, with commas between; it is "
+            f"{','.join(head)!r:.80}"
         )
     rows = []
     for number, line in enumerate(lines[1:], start=1):

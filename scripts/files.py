@@ -50,6 +50,8 @@ def _refusal(path: Path, error: OSError) -> PairError:
         advice = "free some space or choose an output folder on another disk"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         advice = "choose an output folder that you may write to"
+    elif error.errno == errno.EEXIST:
+        advice = "there is a file of that name; name a folder"
     else:
         advice = "check that each part of the path but the last is a folder, and that the disk is sound"
     return PairError(f"cannot write {path}: {error.strerror or error}; {advice}")

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from scripts.errors import PairError
 
 GLIBC_KEEPS = {-3: 32 << 20, -1: 2**31 - 1}  # M_MMAP_THRESHOLD at its largest, M_TRIM_THRESHOLD (malloc.h), in bytes
+NO_DEVICE = "device type at start of device string"  # in torch's message, which lists twenty kinds
 OUT_OF_MEMORY = "DefaultCPUAllocator"  # in the text of torch's RuntimeError on the CPU, which has no class of its own
 
 
@@ -56,7 +57,9 @@ def check_device(device: str | torch.device) -> None:
         torch.zeros(1, device=torch.device(device))
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise PairError(f"device {str(device)!r} cannot be used ({reason}); pass --device cpu") from error
+        why = "there is none of that name" if NO_DEVICE in reason else reason
+        advice = "name another, such as cpu, cuda or cuda:1, or none for the default"
+        raise PairError(f"device {str(device)!r} cannot be used ({why}); {advice}") from error
 
 
 class DeviceCheck:

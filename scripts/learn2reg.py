@@ -65,7 +65,10 @@ def _image_name(stem: str) -> ImageName:
         return ImageName(match["task"], match["case"], match["modality"])
     if match := ZENODO_STEM.fullmatch(stem):
         return ImageName("LungCT", f"0{match['case']}", SHORT_PAIR[match["breath"] == "insp"])
-    raise PairError(f"{stem!r} is no Learn2Reg image name; expected <task>_<case>_<modality>, such as LungCT_0001_0000")
+    raise PairError(
+        f"{stem!r} is no Learn2Reg image name; expected <task>_<case>_<modality>, such as "
+        "LungCT_0001_0000; formats other than Learn2Reg's take any name"
+    )
 
 
 def to_stored(field_vox: torch.Tensor, *, fixed_affine: np.ndarray, moving_affine: np.ndarray) -> torch.Tensor:

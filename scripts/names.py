@@ -13,7 +13,7 @@ PAIR_KEYS = (*IMAGES, *GRID_OF, *POINTS)
 FIELD_FILE, WARPED_FILE, WARPED_LABEL_FILE = "displacement.nii.gz", "warped.nii.gz", "warped_label.nii.gz"
 NETWORK_FILE, RUN_FILE, METRICS_FILE = "network.pt", "run.json", "metrics.json"
 # the report, made of those
-REPORT_FILE, INDEX_FILE, PICTURES = "report.html", "index.html", "pictures"
+REPORT_FILE, CONCERNS_FILE, INDEX_FILE, PICTURES = "report.html", "concerns.json", "index.html", "pictures"
 SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
 
 

@@ -35,6 +35,7 @@ from scripts.metrics import (
     tre_mm,
 )
 from scripts.names import (
+    CONCERNS_FILE,
     FIELD_FILE,
     IMAGES,
     METRICS_FILE,
@@ -183,7 +184,7 @@ class SaveResultd(Transform):
 
 def forget_result(folder: Path) -> None:
     """Nothing; whatever an earlier registration wrote into a folder is gone, metrics.json first, which vouches for it."""
-    names = (METRICS_FILE, RUN_FILE, FIELD_FILE, NETWORK_FILE, WARPED_FILE, WARPED_LABEL_FILE, REPORT_FILE)
+    names = [METRICS_FILE, RUN_FILE, FIELD_FILE, NETWORK_FILE, WARPED_FILE, WARPED_LABEL_FILE, REPORT_FILE, CONCERNS_FILE]
     for path in (*(folder / name for name in names), *(folder / PICTURES).glob("*.png")):
         path.unlink(missing_ok=True)
 

@@ -51,9 +51,12 @@ class SavedResult:
 
     @property
     def inputs(self) -> dict[str, Path]:
-        """The files that were registered, by their keys (`names.PAIR_KEYS`); they may have moved since."""
+        """The files that were registered, by their keys (`names.PAIR_KEYS`); they may have moved since.
+
+        None for what was registered in memory (`scripts.api`).
+        """
         inputs = self.run.get("inputs")
-        if not isinstance(inputs, dict) or not {"fixed", "moving"} <= set(inputs):
+        if not isinstance(inputs, dict) or (inputs and not {"fixed", "moving"} <= set(inputs)):
             raise PairError(f"{self.folder / RUN_FILE} does not say which scans were registered; register them again")
         return {key: Path(of["path"]) for key, of in inputs.items()}
 
@@ -91,7 +94,11 @@ def saved_results(folder: str | Path) -> list[SavedResult]:
 
 def saved_pairs(folder: str | Path) -> Pairs:
     """The pairs that the results in a folder were made of, as `datasets.read_pairs` gives them."""
-    rows = [{"name": r.name, **{key: str(path) for key, path in r.inputs.items()}} for r in saved_results(folder)]
+    results = saved_results(folder)
+    unknown = next((result.folder for result in results if not result.inputs), None)
+    if unknown is not None:
+        raise PairError(f"{unknown} was saved from Python and knows no files of scans; name a list of pairs")
+    rows = [{"name": r.name, **{key: str(path) for key, path in r.inputs.items()}} for r in results]
     return checked(rows, where=str(folder))
 
 

@@ -24,12 +24,17 @@ from scripts.exporters import save_image
 from scripts.geometry import to_mm
 from scripts.metrics import dice_per_label
 from scripts.phantom import PhantomPair
+from scripts.verbs.apply import apply
+from scripts.verbs.evaluate import evaluate
+from scripts.verbs.invert import invert
+from scripts.verbs.report import report
 from tests.conftest import LEVELS, ROOT, Run
 from tests.refusing import refused
 from tests.test_reading import write_dicom
 
 FILES = ("displacement.nii.gz", "warped.nii.gz", "warped_label.nii.gz", "network.pt")
 THERE_AND_BACK_MM = 2e-3  # the inverse is found to 1e-4 of a voxel
+AGREE_HU = 0.51  # CT is saved as whole numbers
 AGREE = 0.995  # of the voxels: at the border of two labels rounding decides which one is nearest
 
 
@@ -140,6 +145,28 @@ def test_a_transform_of_monai_gives_the_same(done: Registered, pair: Mapping[str
 )
 def test_what_cannot_be_registered_is_one_line(images: Mapping[str, Any], changes: dict[str, Any], telling: str) -> None:
     refused(telling, lambda: register(**{**images, "preset": "tiny", **changes}))
+
+
+def test_what_was_saved_without_files_takes_scans_by_name(
+    done: Registered, pair: Mapping[str, str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder = done.save(tmp_path / "memory")
+    with pytest.raises(
+        SystemExit, match=r"^error: memory was saved from Python and knows no fixed scan; name it with --fixed"
+    ):
+        report(str(folder)).start()
+    report(str(folder), fixed=pair["fixed"], moving=pair["moving"]).start()
+    assert (folder / "report.html").exists()
+    with pytest.raises(SystemExit, match=r"^error: which files\? the result does not know a moving"):
+        apply(str(folder), to="image", output_dir=str(tmp_path / "carried")).start()
+    apply(str(folder), pair["moving"], to="image", output_dir=str(tmp_path / "carried")).start()
+    carried = nib.load(tmp_path / "carried" / "moving.nii.gz").get_fdata()
+    np.testing.assert_allclose(carried, done.warped[0].numpy(), atol=AGREE_HU)
+    invert(str(folder), output_dir=str(tmp_path / "inverse")).start()
+    assert nib.load(tmp_path / "inverse" / "inverse.nii.gz").shape[:3] == nib.load(pair["moving"]).shape
+    with pytest.raises(SystemExit, match="saved from Python and knows no files of scans; name a list"):
+        evaluate(str(folder))
+    capsys.readouterr()
 
 
 def test_the_transform_says_what_is_missing() -> None:

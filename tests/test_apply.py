@@ -104,7 +104,7 @@ def test_fixed_points_go_along_and_moving_ones_come_back(
     np.savetxt(tmp_path / "p.csv", np.vstack([given, far]), delimiter=",", header="x,y,z", comments="")
     words = ("apply", result, tmp_path / "p.csv", "--to=points", f"--space={space}")
     out = said(monkeypatch, capsys, *words, "--from=fixed", f"--output_dir={tmp_path / 'there'}")
-    assert "1 points lie outside" in out
+    assert "1 point lies outside" in out
     there = tmp_path / "there" / "p.csv"
     found = np.genfromtxt(there, delimiter=",", skip_header=1)
     assert found[:, 3].tolist() == [1] * 6 + [0] and np.isnan(found[6, :3]).all()

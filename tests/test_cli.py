@@ -188,12 +188,15 @@ def test_every_option_is_a_knob_and_paths_are_whole(monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     knobs = json.loads((CONFIGS / "inference.json").read_text(encoding="utf-8"))
     assert set(inspect.signature(VERBS["register"]).parameters) - {"preset"} <= set(knobs)
-    job = register("a b.nii", "~/$m.nii", landmarks="p.csv", seed="7", phantom_size="(16, 17,18)", align_centres="True")
+    job = register("a b.nii", "~/$m.nii", landmarks="p.csv", seed="7", align_centres="True")
     given = dict(job.overrides)
     assert set(given) <= set(knobs) and [Path(name).name for name in job.config_files] == ["inference.json"]
     assert given["fixed"] == tmp_path / "a b.nii" and given["output_dir"] == tmp_path / "output"
     assert given["moving"] == Path.home() / "$m.nii"
-    assert (given["seed"], given["phantom_size"], given["align_centres"], given["progress"]) == (7, [16, 17, 18], True, True)
+    assert (given["seed"], given["align_centres"], given["progress"]) == (7, True, True)
+    assert dict(register(phantom_size="(16, 17,18)").overrides)["phantom_size"] == [16, 17, 18]
+    with pytest.raises(SystemExit, match="for the phantom that is made when no scans are named"):
+        register("a.nii", "b.nii", phantom_size="16,17,18")
     assert [Path(name).name for name in register(preset="paper").config_files] == ["inference.json", "paper.json"]
 
 

@@ -196,12 +196,16 @@ def prepared_by_one(plan: Plan) -> None:
 def test_what_changed_since_is_said(plan: Plan, tmp_path: Path) -> None:
     assert started(plan)
     prepared(plan, threads=1)
-    refused("begun with other settings: seed was 0, now 1; use them", prepared_by_one, replace(plan, overrides={"seed": 1}))
+    refused(
+        "begun with other settings: seed was 0, now 1; give the same options",
+        prepared_by_one,
+        replace(plan, overrides={"seed": 1}),
+    )
     with pytest.raises(ValueError, match="threads was 1, now 2"):
         prepared(plan, threads=2)
     (tmp_path / "fast.json").write_text("{}")
     more = replace(plan, config_files=(*plan.config_files, str(tmp_path / "fast.json")))
-    refused(r"configs/fast\.json is used by one alone", prepared_by_one, more)
+    refused(r"configs/fast\.json is used now", prepared_by_one, more)
     Path(plan.config_files[0]).write_text('{"x": 1}')
     refused(r"configs/inference\.json changed", prepared_by_one, plan)
     Path(plan.config_files[0]).write_text("{}")

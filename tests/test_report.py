@@ -20,7 +20,7 @@ from scripts.exporters import load_itk_field, save_itk_field
 from scripts.files import save_json
 from scripts.geometry import Grid
 from scripts.report import paint
-from scripts.report.concerns import concerns
+from scripts.report.concerns import concerns, serious
 from scripts.report.make import make_report
 from scripts.report.material import Material, gathered
 from scripts.report.slices import Slices, sheet, sliced, sprites
@@ -263,12 +263,29 @@ def test_the_same_files_give_the_same_bytes_and_nothing_else_is_touched(copy: Pa
     first = files(copy)
     assert page == copy / "report.html" and set(first) - set(before) == {
         "report.html",
+        "concerns.json",
         *(f"pictures/{p}.png" for p in PICTURES),
     }
     assert {name: first[name] for name in before} == before
     (copy / "pictures" / "of_an_older_version.png").write_bytes(b"")
     report(str(copy)).start()
     assert files(copy) == first and f"report      {page}" in capsys.readouterr().out
+
+
+def test_what_is_serious_is_printed_and_kept_beside_the_page(copy: Path, capsys: pytest.CaptureFixture) -> None:
+    assert serious(copy) == []
+    change(copy / "metrics.json", similarity__after__ncc=0.1)
+    report(str(copy)).start()
+    said = serious(copy)
+    assert len(said) >= 1 and any("less alike than before" in text for text in said)
+    out = capsys.readouterr().out
+    assert all(f"  serious     {text}" in out for text in said)
+
+
+def test_a_field_of_another_program_has_no_report_and_says_so(copy: Path) -> None:
+    change(copy / "run.json", imported={"path": "theirs.nii.gz"})
+    with pytest.raises(SystemExit, match=r"^error: .* is a field of another program.*ncf evaluate judges"):
+        report(str(copy)).start()
 
 
 def test_names_cannot_put_anything_into_the_page(copy: Path, tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ WHISKER = 1.5  # interquartile ranges: beyond, a pair is named (matplotlib's own
 PANEL_INCHES = (3.4, 4.2)
 WHEN = ("before", "after")
 MOST_LINES = 60  # pairs whose two values are joined
+FEWEST_BOXED = 5  # pairs: the quartiles of fewer say nothing
 
 
 def collect(plan: Plan) -> str:
@@ -57,7 +58,10 @@ def draw(rows: Sequence[Flat], path: Path) -> bool:
     width, height = PANEL_INCHES
     canvas = Figure(figsize=(width * len(panels), height), layout="constrained")
     for axes, (title, pair) in zip(np.atleast_1d(canvas.subplots(1, len(panels))), panels.items(), strict=True):
-        axes.boxplot([list(v.values()) for v in pair], tick_labels=WHEN, widths=0.5, whis=WHISKER, showfliers=False)
+        if len(pair[0]) >= FEWEST_BOXED:
+            axes.boxplot([list(v.values()) for v in pair], widths=0.5, whis=WHISKER, showfliers=False)
+        axes.set_xticks((1, 2), WHEN)
+        axes.set_xlim(0.5, 2.5)
         shared = [name for name in pair[0] if name in pair[1]]
         if len(shared) <= MOST_LINES:
             for name in shared:
@@ -68,7 +72,7 @@ def draw(rows: Sequence[Flat], path: Path) -> bool:
                 axes.annotate(name, (place, values[name]), xytext=(6, 0), textcoords="offset points", fontsize=7)
         if title.endswith("mm"):
             axes.set_ylim(bottom=0)  # an error is read against nothing at all
-        axes.set_title(f"{title} ({len(pair[0])} pairs)", fontsize=9)
+        axes.set_title(f"{title} ({len(pair[0])} pair{'' if len(pair[0]) == 1 else 's'})", fontsize=9)
         axes.grid(axis="y", alpha=0.3)
     canvas.savefig(path, dpi=150, metadata={"Software": None})
     return True

@@ -85,7 +85,9 @@ def prepared(plan: Plan, *, threads: int) -> None:
         before = load_json(path)
         changed = differences(before["settings"], settings)
         if changed:
-            raise PairError(f"{plan.output_dir} was begun with other settings: {changed}; use them, or another output_dir")
+            raise PairError(
+                f"{plan.output_dir} was begun with other settings: {changed}; give the same options, or another output_dir"
+            )
     for pair in plan.pairs:
         if plan.state(pair) == DONE:
             _check_inputs(plan, pair)
@@ -101,13 +103,18 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
             continue
         if key == "config_files":
             names = sorted(name for name in {*was, *is_now} if was.get(name) != is_now.get(name))
-            told += [
-                f"configs/{name} {'changed' if name in was and name in is_now else 'is used by one alone'}" for name in names
-            ]
+            told += [f"configs/{name} {_how(name in was, name in is_now)}" for name in names]
         else:
             told.append(f"{key} was {was}, now {is_now}")
     rest = f" and {len(told) - TOLD} more" if len(told) > TOLD else ""
     return ", ".join(told[:TOLD]) + rest
+
+
+def _how(before: bool, now: bool) -> str:
+    """What became of a config file that is not the same before and now."""
+    if before and now:
+        return "changed"
+    return "was used then (its preset), not now" if before else "is used now (its preset), not then"
 
 
 def _check_inputs(plan: Plan, pair: Mapping[str, str]) -> None:

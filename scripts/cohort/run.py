@@ -83,9 +83,13 @@ def run_cohort(
     for failure in failed:
         print(f"failed: {failure['name']}: {failure['reason']}")
     if plan.overrides.get("report", True):
+        from scripts.report.concerns import serious
         from scripts.report.index import make_index
 
         make_index(plan.output_dir)
+        worrying = [pair["name"] for pair in plan.pairs if serious(plan.folder(pair))]
+        if worrying:
+            print(f"look at {', '.join(worrying)}: their reports say what is serious")
     for line in no_report:
         print(f"no report: {line}")
     print(f"{len(plan.pairs) - len(failed)} of {len(plan.pairs)} pairs done, results in {plan.output_dir}")

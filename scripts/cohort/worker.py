@@ -112,6 +112,7 @@ def _workflow(config_files: tuple[str, ...], overrides: str, output_dir: str) ->
 
     for name in ("monai.bundle.workflows", "scripts.engine", "scripts.alignment"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("ignite").setLevel(logging.CRITICAL)  # an error is told by the outcome
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
     settings = {**json.loads(overrides), "output_dir": Path(output_dir), "progress": False}
     workflow = ConfigWorkflow(config_file=list(config_files), workflow_type="inference", logging_file=False, **settings)

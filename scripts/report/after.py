@@ -60,9 +60,12 @@ def attempt(folder: Path, inputs: dict[str, Path] | None = None) -> str | None:
     """None once a report is made and its place printed, else the line that says why there is none."""
     try:
         load_matplotlib()
+        from scripts.report.concerns import serious
         from scripts.report.make import make_report  # matplotlib takes a second to import
 
-        print(f"  report      {make_report(folder, inputs)}", flush=True)
+        page = make_report(folder, inputs)
+        worries = [f"  serious     {text}" for text in serious(folder)]
+        print("\n".join([*worries, f"  report      {page}"]), flush=True)
     except Exception as error:  # whatever it is, the result is complete and must stay so
         told = explanation(error) or f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         if isinstance(error, PairError):

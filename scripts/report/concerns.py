@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from scripts.files import load_json
 from scripts.geometry import spacing_mm
+from scripts.names import CONCERNS_FILE
 from scripts.report.material import Material
 
 SERIOUS, NOTE = "serious", "note"
@@ -38,6 +41,13 @@ class Concern:
 
     level: str
     text: str
+
+
+def serious(folder: Path) -> list[str]:
+    """What a result's report found serious, from the file that lies beside it; nothing where there is no report."""
+    if not (folder / CONCERNS_FILE).exists():
+        return []
+    return [str(told["text"]) for told in load_json(folder / CONCERNS_FILE)["concerns"] if told["level"] == SERIOUS]
 
 
 def concerns(material: Material) -> list[Concern]:

@@ -49,7 +49,9 @@ def pictures(views: Sequence[Slices], *, losses: Sequence[Mapping], errors_mm: M
     """Every picture there is material for, as PNG, by its file name."""
     found = {
         "views.png": grid(
-            views, {"fixed": plain("fixed"), "moving, before": plain("before"), "moving, after": plain("after")}
+            views,
+            {"fixed": plain("fixed"), "moving, before": plain("before"), "moving, after": plain("after")},
+            foot="the fixed scan; the moving one where its header puts it, and on the fixed grid by the map",
         ),
         "difference.png": grid(
             views, _both(_difference), foot="red: brighter than the fixed scan, blue: darker, white: equal, grey: no data"
@@ -63,8 +65,8 @@ def pictures(views: Sequence[Slices], *, losses: Sequence[Mapping], errors_mm: M
         "jacobian.png": grid(
             views,
             {"volume change": _volume},
-            foot="green: larger in the moving scan, violet: smaller, white: equal (colours end at half and double); "
-            "yellow: folds",
+            foot="green: larger in the moving scan (at most: double), violet: smaller (half), no tint: equal; yellow: "
+            "folds; the fixed scan shines through",
             worst=True,
         ),
         "losses.png": loss_curves(losses),

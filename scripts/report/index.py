@@ -14,11 +14,12 @@ from scripts.cohort.collect import COLUMNS, PICTURE, STEM
 from scripts.cohort.plan import COHORT_FILE, FAILURE_FILE
 from scripts.files import load_json, write_whole
 from scripts.names import INDEX_FILE, METRICS_FILE, REPORT_FILE
+from scripts.report.concerns import serious
 from scripts.report.page import environment
 from scripts.report.slices import data_uri
 from scripts.summary import Flat, flat, known, tabulated
 
-TABLES = (f"{STEM}.csv", f"{STEM}.json", f"{STEM}.md", "failures.csv")
+TABLES = (f"{STEM}.csv", f"{STEM}.json", f"{STEM}.md", "failures.csv", "evaluation.csv", "evaluation.json", "evaluation.md")
 
 
 def is_cohort(folder: Path) -> bool:
@@ -68,5 +69,6 @@ def _row(row: tuple[str, list[str]], numbers: Flat, *, keys: Iterable[str], fold
     return {
         "name": name,
         "link": f"{name}/{REPORT_FILE}" if reported else None,
+        "serious": serious(folder / name) if reported else [],
         "cells": list(zip(shown, sorted_by, strict=True)),
     }

@@ -140,7 +140,12 @@ def gathered(result: SavedResult, inputs: Mapping[str, Path] | None = None) -> M
 
 
 def _check_scans(result: SavedResult, paths: Mapping[str, Path]) -> None:
+    if "imported" in result.run:
+        what = "a report tells of a registration of ours, with its losses and numbers"
+        raise PairError(f"{result.name} is a field of another program; {what}. ncf evaluate judges such fields")
     for key in IMAGES:
+        if key not in paths:
+            raise PairError(f"{result.name} was saved from Python and knows no {key} scan; name it with --{key}=PATH")
         if not paths[key].exists():
             raise PairError(f"{result.name}: the {key} scan {paths[key]} is not there any more; name it with --{key}=PATH")
 

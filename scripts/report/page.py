@@ -195,7 +195,10 @@ def _plots(plots: Mapping[str, bytes], metrics: Mapping[str, Any]) -> list[dict[
             f"{number(tre['before']['mean'], ' mm')} before, {number(tre['after']['mean'], ' mm')} after."
         )
         found.append({"title": "Landmark errors", "uri": data_uri(plots["landmarks.png"], "image/png"), "alt": alt})
-    alt = "The terms of the loss at every iteration, weighted, and their sum, by level from coarse to fine."
+    alt = (
+        "The terms of the loss at every iteration, weighted, and their sum, by level from coarse to fine. A finer level "
+        "sees more detail, so its loss may be higher than the last one's: compare within a level."
+    )
     found.append({"title": "Loss by level", "uri": data_uri(plots["losses.png"], "image/png"), "alt": alt})
     return found
 

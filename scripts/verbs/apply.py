@@ -63,7 +63,8 @@ def apply(
         opened = with_affines(opened, before=given.get("before"), after=given.get("after"))
         if side is not None:
             written, outside = apply_to_points(opened, paths, target, side=side, space=chosen)
-            print(f"{outside} points lie outside the range of the map and are marked" if outside else "all points are known")
+            lie = "point lies" if outside == 1 else "points lie"
+            print(f"{outside} {lie} outside the range of the map, marked as such" if outside else "all points are known")
         else:
             written = apply_to_images(opened, paths or opened.registered(kind), target, mode=mode)
         print("\n".join(map(str, written)))

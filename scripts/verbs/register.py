@@ -47,7 +47,7 @@ def register(
         name: of the result folder; by default <fixed>__<moving>.
         seed: of the network's first weights.
         device: cpu, cuda, cuda:1, mps; by default a CUDA device where there is one.
-        preset: an overlay of configs/, such as paper.
+        preset: an overlay of configs/, such as fast.
         align_centres: true starts with the centres of both grids together (for headers that do not overlap).
         report: false makes no report.html and no pictures.
         progress: false hides the progress bar.
@@ -69,6 +69,8 @@ def register(
     if phantom_size is not None:
         overrides["phantom_size"] = [whole_number("phantom_size", n) for n in phantom_size.strip("()[] ").split(",")]
     inputs = {key: path for key, path in overrides.items() if key in PAIR_KEYS}
+    if inputs and (phantom_size is not None or phantom_seed != "0"):
+        refuse("--phantom_size and --phantom_seed are for the phantom that is made when no scans are named")
     return ConfigJob(config_files(preset), tuple(overrides.items()), check=lambda: _check_there(inputs))
 
 

@@ -20,8 +20,8 @@
       ? "The same grid, carried by the map onto the moving scan as it was before: each node has gone along with its anatomy. " +
         "What moves through the slice cannot be seen here."
       : "A regular grid on the fixed scan.",
-    volume: () => ramp(data.colours.volume) + "Jacobian determinant: green is larger in the moving scan, violet smaller, " +
-      "white unchanged; the colours end at half and double. The fixed scan shines through. " +
+    volume: () => ramp(data.colours.volume) + "Jacobian determinant, from half (violet, smaller in the moving scan) " +
+      "over unchanged (no tint) to double (green, larger). The fixed scan shines through. " +
       swatch(data.colours.fold) + (data.folded ? "folds." : "would be folds; there are none."),
   };
 
