@@ -69,7 +69,10 @@ def test_every_pair_is_done_once(plan: Plan, capsys: pytest.CaptureFixture[str])
         and "5 of 5 pairs done" in out
     )
     times = {name: (plan.output_dir / name / "metrics.json").stat().st_mtime_ns for name in NAMES}
+    told = {"concerns": [{"level": "serious", "text": "The map folds."}]}
+    (plan.output_dir / "bb" / "concerns.json").write_text(json.dumps(told), encoding="utf-8")
     assert started(plan, stand_ins.die_some)  # nothing is left to do
+    assert "serious, by their reports: bb\n" in capsys.readouterr().out
     assert times == {name: (plan.output_dir / name / "metrics.json").stat().st_mtime_ns for name in NAMES}
     assert (plan.output_dir / "cohort_table.png").stat().st_size > 5000 and not listed_failures(plan)
 

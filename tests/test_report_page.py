@@ -211,6 +211,9 @@ def cohort(result: Path, tmp_path_factory: pytest.TempPathFactory) -> Plan:
     failure = plan.folder(plan.pairs[2]) / "failure.json"
     save_json(failure, {**json.loads(failure.read_text()), "reason": "<i>no good</i>"})
     shutil.copyfile(result / "report.html", plan.folder(plan.pairs[-1]) / "report.html")
+    worry = {"concerns": [{"level": "serious", "text": "It <b>folds</b>."}, {"level": "note", "text": "a remark"}]}
+    save_json(plan.folder(plan.pairs[-1]) / "concerns.json", worry)
+    save_json(plan.folder(plan.pairs[0]) / "concerns.json", worry)  # left of a report that is gone
     make_index(plan.output_dir)
     return plan
 
@@ -228,6 +231,10 @@ def test_the_index_lists_sorts_and_links(chromium: Browser, cohort: Plan) -> Non
         assert errors == sorted(errors, reverse=reverse) and len(set(errors)) > 1
     assert chromium.run("document.querySelectorAll('#pairs th')[1].getAttribute('aria-sort')") == "descending"
     assert "no good" in chromium.run("document.querySelector('.concerns').textContent")
+    worries = chromium.run(
+        "Array.from(document.querySelectorAll('[aria-labelledby=worries-title] li')).map((e) => e.textContent)"
+    )
+    assert worries == ["other. It <b>folds</b>."]
     assert chromium.run("document.querySelectorAll('#pairs a').length") == 1
     chromium.run("document.querySelector('#pairs a').click()")
     chromium.wait("document.body?.dataset.ready === 'true' && document.querySelectorAll('canvas').length === 3")

@@ -89,7 +89,7 @@ def run_cohort(
         make_index(plan.output_dir)
         worrying = [pair["name"] for pair in plan.pairs if serious(plan.folder(pair))]
         if worrying:
-            print(f"look at {', '.join(worrying)}: their reports say what is serious")
+            print(f"serious, by their reports: {', '.join(worrying)}")
     for line in no_report:
         print(f"no report: {line}")
     print(f"{len(plan.pairs) - len(failed)} of {len(plan.pairs)} pairs done, results in {plan.output_dir}")
