@@ -13,7 +13,7 @@ from scripts.cohort.worker import Call, Outcome, Resources, register_pair, task_
 from scripts.drawing import load_matplotlib
 
 ENGINES = {"local": "local", "torchrun": "ranks", "dask": "cluster"}  # name -> module of this package
-WORKER_MIB = 2500  # for each worker: 1500 were measured at the everyday size (docs/performance.md), the rest is room
+WORKER_MIB = 2500  # for each worker: 1200 were measured at the everyday size, 1500 with a report; the rest is room
 
 
 def default_resources(*, workers: int | None = None, threads: int = 1, devices: Sequence[str] = ()) -> Resources:
