@@ -15,16 +15,18 @@ from scripts.phantom import PhantomPair, breathing_thorax, write
 
 ROOT = Path(__file__).parent.parent
 LEVELS = [{"voxels": 3000, "control_points": 300, "iterations": 12, "learning_rate": 1e-3}]  # 50 ms, and it moves
+CONFIGURED = ("", "scripts", "ignite")  # loggers of configs/logging.conf
 
 
 @pytest.fixture(autouse=True)
 def logging_as_it_was() -> Iterator[None]:
     """A command that runs in this process sets up logging for all that follow, on a stream that ends with its test."""
-    root = logging.getLogger()
-    level, handlers = root.level, root.handlers[:]
+    loggers = [logging.getLogger(name) for name in CONFIGURED]
+    before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
     yield
-    root.setLevel(level)
-    root.handlers[:] = handlers
+    for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
+        logger.handlers[:], logger.propagate = handlers, propagate
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="module")

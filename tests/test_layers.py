@@ -18,7 +18,7 @@ LAYERS = {
     "itk_files itk_transforms point_files mesh_files",
     2: "objective alignment engine checks transforms images inputs results guard saved fields evaluation convert download "
     "apply inversion imported",
-    4: "__main__ verbs cohort paper_table report label_app api",
+    4: "__main__ workflow verbs cohort paper_table report label_app api",
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.split()}
 EMPTY = {"__init__"}
