@@ -21,10 +21,10 @@ from monai.transforms import Transform
 
 from scripts.checks import CheckPaird
 from scripts.errors import PairError
-from scripts.geometry import to_mm, to_vox
+from scripts.geometry import Grid, to_mm, to_vox
 from scripts.guard import check_device, explanation
 from scripts.images import image_of
-from scripts.inverse import preimages
+from scripts.maps import SpatialMap
 from scripts.metrics import field_at
 from scripts.names import GRID_OF, IMAGES
 from scripts.presets import config_files
@@ -111,9 +111,9 @@ class Registered:
 
         nan for a point whose partner lies off the fixed grid or in a fold. Raises PairError for another shape.
         """
-        affine = self._pair["fixed"].affine.numpy()
-        found, known = preimages(self.field.as_tensor(), torch.from_numpy(to_vox(_points(points_mm), affine)))
-        return np.where(known.numpy()[:, None], to_mm(found.numpy(), affine), np.nan)
+        grid = Grid(tuple(self.field.shape[1:]), self._pair["fixed"].affine.numpy())
+        found, known = SpatialMap(self.field.as_tensor(), grid).to_reference(_points(points_mm))
+        return np.where(known[:, None], found, np.nan)
 
     def save(self, folder: str | Path) -> Path:
         """The folder, with the files that ``ncf register`` writes, but that run.json has no files to name as inputs.

@@ -28,7 +28,6 @@ from scripts.transforms import dicom_series, itk_package
 GRID_TOLERANCE_VOX = 1e-3  # headers written by different programs differ by float32 rounding, far below this
 FLAT_VOLUME = 1e-6  # a cell with less than this share of its box's volume is flat: two axes coincide
 SLICE_TOLERANCE = 0.2  # of a step; positions are often rounded to 0.1 mm, a missing slice is a whole step
-TOLD_LABELS = 8
 TILT_TOLERANCE = 0.01  # sideways shift over a step; 1 % is 0.6 degrees of gantry tilt
 
 
@@ -140,8 +139,6 @@ class CheckPaird(Transform):
             if key in pair:
                 _check_same_grid(key, pair[key], owner=owner, image=pair[owner])
                 _check_values(key, pair[key])
-        if {"fixed_label", "moving_label"} <= set(pair):
-            _check_shared_labels(pair["fixed_label"], pair["moving_label"])
         points = {key: pair[key] for key in POINTS if key in pair}
         if points:
             pair["landmarks"] = read_landmarks(points, {key: tuple(pair[key].shape[1:]) for key in IMAGES})
@@ -216,16 +213,6 @@ def _check_values(key: str, part: MetaTensor) -> None:
         raise PairError(f"{what}: weights must not be negative, the lowest is {values.min():g}; use 0 for outside")
     elif values.max() == 0:
         raise PairError(f"{what}: the mask is zero everywhere, nothing would be compared; leave it out or fill it")
-
-
-def _check_shared_labels(fixed: MetaTensor, moving: MetaTensor) -> None:
-    own, other = ({int(v) for v in np.unique(part.numpy())} - {0} for part in (fixed, moving))
-    if own and other and not own & other:
-        told = [", ".join(map(str, sorted(values)[:TOLD_LABELS])) for values in (own, other)]
-        raise PairError(
-            f"{_called('fixed_label', fixed)} holds the labels {told[0]}, {_called('moving_label', moving)} {told[1]}: none "
-            "in common, and Dice compares equal numbers; renumber one, or leave fixed_label out"
-        )
 
 
 def _check_overlap(fixed: MetaTensor, moving: MetaTensor) -> None:

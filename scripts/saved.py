@@ -53,7 +53,7 @@ class SavedResult:
     def inputs(self) -> dict[str, Path]:
         """The files that were registered, by their keys (`names.PAIR_KEYS`); they may have moved since.
 
-        None for what was registered in memory (`scripts.api`).
+        Empty for what was registered in memory (`scripts.api`).
         """
         inputs = self.run.get("inputs")
         if not isinstance(inputs, dict) or (inputs and not {"fixed", "moving"} <= set(inputs)):

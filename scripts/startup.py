@@ -51,13 +51,11 @@ class _Compiler(ModuleType):
             del sys.modules[COMPILER]
         return getattr(importlib.import_module(COMPILER), name)
 
-    @staticmethod
-    def disable(function: Callable, recursive: bool = True, *, wrapping: bool = True) -> Callable:
-        """The function, which is not compiled."""
-        return function
+    def disable(self, fn: Callable | None = None, *args: Any, **options: Any) -> Any:
+        """The function, which is not compiled; without one, the real module's decorator."""
+        return self.__getattr__("disable")(fn, *args, **options) if fn is None else fn
 
-    @staticmethod
-    def graph_break() -> None:
+    def graph_break(self, msg: str = "") -> None:
         """Nothing."""
 
 

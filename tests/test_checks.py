@@ -216,15 +216,3 @@ def test_initial_mm_brings_the_centres_together_on_any_two_grids(tmp_path: Path)
     np.testing.assert_allclose(out["initial_mm"], centres[1] - centres[0], atol=1e-9)
     assert out["initial_mm"].dtype == np.float64 and (out["moving"].affine == before).all()
     assert "initial_mm" not in pair
-
-
-def test_label_maps_that_share_no_label_are_refused(pair: dict[str, str], tmp_path: Path) -> None:
-    files = dict(pair)
-    for key, first in (("fixed_label", 1), ("moving_label", 11)):
-        values = np.zeros(SHAPE, dtype=np.int16)
-        values[1:4, 1:4, 1:4], values[5:, 5:, 5:] = first, first + 1
-        files[key] = write_sitk(tmp_path / f"{key}.nii.gz", values, affine_of("RAS"))
-    read = ReadPaird()(CheckFilesd()(files))
-    with pytest.raises(PairError, match=r"holds the labels 1, 2, moving_label .* 11, 12: none in common"):
-        CheckPaird(min_size=4)(read)
-    CheckPaird(min_size=4)({key: value for key, value in read.items() if key != "fixed_label"})

@@ -199,6 +199,11 @@ RESTING = [{"level": 1, "shape": [2, 2, 2], "losses": {"ssim": [1.0, *[0.0] * 39
         ({"tre_mm__after__mean": 10.0}, "serious", "further apart than before: 9.00 mm, now 10.00 mm"),
         ({"tre_mm__after__p95": 99.0}, "serious", "5 % of the points miss by more than 99.0 mm"),
         ({"tre_mm__after__max": 200.0}, "note", "One landmark misses by 200.0 mm"),
+        (
+            {"dice__after__mean": 0.0, "dice__after__labels": {"1": 0.0, "2": 0.0}, "dice__before__labels": {}},
+            "serious",
+            "do both maps call the same organs by the same numbers",
+        ),
         ({"dice__after__mean": 0.4}, "serious", "Labels overlap poorly after registration: mean Dice 0.40"),
         ({"dice__after__labels": {"1": 0.7}}, "note", "Label 1 (0.80 to 0.70) fits worse than before"),
         ({"dice__after": {"mean": 0.7, "labels": {"1": 0.7}}}, "serious", "Label 1 (0.80 to 0.70) fits worse"),

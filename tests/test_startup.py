@@ -31,6 +31,7 @@ import matplotlib.figure
 import scipy.signal
 from torch.distributed.optim import ZeroRedundancyOptimizer
 assert callable(scipy.signal.hilbert) and hasattr(ZeroRedundancyOptimizer, "consolidate_state_dict")
+assert torch.compiler.disable(reason="a decorator without its function")(abs)(-1) == 1
 import torch._dynamo.config
 compiled = torch.compile(lambda x: 2 * x, backend="eager")
 assert compiled(torch.ones(2)).tolist() == [2, 2] and "symbolic_convert" in dir(sys.modules["torch._dynamo"])

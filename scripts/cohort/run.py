@@ -58,8 +58,6 @@ def run_cohort(
             failed before. call: what a worker does with a task.
     """
     load_matplotlib()
-    from scripts.cohort.collect import collect  # takes seconds to import
-
     resources = resources or default_resources()
     prepared(plan, threads=resources.threads)
     pairs = open_pairs(plan, retry_failed=retry_failed)
@@ -78,6 +76,13 @@ def run_cohort(
         if tasks:
             module = import_module(f"scripts.cohort.{ENGINES[engine]}")
             module.run(tasks, report, call=call, resources=resources)
+    return _told(plan, no_report)
+
+
+def _told(plan: Plan, no_report: Sequence[str]) -> bool:
+    """Whether all went well; tables, picture and index are written, and what a person should know is printed."""
+    from scripts.cohort.collect import collect  # takes seconds to import
+
     print(collect(plan))
     failed = failures(plan)
     for failure in failed:

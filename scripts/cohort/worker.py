@@ -82,7 +82,7 @@ def prepare_process(threads: int, device: str | None) -> None:
 
 def register_pair(task: Task) -> Outcome:
     """The outcome of one pair; its files are in its folder, metrics.json last."""
-    load_libraries()  # takes seconds, in the worker alone
+    _load()
     from scripts.guard import explanation, release_memory
 
     workflow = _workflow(task.config_files, task.overrides, task.output_dir)
@@ -103,6 +103,14 @@ def register_pair(task: Task) -> Outcome:
 
 
 @lru_cache(maxsize=1)
+def _load() -> None:
+    """Nothing; libraries are loaded, which takes seconds, and their objects are not looked through after every pair."""
+    load_libraries()
+    gc.collect()
+    gc.freeze()  # once: whatever lives then stays for good
+
+
+@lru_cache(maxsize=1)
 def _workflow(config_files: tuple[str, ...], overrides: str, output_dir: str) -> Any:
     """The workflow of a config, its libraries loaded; the state of a pair is made anew by its ``initialize``."""
     import logging
@@ -118,5 +126,4 @@ def _workflow(config_files: tuple[str, ...], overrides: str, output_dir: str) ->
     workflow = ConfigWorkflow(config_file=list(config_files), workflow_type="inference", logging_file=False, **settings)
     workflow.initialize()
     workflow.parser.get_parsed_content("allocator").run()
-    gc.freeze()  # the libraries' objects, among which nothing has to be looked for after every pair
     return workflow

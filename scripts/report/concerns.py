@@ -116,7 +116,10 @@ def _labels(metrics: Mapping[str, Any]) -> Iterator[Concern]:
     if "dice" not in metrics or metrics["dice"]["after"]["mean"] is None:
         return
     before, after = metrics["dice"]["before"], metrics["dice"]["after"]
-    if after["mean"] < LEAST_DICE:
+    if not any(after["labels"].values()):
+        what = "No label overlaps its counterpart after registration; Dice compares equal numbers"
+        yield Concern(SERIOUS, f"{what}: do both maps call the same organs by the same numbers?")
+    elif after["mean"] < LEAST_DICE:
         yield Concern(SERIOUS, f"Labels overlap poorly after registration: mean Dice {after['mean']:.2f}.")
     lost = {
         label: (before["labels"][label], dice)
