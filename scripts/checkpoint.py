@@ -1,4 +1,4 @@
-"""State of a fit as a file that is never executed, the same bytes for equal content."""
+"""State of a fit as a small file that is never executed, the same bytes for equal content."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 import pickle
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import torch
 from scripts.errors import PairError
 from scripts.files import DAMAGE, unreadable, write_whole
 
-CHECKPOINT_FORMAT = 2  # raise it whenever an older reader would misunderstand the content
+DAMAGED_ARCHIVE = (RuntimeError, TypeError, LookupError, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error)
+CHECKPOINT_FORMAT = 3  # raise it whenever an older reader would misunderstand the content
 
 
 def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
@@ -27,7 +29,15 @@ def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
         raise ValueError(f'"format" is the checkpoint\'s own entry, the state may not hold one: {state["format"]!r}')
     buffer = io.BytesIO()  # given a path, torch would put its name into the archive and hide a full disk's OSError
     torch.save({**_portable(state), "format": CHECKPOINT_FORMAT}, buffer)
-    write_whole(path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
+    write_whole(path, lambda temporary: _compress(buffer, temporary))
+
+
+def _compress(archive: io.BytesIO, path: Path) -> None:
+    """Nothing; the zip archive that torch writes, which it does not compress but reads compressed too, is at ``path``."""
+    with zipfile.ZipFile(archive) as source, zipfile.ZipFile(path, "w") as target:
+        for name in source.namelist():
+            undated = zipfile.ZipInfo(name)  # a name alone would be given the present time
+            target.writestr(undated, source.read(name), zipfile.ZIP_DEFLATED, compresslevel=9)
 
 
 def _portable(value: Any) -> Any:
@@ -54,7 +64,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
                 raise EOFError(f"{damaged} is damaged")
             file.seek(0)
             content = torch.load(file, map_location="cpu", weights_only=True)
-    except (*DAMAGE, RuntimeError, TypeError, LookupError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+    except (*DAMAGE, *DAMAGED_ARCHIVE) as error:
         raise unreadable(path, error) from error
     found = content.pop("format", None) if isinstance(content, dict) else None
     if found != CHECKPOINT_FORMAT:

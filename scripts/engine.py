@@ -27,6 +27,7 @@ from scripts.geometry import translation
 from scripts.losses import WeightedSum
 from scripts.objective import Objective
 from scripts.pyramid import PairImages, level_images
+from scripts.rounding import Rounded, rounded
 from scripts.sampling import Warp
 
 logger = logging.getLogger("scripts.engine")
@@ -35,6 +36,7 @@ BAR_EVERY = 5  # iterations between two updates of the progress bar: reading a l
 CAREFUL = 3.0  # by this the learning rate is divided at every further attempt
 WORSE_BY = 1e-3  # a fit may end this much above the loss of doing nothing: identical scans start at 0
 OVERLAP_KEPT = 0.5  # of the overlap at the start: a real motion loses little, a field that runs away all of it
+WEIGHT_BITS, OFFSET_BITS = 16, 7  # of what is kept: docs/decisions/0016-rounding.md
 LEAST_OVERLAP = 1e-3  # of the fixed data: with less of it in common there is nothing to follow
 
 
@@ -70,16 +72,16 @@ class Level:
 class Fit:
     """What a fit leaves behind.
 
-    field_vox: (1, 3, W, H, D) on the fixed grid. weights: the network's state, on the CPU. offsets: (1, 3, w, h, d), what is
-    added to its output, or None. modules: names of its classes,
-    to know it again by. space and control_points: what is needed to ask it again. history: one entry a level, with the
-    losses of every iteration by name. attempt: 1 unless the fit diverged and was tried again. global_s: seconds that the
-    global stage took.
+    field_vox: (1, 3, W, H, D) on the fixed grid, of the weights and offsets that are kept here, rounded. weights: the
+    network's parameters. offsets: (1, 3, w, h, d), what is added to its output, or None. modules: names of its classes, to
+    know it again by. space and control_points: what is needed to ask it again. history: one entry a level, with the losses
+    of every iteration by name. attempt: 1 unless the fit diverged and was tried again. global_s: seconds that the global
+    stage took.
     """
 
     field_vox: torch.Tensor
-    weights: dict[str, torch.Tensor]
-    offsets: torch.Tensor | None
+    weights: dict[str, Rounded]
+    offsets: Rounded | None
     modules: list[str]
     space: FieldSpace
     control_points: int
@@ -229,12 +231,13 @@ class PairOptimizer(Inferer):
             logger.info("%s, %s nodes: loss %.4f -> %.4f, %.1f s", title, _times(images.lattice.shape), first, last, seconds)
             _check_end(objective, title)
             history.append({"level": number, "shape": images.lattice.shape, "seconds": seconds, "losses": losses})
-        offsets = None if offsets is None else offsets.detach()
-        weights = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
+        weights = {name: rounded(value, WEIGHT_BITS) for name, value in network.named_parameters()}
+        network.load_state_dict({name: kept.values() for name, kept in weights.items()}, strict=False)  # buffers stay
+        kept_offsets = None if offsets is None else rounded(offsets, OFFSET_BITS)
         return Fit(
-            field_vox=dense_field(network, space, control, offsets=offsets),
+            field_vox=dense_field(network, space, control, offsets=None if kept_offsets is None else kept_offsets.values()),
             weights=weights,
-            offsets=None if offsets is None else offsets.cpu(),
+            offsets=kept_offsets,
             modules=[type(module).__name__ for module in network.modules()],
             space=space,
             control_points=level.control_points,

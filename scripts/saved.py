@@ -26,6 +26,7 @@ from scripts.itk_files import load_map
 from scripts.maps import SpatialMap
 from scripts.names import FIELD_FILE, METRICS_FILE, NETWORK_FILE, RUN_FILE
 from scripts.network import NCF, Sine
+from scripts.rounding import Rounded
 
 
 @dataclass(frozen=True)
@@ -153,13 +154,15 @@ def saved_network(path: str | Path) -> SavedNetwork:
     network = _network(state["network"])
     shapes = {name: value.shape for name, value in network.state_dict().items()}
     modules = [type(module).__name__ for module in network.modules()]
-    if modules != state["modules"] or shapes != {name: value.shape for name, value in state["weights"].items()}:
+    weights = {name: Rounded(*kept).values() for name, kept in state["weights"].items()}
+    if modules != state["modules"] or shapes != {name: value.shape for name, value in weights.items()}:
         raise PairError(f"{path} holds another network than its options describe; build it as its config did")
-    network.load_state_dict(state["weights"])
+    network.load_state_dict(weights)
+    offsets = None if state["offsets"] is None else Rounded(*state["offsets"]).values()
     affine = state["fixed_affine"].numpy()
     width, height, depth = state["fixed_shape"]
     space = FieldSpace((width, height, depth), affine, state["interpolation"], state["start"].numpy())
-    values, control = control_values(network, space, space.control(state["control_points"]), offsets=state["offsets"])
+    values, control = control_values(network, space, space.control(state["control_points"]), offsets=offsets)
     return SavedNetwork(space, values, control)
 
 

@@ -45,8 +45,8 @@ def optimizer(*levels: dict[str, Any], **options: Any) -> PairOptimizer:
 
 
 def bytes_of(fit: Fit) -> bytes:
-    """The field and all weights."""
-    return b"".join(tensor.numpy().tobytes() for tensor in (fit.field_vox, *fit.weights.values()))
+    """The field and all weights, in their steps."""
+    return b"".join(tensor.numpy().tobytes() for tensor in (fit.field_vox, *(kept.codes for kept in fit.weights.values())))
 
 
 def left_mm(fit: Fit, chest: PhantomPair, where: np.ndarray) -> tuple[float, float]:

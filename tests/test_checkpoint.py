@@ -32,6 +32,13 @@ def test_a_checkpoint_comes_back_and_depends_on_content_alone(tmp_path: Path) ->
     assert path.stat().st_size < 64 * 64 * 4 + 4096  # the view did not carry its storage along
 
 
+def test_whole_numbers_are_packed(tmp_path: Path) -> None:
+    codes = torch.randint(-8, 8, (60_000,), generator=torch.Generator().manual_seed(0)).to(torch.int8)
+    save_checkpoint(tmp_path / "a.pt", {"codes": codes})
+    assert (tmp_path / "a.pt").stat().st_size < 40_000  # 4 of 8 bits are in use
+    assert torch.equal(load_checkpoint(tmp_path / "a.pt")["codes"], codes)
+
+
 def test_a_damaged_checkpoint_is_never_taken_for_a_whole_one(tmp_path: Path) -> None:
     path, again, found = tmp_path / "a.pt", tmp_path / "b.pt", 0
     save_checkpoint(path, state())

@@ -62,8 +62,10 @@ def test_free_offsets_belong_to_the_last_level_and_are_part_of_the_field(chest: 
     network = NCF()
     fit = optimizer(level(6), level(12, offset_points=900, offset_rate=15.0))(images_of(chest), network)
     control, finer = (fit.space.control(n) for n in (fit.control_points, 900))
-    assert fit.offsets is not None and fit.offsets.shape == (1, 3, *finer.shape) and fit.offsets.abs().max() > 0
-    again = dense_field(network, fit.space, control, offsets=fit.offsets)
+    assert fit.offsets is not None
+    offsets = fit.offsets.values()
+    assert offsets.shape == (1, 3, *finer.shape) and offsets.abs().max() > 0
+    again = dense_field(network, fit.space, control, offsets=offsets)
     assert torch.equal(fit.field_vox, again) and not torch.equal(again, dense_field(network, fit.space, control))
     assert optimizer(level(6), level(12))(images_of(chest), NCF()).offsets is None
 
@@ -76,7 +78,7 @@ def test_offsets_move_less_where_the_images_agree_already(chest: PhantomPair) ->
     for pair in (images, alike):
         found = optimizer(still, {**still, "offset_points": 900, "offset_rate": 1e6})(pair, NCF()).offsets
         assert found is not None
-        moved.append(float(found.abs().median()))  # Adam's first step is the learning rate, whatever the gradient
+        moved.append(float(found.values().abs().median()))  # Adam's first step is the learning rate, whatever the gradient
     assert moved[1] == pytest.approx(0.1 * moved[0], rel=0.02)
 
 

@@ -20,6 +20,7 @@ from scripts.names import NETWORK_FILE
 from scripts.paper_table.elastix import register_by_elastix
 from scripts.paper_table.experiment import PUBLISHED, Experiment
 from scripts.presets import config, config_files
+from scripts.rounding import Rounded
 from scripts.summary import NOTHING, cell, known, markdown
 from scripts.workflow import run_config
 
@@ -107,9 +108,8 @@ def _parameters(folder: Path) -> dict[str, int] | None:
     if not (folder / NETWORK_FILE).exists():
         return None
     state = load_checkpoint(folder / NETWORK_FILE)
-    offsets = state["offsets"]
-    weights = sum(value.numel() for value in state["weights"].values())
-    return {"network": weights, "offsets": 0 if offsets is None else offsets.numel()}
+    sizes = [Rounded(*kept).codes.numel() for kept in state["weights"].values()]
+    return {"network": sum(sizes), "offsets": 0 if state["offsets"] is None else Rounded(*state["offsets"]).codes.numel()}
 
 
 def _published(name: str) -> list[str]:
