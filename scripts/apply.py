@@ -6,7 +6,7 @@ This room reads and writes files around `scripts.maps`. It must not know the fit
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +49,24 @@ class Applied:
         return [self.inputs[key]]
 
 
-def open_map(path: str | Path, *, reference: str | Path | None = None, moving: str | Path | None = None) -> Applied:
+def open_map(
+    path: str | Path,
+    *,
+    reference: str | Path | None = None,
+    moving: str | Path | None = None,
+    before: str | Path | None = None,
+    after: str | Path | None = None,
+) -> Applied:
     """The map of a result folder, a network.pt or a field's file, with its grids.
 
     Args:
         reference: a scan whose grid results go onto; by default the field's own, the fixed scan's.
         moving: a scan on the moving grid; by default the one that was registered, of which a field's file knows nothing.
+        before, after: files of affines (`itk_files.load_affine`) that a reference point goes through first, and that the
+            moving point goes through last.
     """
-    mapping = saved_map(path)
+    first, last = (None if file is None else load_affine(file) for file in (before, after))
+    mapping = saved_map(path).composed(before=first, after=last)
     result = SavedResult(Path(path)) if Path(path).is_dir() and (Path(path) / RUN_FILE).exists() else None
     onto = mapping.grid if reference is None else grid_of(reference, "reference")
     own = None if result is None else result.grid("moving")
@@ -64,12 +74,6 @@ def open_map(path: str | Path, *, reference: str | Path | None = None, moving: s
     if result is None:
         return Applied(mapping, onto, there, {})
     return Applied(mapping, onto, there, result.inputs, result.run["inputs"])
-
-
-def with_affines(opened: Applied, *, before: str | Path | None, after: str | Path | None) -> Applied:
-    """The same, with the affine of a file before everything, and that of another behind everything."""
-    first, last = (None if path is None else load_affine(path) for path in (before, after))
-    return replace(opened, map=opened.map.composed(before=first, after=last))
 
 
 def grid_of(path: str | Path, what: str) -> Grid:
@@ -88,7 +92,7 @@ def apply_to_images(opened: Applied, files: Sequence[str | Path], output_dir: st
         PairError: two files of one name, an output that is an input, values that are no labels, besides what reading and
             writing refuse.
     """
-    targets = _targets([f"{image_stem(str(file))}.nii.gz" for file in files], files, output_dir)
+    targets = output_paths([f"{image_stem(str(file))}.nii.gz" for file in files], files, output_dir)
     for file, target in zip(files, targets, strict=True):
         image = read_image("image" if mode in IMAGE_MODES else "label", str(file))
         volume = image.as_tensor()[0]
@@ -113,7 +117,7 @@ def apply_to_points(
             its inverse). space: of the numbers, see `point_files.read_points_file`; voxel indices count in that side's
             grid and become indices of the other's.
     """
-    targets = _targets([Path(file).name for file in files], files, output_dir)
+    targets = output_paths([Path(file).name for file in files], files, output_dir)
     outside = 0
     for file, target in zip(files, targets, strict=True):
         points = read_points_file(file, space)
@@ -128,16 +132,16 @@ def apply_to_points(
     return targets, outside
 
 
-def _targets(names: Sequence[str], files: Sequence[str | Path], output_dir: str | Path) -> list[Path]:
-    """The paths to write, none of them an input, no two the same; the folder is made."""
+def output_paths(names: Sequence[str], files: Sequence[str | Path], output_dir: str | Path) -> list[Path]:
+    """The paths to write, none of them an input, no two the same (PairError); the folder is made."""
     folder = Path(output_dir).absolute()
     targets = [folder / name for name in names]
     double = next((t for n, t in enumerate(targets) if t in targets[:n]), None)
     if double is not None:
-        raise PairError(f"two files would become {double}; carry them in two calls, into two folders")
+        raise PairError(f"two files would become {double}; name them in two calls, with two folders")
     inputs = {Path(file).resolve() for file in files}
     over = next((t for t in targets if t.resolve() in inputs), None)
     if over is not None:
-        raise PairError(f"{over} is a file to be carried and would be overwritten; choose another --output_dir")
+        raise PairError(f"{over} is to be read and would be overwritten; choose another --output_dir")
     claim_folder(folder)
     return targets

@@ -69,5 +69,5 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     found = content.pop("format", None) if isinstance(content, dict) else None
     if found != CHECKPOINT_FORMAT:
         what = f"{path} has checkpoint format {found}, this program reads format {CHECKPOINT_FORMAT}"
-        raise PairError(f"{what}: make the checkpoint again with this version")
+        raise PairError(f"{what}: register again with this version")
     return content

@@ -1,21 +1,23 @@
-"""Result folders of ours -> files of other programs; no registration, no networks."""
+"""Result folders and saved maps -> files of other programs; no registration, no networks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from scripts.apply import open_map, output_paths
 from scripts.errors import PairError
 from scripts.exporters import save_image
 from scripts.files import claim_folder
 from scripts.itk_files import save_field
 from scripts.learn2reg import FORMATS, displacement_name, save_displacement, to_stored, zip_submission
 from scripts.metrics import jacobian_determinant
-from scripts.names import IMAGES, image_stem
-from scripts.saved import SavedResult
+from scripts.names import IMAGES, image_stem, map_stem
+from scripts.saved import SavedResult, saved_results
 
 SUBMISSION = "submission.zip"
-ITK_FORMATS = {name: f".{name}" for name in ("nii.gz", "nrrd", "mha", "h5", "tfm")}
+JACOBIAN = "jacobian"
+MAP_FORMATS = {name: f".{name}" for name in ("nii.gz", "nrrd", "mha", "h5", "tfm")} | {JACOBIAN: "_jacobian.nii.gz"}
 
 
 def export_learn2reg(results: Sequence[SavedResult], output_dir: str | Path, *, kind: str, names: str) -> list[Path]:
@@ -44,30 +46,37 @@ def export_learn2reg(results: Sequence[SavedResult], output_dir: str | Path, *, 
     return [*(target / name for name in wanted), target / SUBMISSION]
 
 
-def export_itk(results: Sequence[SavedResult], output_dir: str | Path, *, kind: str) -> list[Path]:
-    """The files made of result folders, <name>.<suffix> each: their field as ITK's programs read it.
+def export_maps(
+    path: str | Path,
+    output_dir: str | Path,
+    *,
+    kind: str,
+    reference: str | Path | None = None,
+    before: str | Path | None = None,
+    after: str | Path | None = None,
+) -> dict[Path, float]:
+    """The files made of maps, each one field or its Jacobian determinant, and the share of its voxels that the map knows.
+
+    The determinant is 1 where volume stays, above 1 where the moving scan's part is larger than the fixed one's, 0 or less
+    in a fold.
 
     Args:
-        kind: a key of ITK_FORMATS.
+        path: a result folder, a folder of such, or what `saved.saved_map` opens. kind: a key of MAP_FORMATS. reference: a
+            scan whose grid they lie on, by default the map's own. before, after: see `apply.open_map`.
+
+    Raises:
+        PairError: what reading and writing refuse, or an output that is an input.
     """
-    target = claim_folder(output_dir)
-    written = []
-    for result in results:
-        field, affine = result.field()
-        written.append(target / (result.name + ITK_FORMATS[kind]))
-        save_field(written[-1], field, affine)
-    return written
-
-
-def export_jacobian(results: Sequence[SavedResult], output_dir: str | Path) -> list[Path]:
-    """The files made of result folders, <name>_jacobian.nii.gz each: the determinant on the fixed grid, float32.
-
-    1 where volume stays, above 1 where the moving scan's part is larger than the fixed one's, 0 or less in a fold.
-    """
-    target = claim_folder(output_dir)
-    written = []
-    for result in results:
-        field, affine = result.field()
-        written.append(target / f"{result.name}_jacobian.nii.gz")
-        save_image(written[-1], jacobian_determinant(field), affine)
-    return written
+    folders = [(result.name, result.folder) for result in saved_results(path)] if Path(path).is_dir() else []
+    sources = folders or [(map_stem(str(path)), Path(path))]
+    targets = output_paths([name + MAP_FORMATS[kind] for name, _ in sources], [source for _, source in sources], output_dir)
+    known_share = {}
+    for (_, source), target in zip(sources, targets, strict=True):
+        opened = open_map(source, reference=reference, before=before, after=after)
+        found, known = opened.map.on(opened.reference)
+        if kind == JACOBIAN:
+            save_image(target, jacobian_determinant(found.field), found.grid.affine)
+        else:
+            save_field(target, found.field, found.grid.affine)
+        known_share[target] = float(known.float().mean())
+    return known_share

@@ -80,6 +80,20 @@ class SpatialMap:
                 moved, known = through(self.field[None], placed(at, to_own))
             yield planes, placed(moved, to_target), known
 
+    def on(self, reference: Grid) -> tuple[SpatialMap, torch.Tensor]:
+        """The same map as one field on a reference grid, without affines; and where it is known (W, H, D), bool.
+
+        Elsewhere the field carries the displacement of its own border on.
+        """
+        known = torch.ones(tuple(reference.shape), dtype=torch.bool)
+        if self.grid.same_as(reference) and all(np.array_equal(a, np.eye(4)) for a in (self.before, self.after)):
+            return self, known
+        field = torch.empty(3, *reference.shape)
+        for planes, moved, valid in self.positions(reference, reference.affine):
+            field[:, planes] = moved[0] - reference.planes(planes.start, planes.stop)
+            known[planes] = valid[0, 0]
+        return SpatialMap(field, reference), known
+
 
 def slabs(grid: Grid) -> Iterator[slice]:
     """Planes of the first axis of a grid, about PIECE_VOXELS voxels at a time."""

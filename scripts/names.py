@@ -15,6 +15,7 @@ NETWORK_FILE, RUN_FILE, METRICS_FILE = "network.pt", "run.json", "metrics.json"
 # the report, made of those
 REPORT_FILE, CONCERNS_FILE, INDEX_FILE, PICTURES = "report.html", "concerns.json", "index.html", "pictures"
 SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
+MAP_SUFFIXES = (".h5", ".hdf5", ".tfm", ".txt", ".nhdr", ".pt")  # of fields and transforms, beside those
 
 
 def safe_name(text: str) -> str:
@@ -25,8 +26,17 @@ def safe_name(text: str) -> str:
 def image_stem(path: str) -> str:
     """The name of an image file without its suffix, of a DICOM series that of its folder."""
     stem = os.path.basename(os.path.abspath(path))  # abspath: "scans/." and "scans/" are called scans
-    suffix = next((s for s in SUFFIXES if stem.lower().endswith(s)), "")
-    return stem[: len(stem) - len(suffix)]
+    return _without(stem, SUFFIXES)
+
+
+def map_stem(path: str) -> str:
+    """The name of a field's, transform's or network's file without its suffix."""
+    return _without(os.path.basename(path), (*SUFFIXES, *MAP_SUFFIXES))
+
+
+def _without(name: str, suffixes: tuple[str, ...]) -> str:
+    suffix = next((s for s in suffixes if name.lower().endswith(s)), "")
+    return name[: len(name) - len(suffix)]
 
 
 def pair_name(fixed_path: str, moving_path: str) -> str:

@@ -32,6 +32,7 @@ from tests.refusing import refused
 NETWORK_MM = 1e-4  # the field again from network.pt
 POINT_MM = 1e-3  # float32 displacements and text of six digits
 SOLVED_MM = 2 * CLOSE_VOX * 14  # the solver's tolerance in this chest's largest voxel
+NODE_MM = 0.05  # a field that was moved by a part of a voxel is read between its voxels twice
 INVERSE_MM = 0.02  # the inverse of this field is read between voxels of 6 to 14 mm
 
 
@@ -213,6 +214,29 @@ def test_affines_before_and_after(
     found = np.genfromtxt(tmp_path / "out" / "p.csv", delimiter=",")[:3]
     truth = through_itk(itk_transform(result / "displacement.nii.gz"), world + before[:3, 3])[0] + [-10, 5, 1]
     np.testing.assert_allclose(found, truth, atol=POINT_MM)
+    for source in (result, result / "network.pt", result / "displacement.nii.gz"):
+        out = (f"--output_dir={tmp_path / 'one'}", *given[3:])
+        told = said(monkeypatch, capsys, "export", source, "--format=h5", *out).splitlines()
+        assert told == [str(tmp_path / "one" / f"{source.name.split('.')[0]}.h5")]
+        np.testing.assert_allclose(through_itk(itk_transform(Path(told[0])), world)[0], truth, atol=NODE_MM)
+    said(monkeypatch, capsys, "invert", result, *given[3:], f"--output_dir={tmp_path / 'back'}")
+    back = through_itk(itk_transform(tmp_path / "back" / "inverse.nii.gz"), truth[None])
+    np.testing.assert_allclose(back, world, atol=INVERSE_MM)
+
+
+def test_what_an_exported_field_does_not_know_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, result: Path, tmp_path: Path
+) -> None:
+    grid = SavedResult(result).grid("fixed")
+    wider = Grid((grid.shape[0] + 2, *grid.shape[1:]), grid.affine)  # half a voxel is known, so one layer and a half is not
+    nib.save(nib.Nifti1Image(np.zeros(wider.shape, np.float32), wider.affine), tmp_path / "wider.nii")
+    out = (f"--reference={tmp_path}/wider.nii", f"--output_dir={tmp_path / 'out'}")
+    told = said(monkeypatch, capsys, "export", result, "--format=mha", *out).splitlines()
+    share = 100 * 2 / wider.shape[0]
+    assert told[0].startswith(f"chest.mha: {share:.2g} % of its voxels lie outside the range of the map")
+    field = np.asarray(sitk.GetArrayFromImage(sitk.ReadImage(told[1]))).T
+    assert field.shape == (3, *wider.shape)
+    np.testing.assert_allclose(field[:, -2:], np.repeat(field[:, -3:-2], 2, axis=1), atol=POINT_MM)
 
 
 def test_what_cannot_be_is_one_line(
@@ -247,6 +271,17 @@ def test_what_cannot_be_is_one_line(
         "voxel indices need the grid": ("apply", result / "network.pt", *points[2:], "--from=fixed", "--space=voxel"),
         "--format is one of": ("export", result, "--format=xyz", out),
         "--names is for Learn2Reg": ("export", result, "--format=h5", "--names=short", out),
+        "give a result folder": ("export", tmp_path / "nothing", "--format=mha", out),
+        "a field's file ends in": ("export", result / "metrics.json", "--format=mha", out),
+        "holds no results of ours": ("export", tmp_path, "--format=mha", out),
+        "--before is not for Learn2Reg": ("export", result, f"--before={tmp_path}/p.csv", out),
+        "the affine after must be 4x4": ("export", result, "--format=h5", f"--after={tmp_path}/p.csv", out),
+        "is to be read and would be": (
+            "export",
+            result / "displacement.nii.gz",
+            "--format=nii.gz",
+            f"--output_dir={result}",
+        ),
     }.items():
         assert telling in refusal(monkeypatch, *words), words
     assert {p.name for p in tmp_path.iterdir()} <= {"p.csv", "out"}

@@ -57,10 +57,9 @@ def apply(
     given = {key: absolute(key, value) for key, value in others.items() if value is not None}
 
     def call() -> None:
-        from scripts.apply import apply_to_images, apply_to_points, open_map, with_affines  # takes seconds to import
+        from scripts.apply import apply_to_images, apply_to_points, open_map  # takes seconds to import
 
-        opened = open_map(source, reference=given.get("reference"), moving=given.get("moving"))
-        opened = with_affines(opened, before=given.get("before"), after=given.get("after"))
+        opened = open_map(source, **given)
         if side is not None:
             written, outside = apply_to_points(opened, paths, target, side=side, space=chosen)
             lie = "point lies" if outside == 1 else "points lie"
