@@ -7,6 +7,7 @@ which ones they are, nor any file.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -37,6 +38,7 @@ CAREFUL = 3.0  # by this the learning rate is divided at every further attempt
 WORSE_BY = 1e-3  # a fit may end this much above the loss of doing nothing: identical scans start at 0
 OVERLAP_KEPT = 0.5  # of the overlap at the start: a real motion loses little, a field that runs away all of it
 WEIGHT_BITS, OFFSET_BITS = 16, 7  # of what is kept: docs/decisions/0016-rounding.md
+VOXELS_PER_OFFSET = 27  # of the fixed scan, at least: docs/decisions/0017-small-scans.md
 LEAST_OVERLAP = 1e-3  # of the fixed data: with less of it in common there is nothing to follow
 
 
@@ -47,10 +49,11 @@ class Level:
     voxels: nodes of the image lattice. control_points: nodes the network is asked at. learning_rate: at its first
     iteration, from where a cosine leads to learning_rate_end (paper: 1e-3 and 1e-6). All of them positive, or ValueError.
 
-    offset_points: nodes of a finer lattice of free offsets that are added to what the network says; 0: there are none. Only
-    the last level may have them, because they belong to its nodes. offset_rate: their learning rate as a share of the
-    network's, for every unit of the root mean square difference that the levels before have left (intensities run from 0
-    to 1): where the images agree up to their noise there is little to gain.
+    offset_points: nodes of a finer lattice of free offsets that are added to what the network says, fewer where the fixed
+    scan is small (VOXELS_PER_OFFSET); 0: there are none. Only the last level may have them, because they belong to its
+    nodes. offset_rate: their learning rate as a share of the network's, for every unit of the root mean square difference
+    that the levels before have left (intensities run from 0 to 1): where the images agree up to their noise there is little
+    to gain.
     """
 
     voxels: int
@@ -223,7 +226,8 @@ class PairOptimizer(Inferer):
             _check_start(objective, title)
             if level.offset_points:
                 own_rate = rate * level.offset_rate * objective.difference()
-                offsets = objective.free_offsets(space.control(level.offset_points))
+                most = math.prod(space.shape) // VOXELS_PER_OFFSET
+                offsets = objective.free_offsets(space.control(min(level.offset_points, most)))
                 optimizer.add_param_group({"params": [offsets], "lr": own_rate, "initial_lr": own_rate})
             losses = self._train(objective, optimizer, iterations=level.iterations, rate_end=end, title=title)
             first, last = (sum(values[i] for values in losses.values()) for i in (0, -1))

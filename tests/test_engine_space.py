@@ -70,6 +70,14 @@ def test_free_offsets_belong_to_the_last_level_and_are_part_of_the_field(chest: 
     assert optimizer(level(6), level(12))(images_of(chest), NCF()).offsets is None
 
 
+def test_offsets_are_three_voxels_apart_at_least(chest: PhantomPair) -> None:
+    images = images_of(chest)
+    offsets = optimizer(level(1), level(1, offset_points=10**6, offset_rate=15.0))(images, NCF()).offsets
+    assert offsets is not None
+    apart = [voxels / nodes for voxels, nodes in zip(images.fixed.shape[2:], offsets.codes.shape[2:], strict=True)]
+    assert np.prod(apart) == pytest.approx(27, rel=0.2)
+
+
 def test_offsets_move_less_where_the_images_agree_already(chest: PhantomPair) -> None:
     images = images_of(chest)
     alike = replace(images, moving=images.fixed + 0.1 * (images.moving - images.fixed))
