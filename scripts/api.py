@@ -21,13 +21,13 @@ from monai.transforms import Transform
 
 from scripts.checks import CheckPaird
 from scripts.errors import PairError
-from scripts.geometry import Grid, to_mm, to_vox
+from scripts.geometry import Grid
 from scripts.guard import check_device, explanation
 from scripts.images import image_of
+from scripts.inputs import check_owner
 from scripts.maps import SpatialMap
-from scripts.metrics import field_at
 from scripts.names import GRID_OF, IMAGES
-from scripts.presets import config_files
+from scripts.presets import MOST_SEED, config_files
 from scripts.results import WarpToFixedd
 
 NAME = "in_memory"  # of a pair without files
@@ -49,8 +49,8 @@ class Options:
 
     def __post_init__(self) -> None:
         config_files(self.preset)
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
-            raise PairError(f"seed must be a whole number, zero or more, got {self.seed!r}")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed <= MOST_SEED:
+            raise PairError(f"seed must be a whole number from zero to {MOST_SEED}, got {self.seed!r}")
         if self.device is not None:
             check_device(self.device)
 
@@ -87,6 +87,10 @@ class Registered:
         meta = {"space": "RAS", "spatial_shape": np.array(values.shape[1:]), "original_affine": affine.numpy()}
         return MetaTensor(values, affine=affine.clone(), meta=meta)
 
+    @property
+    def _map(self) -> SpatialMap:
+        return SpatialMap(self.field.as_tensor(), Grid(tuple(self.field.shape[1:]), self._pair["fixed"].affine.numpy()))
+
     def carry_label(self, label: Any) -> MetaTensor:
         """A label map of the moving grid on the fixed grid, (1, W, H, D), by nearest neighbour.
 
@@ -102,25 +106,27 @@ class Registered:
 
         Raises PairError for points off the fixed grid or of another shape.
         """
-        affine = self._pair["fixed"].affine.numpy()
-        points_vox = to_vox(_points(points_mm), affine)
-        return to_mm(points_vox + field_at(self.field.as_tensor(), points_vox), affine)
+        points = _points(points_mm)
+        found, known = self._map.to_moving(points)
+        if not known.all():
+            raise PairError(f"the point {points[~known][0].tolist()} mm lies off the fixed grid; give points inside it")
+        return found
 
     def points_in_fixed(self, points_mm: Any) -> np.ndarray:
         """Where points of the moving scan lie in the fixed one, (N, 3) in RAS mm both, float64.
 
         nan for a point whose partner lies off the fixed grid or in a fold. Raises PairError for another shape.
         """
-        grid = Grid(tuple(self.field.shape[1:]), self._pair["fixed"].affine.numpy())
-        found, known = SpatialMap(self.field.as_tensor(), grid).to_reference(_points(points_mm))
+        found, known = self._map.to_reference(_points(points_mm))
         return np.where(known[:, None], found, np.nan)
 
     def save(self, folder: str | Path) -> Path:
         """The folder, with the files that ``ncf register`` writes, but that run.json has no files to name as inputs.
 
-        Raises PairError where it cannot be written.
+        Raises PairError where it cannot be written, or where it holds the result of scans that were files.
         """
         folder = Path(folder).absolute()
+        check_owner(folder, {})
         saver = copy.copy(self._saver)
         saver.output_dir = str(folder.parent)
         named = {"name": folder.name, "metrics": {**self.metrics, "name": folder.name}}

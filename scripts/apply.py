@@ -12,41 +12,44 @@ from typing import Any
 
 import numpy as np
 
+from scripts.checks import check_finite, check_largest_label
 from scripts.errors import PairError
 from scripts.exporters import save_image
 from scripts.files import claim_folder, unchanged
 from scripts.geometry import Grid, to_mm, to_vox
 from scripts.itk_files import load_affine
 from scripts.maps import SpatialMap
-from scripts.names import RUN_FILE, image_stem
+from scripts.names import RESULT_FILES, RUN_FILE, image_stem
 from scripts.point_files import in_ras, read_points_file
 from scripts.saved import SavedResult, saved_map
 from scripts.transforms import read_image
 from scripts.warping import IMAGE_MODES, in_type_of, label_type, warp
 
 LABEL_ROUNDING = 1e-3  # a label file whose values are further from whole numbers was interpolated
-MOST_LABEL = 2**32 - 1  # what the largest type of a label file holds
 
 
 @dataclass(frozen=True)
 class Applied:
-    """What a saved map is applied with: the map, both grids, and the files that were registered; None where not known."""
+    """What a saved map is applied with: the map, both grids, and the files that were registered; None where not known.
+
+    read: the files that the map and the grids come from, all those of a result folder among them.
+    """
 
     map: SpatialMap
     reference: Grid
     moving: Grid | None
     inputs: dict[str, Path]
     records: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of these files, as run.json has them
+    read: tuple[Path, ...] = ()
 
-    def registered(self, kind: str) -> list[Path]:
-        """The moving scan (``image``) or its label map (``label``) that was registered; PairError where there is none."""
-        key = "moving" if kind == "image" else "moving_label"
+    def registered(self, key: str) -> Path:
+        """The file of a key that was registered; PairError where there is none, or where it has changed since."""
         if key not in self.inputs:
             raise PairError(f"which files? the result does not know a {key.replace('_', ' ')}; name them after RESULT")
         record = self.records.get(key)
         if record is not None and not unchanged(self.inputs[key], record):
             raise PairError(f"{self.inputs[key]} has changed since it was registered; register again, or name the files")
-        return [self.inputs[key]]
+        return self.inputs[key]
 
 
 def open_map(
@@ -72,8 +75,14 @@ def open_map(
     own = None if result is None else result.grid("moving")
     there = own if moving is None else grid_of(moving, "moving")
     if result is None:
-        return Applied(mapping, onto, there, {})
-    return Applied(mapping, onto, there, result.inputs, result.run["inputs"])
+        return Applied(mapping, onto, there, {}, read=_read(path, reference, moving, before, after))
+    own_files = (result.folder / name for name in RESULT_FILES)
+    read = _read(*own_files, reference, moving, before, after)
+    return Applied(mapping, onto, there, result.inputs, result.run["inputs"], read)
+
+
+def _read(*paths: str | Path | None) -> tuple[Path, ...]:
+    return tuple(Path(path) for path in paths if path is not None)
 
 
 def grid_of(path: str | Path, what: str) -> Grid:
@@ -92,14 +101,17 @@ def apply_to_images(opened: Applied, files: Sequence[str | Path], output_dir: st
         PairError: two files of one name, an output that is an input, values that are no labels, besides what reading and
             writing refuse.
     """
-    targets = output_paths([f"{image_stem(str(file))}.nii.gz" for file in files], files, output_dir)
+    names = [f"{image_stem(str(file))}.nii.gz" for file in files]
+    targets = output_paths(names, output_dir, read=[*files, *opened.read])
     for file, target in zip(files, targets, strict=True):
         image = read_image("image" if mode in IMAGE_MODES else "label", str(file))
+        check_finite(str(file), image)
         volume = image.as_tensor()[0]
         if mode not in IMAGE_MODES:
-            if (volume - volume.round()).abs().max() > LABEL_ROUNDING or volume.min() < 0 or volume.max() > MOST_LABEL:
+            if (volume - volume.round()).abs().max() > LABEL_ROUNDING or volume.min() < 0:
                 raise PairError(f"{file} is no label map, its values are not whole numbers from 0; use --to=image")
             volume = volume.round()
+            check_largest_label(str(file), volume)
         affine = np.asarray(image.affine, dtype=np.float64)
         found = warp(opened.map, volume, moving=affine, reference=opened.reference, mode=mode)
         array = in_type_of(found, volume) if mode in IMAGE_MODES else label_type(found)
@@ -117,7 +129,7 @@ def apply_to_points(
             its inverse). space: of the numbers, see `point_files.read_points_file`; voxel indices count in that side's
             grid and become indices of the other's.
     """
-    targets = output_paths([Path(file).name for file in files], files, output_dir)
+    targets = output_paths([Path(file).name for file in files], output_dir, read=[*files, *opened.read])
     outside = 0
     for file, target in zip(files, targets, strict=True):
         points = read_points_file(file, space)
@@ -132,15 +144,15 @@ def apply_to_points(
     return targets, outside
 
 
-def output_paths(names: Sequence[str], files: Sequence[str | Path], output_dir: str | Path) -> list[Path]:
-    """The paths to write, none of them an input, no two the same (PairError); the folder is made."""
+def output_paths(names: Sequence[str], output_dir: str | Path, *, read: Sequence[str | Path]) -> list[Path]:
+    """The paths to write, none of them a file that is read, no two the same (PairError); the folder is made."""
     folder = Path(output_dir).absolute()
     targets = [folder / name for name in names]
     double = next((t for n, t in enumerate(targets) if t in targets[:n]), None)
     if double is not None:
         raise PairError(f"two files would become {double}; name them in two calls, with two folders")
-    inputs = {Path(file).resolve() for file in files}
-    over = next((t for t in targets if t.resolve() in inputs), None)
+    sources = {Path(file).resolve() for file in read}
+    over = next((t for t in targets if t.resolve() in sources), None)
     if over is not None:
         raise PairError(f"{over} is to be read and would be overwritten; choose another --output_dir")
     claim_folder(folder)

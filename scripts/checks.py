@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from monai.data import MetaTensor
 from monai.transforms import Transform
 
@@ -25,7 +26,9 @@ from scripts.landmarks import read_landmarks
 from scripts.names import GRID_OF, IMAGES, PAIR_KEYS, POINTS, SUFFIXES, pair_name, safe_name
 from scripts.transforms import dicom_series, itk_package
 
+MOST_LABEL = 2**24 - 1
 GRID_TOLERANCE_VOX = 1e-3  # headers written by different programs differ by float32 rounding, far below this
+DICOM_START, DICOM_MARK, DICOM_LIST = 128, b"DICM", "DICOMDIR"
 FLAT_VOLUME = 1e-6  # a cell with less than this share of its box's volume is flat: two axes coincide
 SLICE_TOLERANCE = 0.2  # of a step; positions are often rounded to 0.1 mm, a missing slice is a whole step
 TILT_TOLERANCE = 0.01  # sideways shift over a step; 1 % is 0.6 degrees of gantry tilt
@@ -82,7 +85,19 @@ class CheckFilesd(Transform):
         if len(series) != 1:
             advice = "keep one series a folder" if series else "name an image file, or the folder right above the slices"
             raise PairError(f"{key}: {folder} holds {len(series)} DICOM series, expected exactly one; {advice}")
+        known = {Path(name).name for name in series[0]}
+        lost = [path for path in sorted(Path(folder).iterdir()) if path.name not in known and _is_slice(path)]
+        if lost:
+            raise PairError(f"{key}: {len(lost)} slices cannot be read, {lost[0]} for one; copy the series again")
         check_slices(f"{key}: {folder}", series[0])
+
+
+def _is_slice(path: Path) -> bool:
+    """Whether a file is one of DICOM by its name or its first bytes, and no list of others."""
+    if not path.is_file() or path.name.upper() == DICOM_LIST:
+        return False
+    with path.open("rb") as file:
+        return path.suffix.lower() == ".dcm" or file.read(DICOM_START + len(DICOM_MARK)).endswith(DICOM_MARK)
 
 
 def check_slices(what: str, names: Sequence[str]) -> None:
@@ -177,15 +192,22 @@ def _check_image(key: str, image: MetaTensor, *, min_size: int) -> None:
     flat = FLAT_VOLUME * np.prod(spacing_mm(affine))
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) <= flat:
         raise PairError(f"{what}: affine {affine[:3].tolist()} cannot be inverted; correct the header")
-    _check_finite(what, image)
+    check_finite(what, image)
     if image.min() == image.max():
         raise PairError(f"{what}: all voxels are {float(image.min()):g}, there is nothing to register; check the file")
 
 
-def _check_finite(what: str, image: MetaTensor) -> None:
+def check_finite(what: str, image: MetaTensor) -> None:
+    """Nothing; PairError where a voxel is no finite number."""
     bad = int((~image.as_tensor().isfinite()).sum())
     if bad:
         raise PairError(f"{what}: {bad} of {image.numel()} voxels are NaN or infinite; replace them by a finite value")
+
+
+def check_largest_label(what: str, values: torch.Tensor) -> None:
+    """Nothing; PairError for labels that float32, in which volumes are held, cannot tell from their neighbours."""
+    if values.max() > MOST_LABEL:
+        raise PairError(f"{what}: labels go up to {MOST_LABEL}, the largest here is {values.max():.0f}; number them anew")
 
 
 def _check_same_grid(key: str, part: MetaTensor, *, owner: str, image: MetaTensor) -> None:
@@ -202,13 +224,14 @@ def _check_same_grid(key: str, part: MetaTensor, *, owner: str, image: MetaTenso
 
 def _check_values(key: str, part: MetaTensor) -> None:
     what, values = _called(key, part), part.as_tensor()
-    _check_finite(what, part)
+    check_finite(what, part)
     if key.endswith("_label"):
         odd = values[values != values.round()]
         if len(odd):
             raise PairError(f"{what}: labels must be whole numbers, {len(odd)} are not ({odd[0]:g}); save as integers")
         if values.min() < 0:
             raise PairError(f"{what}: labels are 0 and more, the lowest here is {values.min():g}; is this a scan?")
+        check_largest_label(what, values)
     elif values.min() < 0:
         raise PairError(f"{what}: weights must not be negative, the lowest is {values.min():g}; use 0 for outside")
     elif values.max() == 0:

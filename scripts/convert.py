@@ -12,7 +12,7 @@ from scripts.files import claim_folder
 from scripts.itk_files import save_field
 from scripts.learn2reg import FORMATS, displacement_name, save_displacement, to_stored, zip_submission
 from scripts.metrics import jacobian_determinant
-from scripts.names import IMAGES, image_stem, map_stem
+from scripts.names import IMAGES, RESULT_FILES, image_stem, map_stem
 from scripts.saved import SavedResult, saved_results
 
 SUBMISSION = "submission.zip"
@@ -31,6 +31,9 @@ def export_learn2reg(results: Sequence[SavedResult], output_dir: str | Path, *, 
     """
     wanted: dict[str, SavedResult] = {}
     for result in results:
+        if not result.inputs:
+            what = f"{result.folder} was saved from Python and knows no files of scans"
+            raise PairError(f"{what}, after which Learn2Reg's are named; use another --format")
         stems = [image_stem(str(result.inputs[key])) for key in IMAGES]
         name = displacement_name(stems[0], stems[1], names=names) + FORMATS[kind]
         if name in wanted:
@@ -69,7 +72,9 @@ def export_maps(
     """
     folders = [(result.name, result.folder) for result in saved_results(path)] if Path(path).is_dir() else []
     sources = folders or [(map_stem(str(path)), Path(path))]
-    targets = output_paths([name + MAP_FORMATS[kind] for name, _ in sources], [source for _, source in sources], output_dir)
+    read = [*(folder / name for _, folder in folders for name in RESULT_FILES), path, reference, before, after]
+    names = [name + MAP_FORMATS[kind] for name, _ in sources]
+    targets = output_paths(names, output_dir, read=[file for file in read if file is not None])
     known_share = {}
     for (_, source), target in zip(sources, targets, strict=True):
         opened = open_map(source, reference=reference, before=before, after=after)

@@ -30,6 +30,7 @@ from scripts.objective import Objective
 from scripts.pyramid import PairImages, level_images
 from scripts.rounding import Rounded, rounded
 from scripts.sampling import Warp
+from scripts.summary import percent
 
 logger = logging.getLogger("scripts.engine")
 
@@ -132,7 +133,7 @@ def _check_start(objective: Objective, title: str) -> None:
     share, _ = objective.overlap()
     if not share > LEAST_OVERLAP:  # not "<=", which the nan of a mask without a node would pass
         raise PairError(
-            f"{title}: {100 * share:.2g} % of the fixed data meets moving data, there is nothing to compare; correct the "
+            f"{title}: {percent(share)} of the fixed data meets moving data, there is nothing to compare; correct the "
             "headers, pass --align_centres true to start with both centres together, or use a larger mask"
         )
 
@@ -146,9 +147,7 @@ def _check_end(objective: Objective, title: str) -> None:
         raise DivergedError(f"{title} ended at a loss of {last:.4g}, where doing nothing has {nothing:.4g}")
     at_start, now = objective.overlap()
     if not now >= OVERLAP_KEPT * at_start:
-        raise DivergedError(
-            f"{title} left {100 * now:.2g} % of the images in common, of {100 * at_start:.2g} % at the start"
-        )
+        raise DivergedError(f"{title} left {percent(now)} of the images in common, of {percent(at_start)} at the start")
 
 
 class PairOptimizer(Inferer):

@@ -11,7 +11,6 @@ import io
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -22,6 +21,7 @@ from nibabel.spatialimages import HeaderDataError
 from scripts.errors import PairError
 from scripts.files import DAMAGE, unreadable, write_whole
 from scripts.geometry import RAS_TO_LPS, field_to_mm, field_to_vox, to_mm
+from scripts.nifti import affine_mm, open_nifti
 
 INTENT_VECTOR = 1007  # NIFTI_INTENT_VECTOR of nifti1.h: ITK, Slicer and ANTs know a displacement field by it
 STORABLE = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")  # read by every NIfTI program
@@ -68,15 +68,17 @@ def load_itk_field(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     The inverse of `save_itk_field`, for files that ITK or ANTs wrote too; PairError for any other file.
     """
     try:
-        image: Any = nib.load(path)
-        intent = int(image.header["intent_code"]) if isinstance(image, nib.Nifti1Pair) else None
-        lps_mm = np.asarray(image.dataobj, dtype=np.float32)
+        with open_nifti(path) as image:
+            intent = int(image.header["intent_code"]) if isinstance(image, nib.Nifti1Pair) else None
+            lps_mm = np.asarray(image.dataobj, dtype=np.float32)
     except (*DAMAGE, OverflowError, zlib.error, ImageFileError, HeaderDataError) as error:
         raise unreadable(path, error) from error
     if intent != INTENT_VECTOR or lps_mm.ndim != 5 or lps_mm.shape[3:] != (1, 3):
         what = f"expected shape (W, H, D, 1, 3) with intent {INTENT_VECTOR}, got {image.shape} with intent {intent}"
         raise PairError(f"{path} is no ITK displacement field: {what}; give the file of a field")
-    affine = np.asarray(image.affine, dtype=np.float64)
+    if not np.isfinite(lps_mm).all():
+        raise PairError(f"{path} holds values that are not finite; every voxel needs a displacement")
+    affine = affine_mm(image)
     channels = np.require(np.moveaxis(lps_mm[:, :, :, 0], -1, 0), np.float32, ["C", "W"])
     return field_to_vox(torch.from_numpy(channels), _lps_matrix(path, affine)).numpy(), affine
 

@@ -63,8 +63,10 @@ def claim_folder(path: str | Path) -> Path:
     probe = folder / f".{secrets.token_hex(6)}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"0")
-        probe.unlink()
+        try:
+            probe.write_bytes(b"0")
+        finally:
+            probe.unlink(missing_ok=True)
     except OSError as error:
         raise _refusal(folder, error) from error
     return folder

@@ -105,6 +105,12 @@ class Grid:
         """Whether both have the same voxels at the same places, to the bit."""
         return tuple(self.shape) == tuple(other.shape) and np.array_equal(self.affine, other.affine)
 
+    def near(self, other: Grid, *, vox: float) -> bool:
+        """Whether both have the same voxels, none of them further from its place than ``vox`` voxels of the other grid."""
+        corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(self.shape) - 1)
+        off = np.abs(to_vox(to_mm(corners, self.affine), other.affine) - corners).max()
+        return tuple(self.shape) == tuple(other.shape) and bool(off <= vox)
+
 
 @dataclass(frozen=True)
 class Lattice:

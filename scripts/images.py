@@ -14,7 +14,9 @@ from monai.utils import optional_import
 
 from scripts.errors import PairError
 from scripts.geometry import RAS_TO_LPS, spacing_mm
+from scripts.nifti import affine_mm
 
+REAL = "biuf"  # kinds of numpy's types: a voxel that is one real number
 FORMS = "an array with its affine as (array, affine), a MetaTensor, or an image of nibabel or SimpleITK"
 
 
@@ -27,7 +29,7 @@ def image_of(key: str, given: Any) -> MetaTensor:
     Raises PairError for anything else, and for other than one 3D volume of real numbers. The input is not changed.
     """
     values, affine = _parts(key, given)
-    if values.dtype.kind not in "biuf":
+    if values.dtype.kind not in REAL:
         raise PairError(f"{key}: voxels are {values.dtype}, expected one real number each; extract one channel")
     if values.ndim != 3:
         raise PairError(f"{key}: shape {values.shape}, expected one 3D volume (W, H, D); extract one")
@@ -48,7 +50,9 @@ def _parts(key: str, given: Any) -> tuple[np.ndarray, np.ndarray]:
         array = array.detach().cpu() if isinstance(array, torch.Tensor) else array
         return np.asarray(array), np.asarray(affine, dtype=np.float64)
     if hasattr(given, "dataobj"):  # nibabel's
-        return given.get_fdata(dtype=np.float32, caching="unchanged"), np.array(given.affine, dtype=np.float64)
+        kind = given.get_data_dtype()
+        values = np.empty(0, kind) if kind.kind not in REAL else given.get_fdata(dtype=np.float32, caching="unchanged")
+        return values, affine_mm(given)
     if hasattr(given, "GetDirection"):  # SimpleITK's
         return _of_sitk(key, given)
     raise PairError(f"{key}: expected {FORMS}, got {type(given).__name__}; for files, use ncf register or read them first")

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from scripts.apply import Applied
+from scripts.apply import Applied, output_paths
+from scripts.checks import GRID_TOLERANCE_VOX
 from scripts.errors import PairError
 from scripts.exporters import save_image, save_itk_field
-from scripts.files import claim_folder, save_json
+from scripts.files import save_json
 from scripts.geometry import Grid, placed
 from scripts.inverse import preimages
 from scripts.maps import SpatialMap, slabs
@@ -44,7 +45,9 @@ def inverse_field(mapping: SpatialMap, moving: Grid) -> tuple[torch.Tensor, torc
 
 
 def there_and_back(mapping: SpatialMap, inverse: SpatialMap, known: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """How far, in mm, each reference voxel ends from itself when it goes there and back, (W, H, D), and where that is known.
+    """How far, in mm, each point ends from itself when it goes there and back, (W, H, D), and where that is known.
+
+    The points are those that the map takes to the voxels of its field first: where nothing stands before it, these voxels.
 
     The way back reads the inverse field between its voxels, as every program does that uses the file; it counts as known
     where all voxels around are.
@@ -52,7 +55,7 @@ def there_and_back(mapping: SpatialMap, inverse: SpatialMap, known: torch.Tensor
     Args:
         inverse: the map of `inverse_field`. known: the mask of it.
     """
-    reference = mapping.grid
+    reference = Grid(mapping.grid.shape, np.linalg.solve(mapping.before, mapping.grid.affine))
     off, sure = torch.empty(tuple(reference.shape)), torch.empty(tuple(reference.shape), dtype=torch.bool)
     to_mm = reference.affine.copy()
     to_mm[:3, 3] = 0
@@ -78,8 +81,9 @@ def invert_map(opened: Applied, output_dir: str | Path, *, label: str | Path | N
     """
     if opened.moving is None:
         raise PairError("the inverse lies on the moving grid, which a field's file does not know; name a scan with --moving")
+    read = [*opened.read, *([] if label is None else [label])]
+    written = output_paths((INVERSE_FILE, VALID_FILE, ERRORS_FILE), output_dir, read=read)
     mask = _label(opened, label)
-    folder = claim_folder(output_dir)
     field, known = inverse_field(opened.map, opened.moving)
     off, sure = there_and_back(opened.map, SpatialMap(field, opened.moving), known)
     regions = {"all": sure} if mask is None else {"all": sure, "in_label": sure & mask, "outside_label": sure & ~mask}
@@ -89,7 +93,6 @@ def invert_map(opened: Applied, output_dir: str | Path, *, label: str | Path | N
     errors["known_share"] = {"of_moving_grid": float(known.float().mean()), "of_fixed_grid": float(sure.float().mean())}
     if mask is not None:
         errors["known_share"]["of_label"] = float((sure & mask).sum() / mask.sum()) if mask.any() else None
-    written = [folder / name for name in (INVERSE_FILE, VALID_FILE, ERRORS_FILE)]
     save_itk_field(written[0], field, opened.moving.affine)
     save_image(written[1], known.numpy().astype(np.uint8), opened.moving.affine)
     save_json(written[2], errors)
@@ -99,14 +102,14 @@ def invert_map(opened: Applied, output_dir: str | Path, *, label: str | Path | N
 def _label(opened: Applied, path: str | Path | None) -> torch.Tensor | None:
     """Where the label map is not 0, (W, H, D), bool."""
     registered = opened.inputs.get("fixed_label")
-    chosen = path if path is not None or registered is None or not registered.exists() else registered
-    if chosen is None:
+    if path is None and registered is not None and registered.exists():
+        path = opened.registered("fixed_label")
+    if path is None:
         return None
-    image = read_image("label", str(chosen))
-    if tuple(image.shape[1:]) != tuple(opened.map.grid.shape):
-        raise PairError(
-            f"{chosen} has the grid {tuple(image.shape[1:])}, the field {opened.map.grid.shape}; they must be one"
-        )
+    image = read_image("label", str(path))
+    grid = Grid(tuple(image.shape[1:]), np.asarray(image.affine, dtype=np.float64))
+    if not grid.near(opened.map.grid, vox=GRID_TOLERANCE_VOX):
+        raise PairError(f"{path} does not lie on the grid of the field; resample it onto that (nearest neighbour)")
     return image.as_tensor()[0] > 0
 
 

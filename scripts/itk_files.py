@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,12 +58,19 @@ def save_field(path: str | Path, field_vox: torch.Tensor, affine: np.ndarray) ->
         image.SetOrigin(origin.tolist())
         image.SetSpacing(spacing.tolist())
         image.SetDirection(itk.matrix_from_array(direction))
-        write_whole(path, lambda temporary: itk.imwrite(image, str(temporary), compression=True))
+        write_whole(path, lambda temporary: _imwrite(image, temporary))
     elif name.endswith(TRANSFORM):
         fixed = np.concatenate([field_vox.shape[1:], origin, spacing, direction.ravel()]).astype(np.float64)
         save_field_transform(path, fixed, values.ravel())
     else:
         raise PairError(f"cannot save {path}: a field's file ends in .nii.gz, .nrrd, .mha, .h5 or .tfm")
+
+
+def _imwrite(image: Any, path: Path) -> None:
+    try:
+        itk_package().imwrite(image, str(path), compression=True)
+    except RuntimeError as error:  # ITK's word for whatever the disk refuses
+        raise OSError("ITK could not write all of it, the disk may be full") from error
 
 
 def _itk_grid(affine: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

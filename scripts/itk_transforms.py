@@ -6,6 +6,7 @@ transform that is given by angles asks the package itk for its matrix. Everythin
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ FIELD, MATRIX, SHIFT, NOTHING = (
     "Id",
 )
 FIELD_KIND = f"{FIELD}_float_3_3"
+PLANAR = {"AffineTransform": (6,), "MatrixOffsetTransformBase": (6,), "TranslationTransform": (2,)}  # numbers in 2D
 GRID_NUMBERS = 18  # size, origin, spacing, direction
 ROOT, TYPE, FIXED, VALUES = "TransformGroup", "TransformType", "TransformFixedParameters", "TransformParameters"
 READ_ERRORS = (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, NotImplementedError, RuntimeError)
@@ -67,18 +69,22 @@ def read_parts(path: str | Path) -> list[Part]:
         parts = [part for part in reader(path) if part.kind != "CompositeTransform"]
     except READ_ERRORS as error:
         raise unreadable(path, error) from error
-    for part in parts:
-        if part.kind == FIELD and (
-            len(part.fixed) != GRID_NUMBERS
-            or len(part.values) != 3 * np.prod(part.fixed[:3])
-            or not np.isfinite(part.values).all()
-        ):
-            raise PairError(
-                f"cannot read {path}: its field is in 2D, not finite or not complete; make or copy the file again"
-            )
+    if any(part.kind == FIELD and not _is_field(part) for part in parts):
+        raise PairError(
+            f"cannot read {path}: its field is in 2D, not finite, not complete or without axes; make or copy the file again"
+        )
     if not parts:
         raise PairError(f"cannot read {path}: no transform of ITK in it; check the path, or make the file again")
     return parts
+
+
+def _is_field(part: Part) -> bool:
+    """Whether the numbers of a field are all there, and finite, and its axes span space."""
+    if len(part.fixed) != GRID_NUMBERS or len(part.values) != 3 * np.prod(part.fixed[:3]):
+        return False
+    axes = part.fixed[9:].reshape(3, 3) * part.fixed[6:9]
+    finite = np.isfinite(part.fixed).all() and np.isfinite(part.values).all()
+    return bool(finite and np.linalg.matrix_rank(axes) == 3)
 
 
 def _hdf5(path: Path) -> list[Part]:
@@ -125,6 +131,8 @@ def affine_of(part: Part, path: str | Path) -> np.ndarray:
         return matrix
     if part.kind.startswith(NOTHING):
         return matrix
+    if len(part.values) in PLANAR.get(part.kind, ()):
+        raise PairError(f"{path}: its {part.kind} is in 2D; save one for three axes")
     return _affine_by_itk(part, path)
 
 
@@ -153,8 +161,8 @@ def save_field_transform(path: Path, fixed: np.ndarray, values: np.ndarray) -> N
     fixed: size, origin, spacing and direction, (18,). values: (3 N,), float32, the components of a vector together.
     """
     if path.name.lower().endswith(HDF5):
-        h5py_package()
-        write_whole(path, lambda temporary: _write_hdf5(temporary, fixed, values))
+        content = _hdf5_bytes(fixed, values)
+        write_whole(path, lambda temporary: temporary.write_bytes(content))
         return
     numbers = [" ".join(map(str, some.tolist() if some is fixed else some)) for some in (values, fixed)]
     head = f"#Insight Transform File V1.0\n#Transform 0\nTransform: {FIELD_KIND}\n"
@@ -162,13 +170,15 @@ def save_field_transform(path: Path, fixed: np.ndarray, values: np.ndarray) -> N
     write_whole(path, lambda temporary: temporary.write_bytes(text.encode()))
 
 
-def _write_hdf5(path: Path, fixed: np.ndarray, values: np.ndarray) -> None:
-    h5py = h5py_package()
+def _hdf5_bytes(fixed: np.ndarray, values: np.ndarray) -> memoryview:
+    """The file in memory: on a full disk the library behind h5py ends the process."""
+    h5py, buffer = h5py_package(), io.BytesIO()
     text = h5py.string_dtype("ascii")  # ITK cannot read UTF-8 ones
-    with h5py.File(path, "w", track_order=False) as file:
+    with h5py.File(buffer, "w", track_order=False) as file:
         for name, value in (("ITKVersion", "5.4.0"), ("HDFVersion", h5py.version.hdf5_version), ("OSName", "")):
             file.create_dataset(name, data=[value], dtype=text, track_times=False)
         group = file.create_group(ROOT).create_group("0")
         group.create_dataset(TYPE, data=[FIELD_KIND], dtype=text, track_times=False)
         group.create_dataset(FIXED, data=fixed, track_times=False)
         group.create_dataset(VALUES, data=values, compression="gzip", compression_opts=1, track_times=False)
+    return buffer.getbuffer()

@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import nibabel as nib
 import numpy as np
 import torch
 from nibabel.filebasedimages import ImageFileError
@@ -25,6 +24,7 @@ from scripts.errors import PairError
 from scripts.exporters import save_image
 from scripts.files import DAMAGE, unreadable, write_whole
 from scripts.geometry import lattice_over
+from scripts.nifti import open_nifti
 from scripts.sampling import moving_positions
 
 STEM = re.compile(r"(?P<task>.+)_(?P<case>\d{4})_(?P<modality>\d{4})")
@@ -112,7 +112,7 @@ def load_displacement(path: str | Path, shape: tuple[int, int, int]) -> torch.Te
     """
     path = Path(path)
     try:
-        values = _npz(path) if path.suffix == ".npz" else np.asarray(nib.load(path).dataobj)  # type: ignore[attr-defined]
+        values = _npz(path) if path.suffix == ".npz" else _nifti(path)
     except (*DAMAGE, zlib.error, zipfile.BadZipFile, KeyError, ImageFileError) as error:
         raise unreadable(path, error) from error
     half = tuple(round(n / 2) for n in shape)
@@ -128,6 +128,11 @@ def load_displacement(path: str | Path, shape: tuple[int, int, int]) -> torch.Te
     if not np.isfinite(found).all():
         raise PairError(f"{path} holds values that are not finite; every voxel needs a displacement")
     return torch.from_numpy(found)
+
+
+def _nifti(path: Path) -> np.ndarray:
+    with open_nifti(path) as image:
+        return np.asarray(image.dataobj)
 
 
 def _npz(path: Path) -> np.ndarray:

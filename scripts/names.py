@@ -14,6 +14,9 @@ FIELD_FILE, WARPED_FILE, WARPED_LABEL_FILE = "displacement.nii.gz", "warped.nii.
 NETWORK_FILE, RUN_FILE, METRICS_FILE = "network.pt", "run.json", "metrics.json"
 # the report, made of those
 REPORT_FILE, CONCERNS_FILE, INDEX_FILE, PICTURES = "report.html", "concerns.json", "index.html", "pictures"
+# all of a result, metrics.json first, which vouches for the others
+RESULT_FILES = (METRICS_FILE, RUN_FILE, FIELD_FILE, NETWORK_FILE, WARPED_FILE, WARPED_LABEL_FILE, REPORT_FILE, CONCERNS_FILE)
+LONGEST_NAME = 255  # bytes of a file's or folder's name on every usual file system
 SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
 MAP_SUFFIXES = (".h5", ".hdf5", ".tfm", ".txt", ".nhdr", ".pt")  # of fields and transforms, beside those
 

@@ -25,6 +25,7 @@ from scripts.names import IMAGES
 
 SPACES = ("lps", "ras", "voxel")
 MARK = "outside the range of the map"
+SLICER_KINDS = {"Fiducial", "Line", "Angle", "Curve", "ClosedCurve"}  # markups that their points say all of
 UNSET = "undefined"  # Slicer's status of a control point that has no position
 FCSV_FLAGS = {"vis": 8, "sel": 9, "desc": 12, "status": 14}  # columns of .fcsv; the status only in newer files
 FCSV_SYSTEMS = {"LPS": "lps", "1": "lps", "RAS": "ras", "0": "ras"}
@@ -105,6 +106,8 @@ def _csv(path: Path, space: str) -> PointFile:
     if not body:
         raise PairError(f"{path} holds no points; write lines of x,y,z")
     columns = _columns(header)
+    if header is not None and len(header) <= max(columns):
+        raise PairError(f"{path}: its first line, {header[0]!r:.40}, is no header of x,y,z; correct or remove it")
     try:
         points = checked_points([[float(row[c]) for c in columns] for row in body], path)
     except (IndexError, ValueError) as error:
@@ -156,6 +159,7 @@ def _slicer_json(path: Path) -> PointFile:
     try:
         content = json.loads(text_of(path))
         lists = content["markups"]
+        kinds = {str(markup.get("type", "Fiducial")) for markup in lists}
         systems = {str(markup.get("coordinateSystem", "LPS")).upper() for markup in lists}
         where = [
             (m, p)
@@ -166,6 +170,9 @@ def _slicer_json(path: Path) -> PointFile:
         points = checked_points([lists[m]["controlPoints"][p]["position"] for m, p in where], path)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise PairError(f"{path} is no markups file of 3D Slicer ({error!r}); save it from Slicer again") from error
+    if not kinds <= SLICER_KINDS:
+        what = f"{path} holds a {' and a '.join(sorted(kinds - SLICER_KINDS))}, which is more than its points"
+        raise PairError(f"{what}; save {', '.join(sorted(SLICER_KINDS))}")
     if not len(points) or len(systems) != 1 or not systems <= {"LPS", "RAS"}:
         raise PairError(f"{path}: expected control points in LPS or RAS, got {len(points)} in {sorted(systems)}; correct it")
 

@@ -8,6 +8,7 @@ from scripts.errors import PairError
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 BASE = "inference"
+MOST_SEED = 2**63 - 1
 NO_PRESETS = (BASE, "metadata", "evaluate", "import", "multi_gpu")
 
 

@@ -35,13 +35,12 @@ from scripts.metrics import (
     tre_mm,
 )
 from scripts.names import (
-    CONCERNS_FILE,
     FIELD_FILE,
     IMAGES,
     METRICS_FILE,
     NETWORK_FILE,
     PICTURES,
-    REPORT_FILE,
+    RESULT_FILES,
     RUN_FILE,
     WARPED_FILE,
     WARPED_LABEL_FILE,
@@ -184,8 +183,7 @@ class SaveResultd(Transform):
 
 def forget_result(folder: Path) -> None:
     """Nothing; whatever an earlier registration wrote into a folder is gone, metrics.json first, which vouches for it."""
-    names = [METRICS_FILE, RUN_FILE, FIELD_FILE, NETWORK_FILE, WARPED_FILE, WARPED_LABEL_FILE, REPORT_FILE, CONCERNS_FILE]
-    for path in (*(folder / name for name in names), *(folder / PICTURES).glob("*.png")):
+    for path in (*(folder / name for name in RESULT_FILES), *(folder / PICTURES).glob("*.png")):
         path.unlink(missing_ok=True)
 
 

@@ -42,6 +42,13 @@ def known(values: Iterable[Any]) -> list[float]:
     return [float(v) for v in values if isinstance(v, (int, float, np.number)) and math.isfinite(v)]
 
 
+def percent(share: float | None) -> str:
+    """A share of 1 in percent, with two digits that count, or all before the point."""
+    if share is None:
+        return "nothing"
+    return f"{100 * share:.0f} %" if 100 * abs(share) >= 10 else f"{100 * share:.2g} %"
+
+
 def statistics(rows: Sequence[Flat]) -> dict[str, dict[str, float]]:
     """Mean, median and population standard deviation of every column of numbers, over the rows that have it."""
     columns = dict.fromkeys(name for row in rows for name in row)

@@ -13,7 +13,6 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import torch
 from monai.config import KeysCollection
@@ -25,6 +24,7 @@ from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 
 from scripts.errors import PairError
 from scripts.names import GRID_OF, IMAGES
+from scripts.nifti import affine_mm, open_nifti
 
 READ_ERRORS = (OSError, EOFError, ValueError, RuntimeError, OverflowError, MemoryError, zlib.error)  # by damaged files,
 HEADER_ERRORS = (ImageFileError, HeaderDataError, HeaderTypeError)  # truncated and with random bytes
@@ -86,16 +86,16 @@ def _reason(error: Exception) -> str:
 
 
 def _read_nifti(path: str) -> tuple[str, np.ndarray, np.ndarray]:
-    """What a voxel is ("scalar" or a word for the message), the array, and nibabel's affine of a NIfTI file.
+    """What a voxel is ("scalar" or a word for the message), the array, and the affine in mm of a NIfTI file.
 
     Not by MONAI's NibabelReader: where a header has an sform but its pixdim was never set, that one overwrites the good
     sform by a qform that was never set either (`monai.data.utils.rectify_header_sform_qform`).
     """
-    image: Any = nib.load(path)
-    dtype = image.get_data_dtype()
-    if dtype.fields or dtype.kind == "c":
-        return "RGB" if dtype.fields else "complex", np.empty(0), np.eye(4)
-    return "scalar", image.get_fdata(dtype=np.float32, caching="unchanged"), np.array(image.affine, dtype=np.float64)
+    with open_nifti(path) as image:
+        dtype = image.get_data_dtype()
+        if dtype.fields or dtype.kind == "c":
+            return "RGB" if dtype.fields else "complex", np.empty(0), np.eye(4)
+        return "scalar", image.get_fdata(dtype=np.float32, caching="unchanged"), affine_mm(image)
 
 
 def _read_itk(path: str) -> tuple[str, np.ndarray, np.ndarray]:

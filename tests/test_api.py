@@ -19,11 +19,13 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, LoadImaged
 
 from scripts.api import Registered, RegisterPaird, register
+from scripts.convert import export_learn2reg
 from scripts.errors import PairError
 from scripts.exporters import save_image
 from scripts.geometry import to_mm
 from scripts.metrics import dice_per_label
 from scripts.phantom import PhantomPair
+from scripts.saved import saved_results
 from scripts.verbs.apply import apply
 from scripts.verbs.evaluate import evaluate
 from scripts.verbs.invert import invert
@@ -88,6 +90,12 @@ def test_the_same_bytes_as_the_command_and_nothing_before_save(
         assert metrics[key] == told[key], key
     runs = [json.loads((folder / "run.json").read_text()) for folder in (saved, command)]
     assert runs[0]["config"] == runs[1]["config"] and runs[0]["losses"] == runs[1]["losses"] and not runs[0]["inputs"]
+    done.save(saved)
+    refused("command holds the result of .*, other scans than these", done.save, command)
+    refused(
+        "was saved from Python and knows no files",
+        lambda: export_learn2reg(saved_results(saved), tmp_path / "out", kind="learn2reg", names="auto"),
+    )
 
 
 def test_results_lie_on_the_fixed_grid(done: Registered, chest: PhantomPair) -> None:
@@ -112,7 +120,7 @@ def test_labels_and_points_are_carried_as_the_run_carried_its_own(done: Register
     refused("moving_label .* shape", done.carry_label, wrong)
     refused(r"shape \(N, 3\)", done.points_in_moving, np.zeros(3))
     refused(r"shape \(N, 3\)", done.points_in_fixed, np.zeros((2, 2)))
-    refused("outside the fixed grid", done.points_in_moving, [[9999.0, 0, 0]])
+    refused(r"the point \[9999.0, 0.0, 0.0\] mm lies off the fixed grid", done.points_in_moving, [[9999.0, 0, 0]])
 
 
 @pytest.mark.filterwarnings("ignore:.*nvImageCodec")  # of LoadImaged, which tries all its readers

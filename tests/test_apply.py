@@ -78,7 +78,11 @@ def test_several_files_go_onto_a_grid_that_is_named(result: Path, pair: Mapping[
     opened = open_map(result, reference=pair["moving"])
     shutil.copyfile(pair["moving"], tmp_path / "other.nii.gz")
     for kind, modes in (("image", ("bilinear", "spline")), ("label", ("nearest", "soft"))):
-        files = opened.registered(kind) + ([tmp_path / "other.nii.gz"] if kind == "image" else [])
+        files = (
+            [opened.registered("moving"), tmp_path / "other.nii.gz"]
+            if kind == "image"
+            else [opened.registered("moving_label")]
+        )
         found = {mode: apply_to_images(opened, files, tmp_path / mode, mode=mode) for mode in modes}
         assert [len(paths) for paths in found.values()] == [len(files)] * 2
         arrays = []
@@ -116,6 +120,62 @@ def test_fixed_points_go_along_and_moving_ones_come_back(
     assert "all points are known" in said(monkeypatch, capsys, *back, f"--output_dir={tmp_path / 'back'}")
     home = np.genfromtxt(tmp_path / "back" / "p.csv", delimiter=",", skip_header=1)
     np.testing.assert_allclose(home[:, :3], given, atol=SOLVED_MM)
+
+
+def test_nothing_that_is_read_is_written_over(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, result: Path, pair: Mapping[str, str], tmp_path: Path
+) -> None:
+    for day in ("day1", "day2"):
+        (tmp_path / day).mkdir()
+        shutil.copyfile(pair["moving"], tmp_path / day / "ct.nii.gz")
+    said(monkeypatch, capsys, "invert", result, f"--output_dir={tmp_path / 'back'}")
+    shutil.copyfile(pair["moving"], tmp_path / "warped.nii.gz")
+    before = {path: path.read_bytes() for path in [*tmp_path.rglob("*.gz"), *result.iterdir()] if path.is_file()}
+    reference = f"--reference={tmp_path / 'day1' / 'ct.nii.gz'}"
+    for words in (
+        ("apply", result, tmp_path / "day2" / "ct.nii.gz", "--to=image", reference, f"--output_dir={tmp_path / 'day1'}"),
+        ("apply", result, tmp_path / "warped.nii.gz", "--to=image", f"--output_dir={result}"),
+        ("invert", tmp_path / "back" / "inverse.nii.gz", f"--moving={pair['fixed']}", f"--output_dir={tmp_path / 'back'}"),
+        ("export", tmp_path / "back" / "inverse.nii.gz", "--format=nii.gz", f"--output_dir={tmp_path / 'back'}"),
+    ):
+        assert "is to be read and would be overwritten" in refusal(monkeypatch, *words)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "telling"),
+    [
+        (np.nan, "image", "1 of .* voxels are NaN or infinite"),
+        (np.nan, "label", "1 of .* voxels are NaN or infinite"),
+        (2.0**24, "label", "labels go up to 16777215, the largest here is 16777216"),
+    ],
+)
+def test_values_that_cannot_be_carried_are_refused(
+    result: Path, tmp_path: Path, value: float, kind: str, telling: str
+) -> None:
+    values = np.zeros((9, 8, 7), np.float32)
+    values[3, 4, 5] = value
+    nib.save(nib.Nifti1Image(values, np.diag([20.0, 20, 20, 1])), tmp_path / "odd.nii")
+    mode = "spline" if kind == "image" else "nearest"
+    refused(telling, lambda: apply_to_images(open_map(result), [tmp_path / "odd.nii"], tmp_path / "out", mode=mode))
+
+
+def test_the_inverse_is_measured_where_the_field_lies(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, result: Path, pair: Mapping[str, str], tmp_path: Path
+) -> None:
+    np.savetxt(tmp_path / "far.txt", translation([1000.0, 0, 0]))
+    out = [tmp_path / name for name in ("near", "far")]
+    said(monkeypatch, capsys, "invert", result, f"--output_dir={out[0]}")
+    said(monkeypatch, capsys, "invert", result, f"--before={tmp_path}/far.txt", f"--output_dir={out[1]}")
+    near, far = (json.loads((folder / "inverse.json").read_text()) for folder in out)
+    for key, value in near["known_share"].items():
+        assert far["known_share"][key] == pytest.approx(value, abs=0.002), key
+    for region, errors in near["there_and_back_mm"].items():
+        assert far["there_and_back_mm"][region]["mean"] == pytest.approx(errors["mean"], rel=0.05), region
+    label = nib.load(pair["fixed_label"])
+    nib.save(nib.Nifti1Image(np.asarray(label.dataobj), translation([500.0, 0, 0]) @ label.affine), tmp_path / "off.nii")
+    words = ("invert", result, f"--label={tmp_path}/off.nii", f"--output_dir={tmp_path / 'out'}")
+    assert "off.nii does not lie on the grid of the field" in refusal(monkeypatch, *words)
 
 
 def test_the_network_alone_is_the_same_map(result: Path, tmp_path: Path) -> None:
@@ -321,9 +381,9 @@ def test_a_result_that_was_interrupted_or_whose_scan_changed_is_not_used(
     moving = str(shutil.copy(pair["moving"], tmp_path / "moving.nii.gz"))
     run(tmp_path, {**pair, "moving": moving, "name": "chest"})
     folder = tmp_path / "chest"
-    assert open_map(folder).registered("image") == [Path(moving)]
+    assert open_map(folder).registered("moving") == Path(moving)
     shutil.copy(pair["fixed"], moving)
-    refused(r"moving\.nii\.gz has changed since it was registered", lambda: open_map(folder).registered("image"))
+    refused(r"moving\.nii\.gz has changed since it was registered", lambda: open_map(folder).registered("moving"))
     with pytest.raises(ValueError, match=r"holds the result of .* other scans than these"):
         CheckOutput(tmp_path)({"name": "chest", "files": {**pair}})
     (folder / "metrics.json").unlink()

@@ -15,6 +15,7 @@ from pydicom.uid import generate_uid
 from scripts.checks import CheckFilesd, CheckPaird
 from scripts.errors import PairError
 from scripts.transforms import ReadPaird
+from tests.refusing import refused
 from tests.test_reading import SHAPE, affine_of, volume, write_dicom, write_sitk
 
 
@@ -72,6 +73,18 @@ def test_a_file_without_permission(pair: dict[str, str]) -> None:
     os.chmod(pair["fixed"], 0)
     with pytest.raises(PairError, match=r"fixed: cannot open .*Permission denied"):
         CheckFilesd()(pair)
+
+
+@pytest.mark.parametrize("kept", [100, 400, 800])
+def test_slices_that_were_cut_off_are_missed(pair: dict[str, str], tmp_path: Path, kept: int) -> None:
+    folder = Path(write_dicom(tmp_path / "series", volume(), affine_of("oblique")))
+    places = {file: float(pydicom.dcmread(file).ImagePositionPatient[2]) for file in folder.iterdir()}
+    last = max(places, key=lambda file: places[file])
+    (folder / "DICOMDIR").write_bytes(bytes(128) + b"DICM")  # a list of the others is no slice
+    CheckFilesd()({**pair, "moving": str(folder)})
+    cut = last.rename(last.with_suffix(".dcm"))  # an end of the series, so that the others are evenly spaced
+    cut.write_bytes(cut.read_bytes()[:kept])
+    refused(f"moving: 1 slices cannot be read, {cut}", CheckFilesd(), {**pair, "moving": str(folder)})
 
 
 def test_a_folder_holds_one_dicom_series(pair: dict[str, str], tmp_path: Path) -> None:

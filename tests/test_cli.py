@@ -146,6 +146,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
         (["register", "a", "b", "--seed=-1"], "--seed must be a whole number"),
         (["register", "a", "b", "--seed", "1.5"], "--seed must be a whole number"),
         (["register", "a", "b", "--progress=no"], "--progress is true or false"),
+        (["register", "a", "b", f"--seed={2**63}"], "--seed must be a whole number from zero to 9223372036854775807"),
         (["register", "--phantom_size=20,x,20"], "--phantom_size must be a whole number"),
         (["register", "a", "b", "--preset=papr"], "no preset 'papr'; there are: "),
     ],
@@ -246,4 +247,6 @@ def test_without_files_a_phantom_is_registered(run: Run, tmp_path: Path, name: s
         tmp_path / "output" / folder
     )
     assert {"tre_mm", "dice"} <= set(json.loads((tmp_path / "output" / folder / "metrics.json").read_text()))
+    assert json.loads((tmp_path / "output" / folder / "phantom.json").read_text()) == {"size": [16, 17, 18], "seed": 0}
+    run(tmp_path / "output", {}, phantom_size=[16, 16, 16], name=name)  # its own is made anew
     assert (tmp_path / "output" / folder / "fixed.nii.gz").is_file()

@@ -95,6 +95,10 @@ def test_files_that_are_no_field_are_refused(tmp_path: Path) -> None:
             path.write_bytes(whole[:length])
             refused("cannot read", load_itk_field, path)
     refused("cannot read", load_itk_field, tmp_path / "missing.nii.gz")
+    spoilt = smooth_field()
+    spoilt[1, 2, 3, 4] = np.nan
+    save_itk_field(tmp_path / "nan.nii", spoilt, np.eye(4))
+    refused("not finite; every voxel needs a displacement", load_itk_field, tmp_path / "nan.nii")
 
 
 @pytest.mark.parametrize("dtype", exporters.STORABLE)

@@ -67,11 +67,16 @@ def test_what_is_given_stays_as_it_is() -> None:
     assert np.array_equal(values, random(*SHAPE).astype(np.float32))
 
 
+RGB = [("R", "u1"), ("G", "u1"), ("B", "u1")]
+
+
 @pytest.mark.parametrize(
     ("given", "telling"),
     [
         ("scan.nii.gz", "fixed: expected an array with its affine .* got str; for files, use ncf register"),
         (np.zeros((3, 3, 3)), "got ndarray"),
+        (nib.Nifti1Image(np.zeros((3, 3, 3), np.complex64), np.eye(4)), "voxels are complex64"),
+        (nib.Nifti1Image(np.zeros((3, 3, 3), RGB), np.eye(4)), "expected one real number each"),
         ((np.zeros((3, 3)), np.eye(4)), r"shape \(3, 3\), expected one 3D volume"),
         ((np.zeros((3, 3, 3), complex), np.eye(4)), "voxels are complex128"),
         ((np.zeros((3, 3, 3)), np.eye(3)), r"the affine has shape \(3, 3\)"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +128,32 @@ def damaged(path: Path) -> None:
         path.write_bytes(content)
         refused("cannot read|no ITK displacement field", load_map, path)
     refused("cannot read", load_map, path.with_name(f"missing{path.name.removeprefix('field')}"))
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".h5"])
+def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    import itk
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) if suffix == ".h5" else RuntimeError("itkMetaImageIO.cxx:77:")
+
+    monkeypatch.setattr(itk, "imwrite", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    mapping = smooth_map("ras")
+    refused("cannot write .*(No space left|disk may be full)", save_field, tmp_path / f"a{suffix}", mapping.field, np.eye(4))
+    assert not list(tmp_path.iterdir())
+
+
+def test_transforms_that_are_none_in_space_are_refused(tmp_path: Path) -> None:
+    mapping = smooth_map("ras")
+    save_field(tmp_path / "flat.tfm", mapping.field, mapping.grid.affine)
+    lines = (tmp_path / "flat.tfm").read_text(encoding="utf-8").splitlines()
+    numbers = lines[-1].split()
+    lines[-1] = " ".join([*numbers[:-3], *numbers[-6:-3]])  # the last axis is the one before
+    (tmp_path / "flat.tfm").write_text("\n".join(lines), encoding="utf-8")
+    refused("without axes", load_map, tmp_path / "flat.tfm")
+    sitk.WriteTransform(sitk.AffineTransform(2), str(tmp_path / "plane.tfm"))
+    refused("its AffineTransform is in 2D", load_affine, tmp_path / "plane.tfm")
 
 
 def test_what_no_file_holds_is_refused(tmp_path: Path) -> None:

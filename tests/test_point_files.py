@@ -156,6 +156,13 @@ REFUSED = [
     ("a.csv", "1,2\n", "ras", "expected three numbers"),
     ("a.csv", "1,2,nan\n", "ras", "expected three finite numbers"),
     ("a.csv", "x,y,z\n", "ras", "holds no points"),
+    ("a.csv", "# comment\n1,2,3\n", "ras", "'# comment', is no header of x,y,z"),
+    (
+        "a.mrk.json",
+        json.dumps(markups("LPS")).replace('"Fiducial"', '"ROI"'),
+        None,
+        "holds a ROI, which is more than its points",
+    ),
     ("a.mrk.json", json.dumps(markups("LPS")), "ras", "names its own coordinate system"),
     ("a.mrk.json", "{}", None, "no markups file of 3D Slicer"),
     ("a.mrk.json", "[1", None, "no markups file of 3D Slicer"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import os
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from scipy.spatial.transform import Rotation
 
 from scripts import transforms
 from scripts.errors import PairError
+from scripts.images import image_of
 from scripts.transforms import read_image
 
 SHAPE = (9, 12, 10)
@@ -272,6 +275,34 @@ def test_a_truncated_file_is_one_clear_line(tmp_path: Path, suffix: str, kept: f
     with pytest.raises(PairError, match=r"^fixed: cannot read .*x\.(nii|mha|nrrd)") as caught:
         read_image("fixed", str(path))
     assert "\n" not in str(caught.value) and "0x" not in str(caught.value)
+
+
+def test_a_damaged_bit_of_a_compressed_file_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "x.nii.gz"
+    nib.save(nib.Nifti1Image(volume(), affine_of("RAS")), path)
+    whole, refusals = path.read_bytes(), 0
+    for place in np.random.default_rng(0).integers(10, len(whole), size=60).tolist():
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        try:
+            gzip.decompress(path.read_bytes())
+        except (OSError, EOFError, zlib.error):
+            refusals += 1
+            with pytest.raises(PairError, match="cannot read"):
+                read_image("fixed", str(path))
+    assert refusals > 40
+
+
+@pytest.mark.parametrize(("unit", "size_mm"), [("meter", 1000.0), ("mm", 1.0), ("micron", 0.001), ("unknown", 1.0)])
+def test_the_headers_unit_of_length_counts(tmp_path: Path, unit: str, size_mm: float) -> None:
+    affine = affine_of("RAS")
+    image = nib.Nifti1Image(volume(), affine)
+    image.header.set_xyzt_units(unit)
+    nib.save(image, tmp_path / "x.nii.gz")
+    found = read_image("fixed", str(tmp_path / "x.nii.gz")).affine.numpy()
+    np.testing.assert_allclose(found[:3], size_mm * affine[:3], rtol=1e-6)
+    np.testing.assert_allclose(found, image_of("fixed", image).affine.numpy(), rtol=1e-6)
+    spacing = sitk.ReadImage(str(tmp_path / "x.nii.gz")).GetSpacing()
+    np.testing.assert_allclose(np.linalg.norm(found[:3, :3], axis=0), spacing, rtol=1e-6)
 
 
 def test_a_mhd_without_its_data_and_a_file_of_another_kind(tmp_path: Path) -> None:

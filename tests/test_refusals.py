@@ -150,6 +150,34 @@ def test_an_output_folder_that_cannot_be_is_known_before_the_fit(
     assert (tmp_path / "file").read_text(encoding="utf-8") == "mine" and len(list(tmp_path.iterdir())) == 1
 
 
+def test_a_phantom_overwrites_no_scans(run: Run, pair: Mapping[str, str], tmp_path: Path) -> None:
+    mine = tmp_path / "output" / "case1"
+    mine.mkdir(parents=True)
+    for key in ("fixed", "moving"):
+        (mine / f"{key}.nii.gz").write_bytes(Path(pair[key]).read_bytes())
+    scans = {key: str(mine / f"{key}.nii.gz") for key in ("fixed", "moving")}
+    run(tmp_path / "output", scans, name="case1")
+    before = {path: path.read_bytes() for path in mine.rglob("*") if path.is_file()}
+    told = message(run, tmp_path / "output", {}, name="case1", phantom_size=[16, 16, 16])
+    assert f"the phantom would overwrite {mine / 'fixed.nii.gz'}" in told
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_scan_in_the_place_of_a_result_is_not_overwritten(run: Run, pair: Mapping[str, str], tmp_path: Path) -> None:
+    (tmp_path / "case1").mkdir()
+    moving = tmp_path / "case1" / "warped.nii.gz"
+    moving.write_bytes(Path(pair["moving"]).read_bytes())
+    told = message(run, tmp_path, {"fixed": pair["fixed"], "moving": str(moving)}, name="case1")
+    assert f"{moving} is to be read, and the result would overwrite it" in told
+    assert moving.read_bytes() == Path(pair["moving"]).read_bytes() and len(list((tmp_path / "case1").iterdir())) == 1
+
+
+def test_a_name_that_no_disk_takes_is_known_before_the_fit(run: Run, pair: Mapping[str, str], tmp_path: Path) -> None:
+    for given in (pair, {}):
+        assert "has more than 255 bytes; choose a shorter name" in message(run, tmp_path, given, name="x" * 256)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_that_refuses_is_known_before_the_fit(
     run: Run, pair: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ from scripts.files import load_json
 from scripts.geometry import spacing_mm
 from scripts.names import CONCERNS_FILE
 from scripts.report.material import Material
+from scripts.summary import percent
 
 SERIOUS, NOTE = "serious", "note"
 FOLDED_SHARE = 1e-4  # of the voxels: fewer are specks, often at the border of the grid
@@ -204,8 +205,3 @@ def _files(material: Material) -> Iterator[Concern]:
             f"The fixed grid is tilted by up to {material.space.tilt_degrees:.0f} degrees; slices follow it, and the "
             "letters at their edges name the nearest direction.",
         )
-
-
-def percent(share: float | None) -> str:
-    """A share of 1 in percent, with two digits that count."""
-    return "nothing" if share is None else f"{100 * share:.2g} %"

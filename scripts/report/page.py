@@ -13,10 +13,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from scripts.names import PICTURES
 from scripts.report import paint
-from scripts.report.concerns import Concern, percent
+from scripts.report.concerns import Concern
 from scripts.report.material import Material, windows
 from scripts.report.slices import BLOCK, Slices, as_jpeg, data_uri, mesh_of, sheet_columns, sprites
 from scripts.report.views import DISPLAY_AXES
+from scripts.summary import percent
 
 TEMPLATES = Path(__file__).parent / "templates"
 NOTHING = "-"

@@ -65,7 +65,8 @@ def apply(
             lie = "point lies" if outside == 1 else "points lie"
             print(f"{outside} {lie} outside the range of the map, marked as such" if outside else "all points are known")
         else:
-            written = apply_to_images(opened, paths or opened.registered(kind), target, mode=mode)
+            registered = "moving" if kind == "image" else "moving_label"
+            written = apply_to_images(opened, paths or [opened.registered(registered)], target, mode=mode)
         print("\n".join(map(str, written)))
 
     return CallJob(call)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ def absolute(option: str, path: str) -> Path:
     """The path, absolute; ``option`` is named when it is empty."""
     if not path:
         refuse(f"--{option} must not be empty")
-    return Path(path).expanduser().absolute()
+    return Path(os.path.abspath(Path(path).expanduser()))
 
 
 def plain(option: str, value: str) -> str:
@@ -74,8 +75,8 @@ def plain(option: str, value: str) -> str:
 
 def whole_number(option: str, value: str) -> int:
     """The number, zero or more."""
-    if not value.strip().isdecimal():
-        refuse(f"--{option} must be a whole number, zero or more, got {value!r}")
+    if not value.strip().isdecimal() or int(value) > presets.MOST_SEED:
+        refuse(f"--{option} must be a whole number from zero to {presets.MOST_SEED}, got {value!r}")
     return int(value)
 
 

@@ -48,6 +48,7 @@ def export(
     def call() -> None:
         from scripts.convert import export_learn2reg, export_maps  # takes seconds to import
         from scripts.saved import saved_results
+        from scripts.summary import percent
 
         if kind in LEARN2REG:
             files = export_learn2reg(saved_results(source), target, kind=kind, names=chosen)
@@ -56,7 +57,7 @@ def export(
             files = list(known)
             for path, share in known.items():
                 if share < 1:
-                    where = f"{100 * (1 - share):.2g} % of its voxels lie outside the range of the map"
+                    where = f"{percent(1 - share)} of its voxels lie outside the range of the map"
                     print(f"{path.name}: {where}; there the displacement of its border is carried on")
         print("\n".join(str(path) for path in files))
 
