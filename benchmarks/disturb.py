@@ -24,6 +24,10 @@ STREAKS, STREAK_HEIGHT, METAL_VOXELS = 24, 0.5, 3  # rays; of the intensity rang
 BLUR_VOXELS = 1.0
 FAR_MM = 5000.0  # further than any scan is long
 PERCENTILES = (0.5, 99.5)
+CONTRAST = (
+    [0, 0.05, 0.2, 0.4, 0.69, 0.76, 0.85, 1.0],
+    [0, 0.02, 0.12, 0.6, 0.9, 0.42, 0.5, 0.12],
+)  # of CT: fat bright, bone dark
 
 
 @dataclass(frozen=True)
@@ -172,6 +176,13 @@ def rescaled(scans: Scans) -> Scans:
     return replace(scans, moving=replace(scans.moving, image=image))
 
 
+def recoloured(scans: Scans) -> Scans:
+    """The moving intensities by a curve that rises and falls, as those of another modality; the darkest stay so."""
+    low, high = np.percentile(scans.moving.image, PERCENTILES)
+    image = np.interp((scans.moving.image - low) / (high - low), *CONTRAST).astype(np.float32)
+    return replace(scans, moving=replace(scans.moving, image=(1000 * image).round()))
+
+
 DISTURBANCES = {
     "undisturbed": Disturbance(lambda scans: scans),
     "shift_80_side": Disturbance(placed(shift_mm=(80, 0, 0))),
@@ -190,4 +201,5 @@ DISTURBANCES = {
     "streaks": Disturbance(streaked),
     "blur": Disturbance(blurred),
     "intensity": Disturbance(rescaled),
+    "contrast": Disturbance(recoloured),
 }

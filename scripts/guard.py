@@ -155,7 +155,9 @@ def summary(metrics: Mapping[str, Any], result_dir: str) -> str:
         dice = metrics["dice"]
         lines.append(f"  labels      Dice {dice['before']['mean']:.3f} before, {dice['after']['mean']:.3f} after")
     alike = metrics["similarity"]
-    lines.append(f"  images      correlation {alike['before']['ncc']:.3f} before, {alike['after']['ncc']:.3f} after")
+    words = {"correlation": "ncc", "mutual information": "nmi"}
+    told = [f"{word} {alike['before'][key]:.3f} before, {alike['after'][key]:.3f} after" for word, key in words.items()]
+    lines.append(f"  images      {'; '.join(told)}")
     folds = metrics["folded_share"]
     inside = f", {100 * folds['in_label']:.3f} % inside the fixed label" if "in_label" in folds else ""
     lines.append(f"  folds       {100 * folds['all']:.3f} % of voxels{inside}")

@@ -18,6 +18,8 @@ from scripts.geometry import jacobian_of_map, to_mm
 from scripts.sampling import sample
 
 PIECE_VOXELS = 2**21  # voxels worked on at a time: 8 MiB for each float32 temporary
+NMI_BINS, NMI_RANGE, NMI_SAMPLES = 64, (0.5, 99.5), 2**18
+TINY = 1e-12
 EDGE_VOX = 1.0  # landmarks further outside the grid are refused; counting from 1 instead of 0 still passes
 
 
@@ -186,10 +188,10 @@ def _dice(truth: torch.Tensor, other: torch.Tensor) -> float:
 
 
 def similarity(fixed: torch.Tensor, warped: torch.Tensor, weight: torch.Tensor) -> dict[str, float]:
-    """Weighted mean squared difference ``mse`` and Pearson correlation ``ncc`` over the voxels with weight > 0.
+    """Weighted mean squared difference ``mse``, Pearson correlation ``ncc`` and `normalised_mutual_information` ``nmi``.
 
-    ``ncc`` is nan where one image is constant; both are nan where no voxel has weight. Values of weight 0 are never
-    read, so padding may hold anything.
+    Over the voxels with weight > 0; ``ncc`` is nan where one image is constant; all are nan where no voxel has weight.
+    Values of weight 0 are never read, so padding may hold anything.
 
     Args:
         fixed, warped: intensities, any one shape. weight: the same shape, 0 and up.
@@ -198,14 +200,47 @@ def similarity(fixed: torch.Tensor, warped: torch.Tensor, weight: torch.Tensor) 
     for f, g, w in _weighted_pieces(fixed, warped, weight):
         sums += [float(v.sum()) for v in (w, w * f, w * g, w * (f - g) ** 2)]
     if sums[0] == 0:
-        return {"mse": float("nan"), "ncc": float("nan")}
+        return {"mse": float("nan"), "ncc": float("nan"), "nmi": float("nan")}
     mean_fixed, mean_warped, mse = (float(s) for s in sums[1:] / sums[0])
     moments = np.zeros(3)  # a second pass about the means, so that nothing cancels
     for f, g, w in _weighted_pieces(fixed, warped, weight):
         f, g = f - mean_fixed, g - mean_warped
         moments += [float(v.sum()) for v in (w * f * f, w * g * g, w * f * g)]
     spread = float(np.sqrt(moments[0] * moments[1]))
-    return {"mse": mse, "ncc": float(moments[2]) / spread if spread > 0 else float("nan")}
+    ncc = float(moments[2]) / spread if spread > 0 else float("nan")
+    return {"mse": mse, "ncc": ncc, "nmi": normalised_mutual_information(fixed, warped, weight)}
+
+
+def normalised_mutual_information(fixed: torch.Tensor, warped: torch.Tensor, weight: torch.Tensor) -> float:
+    """How well the intensities of two images tell each other: 1 not at all, 2 fully, whatever the two contrasts.
+
+    (H(f) + H(w)) / H(f, w) of Studholme et al. 1999, by a histogram of NMI_BINS x NMI_BINS over the voxels with weight > 0,
+    each range that of NMI_RANGE. nan where there are none, or both images are constant.
+    """
+    edges = [_range(image, weight) for image in (fixed, warped)]
+    counts = np.zeros(NMI_BINS**2)
+    for f, g, _ in _weighted_pieces(fixed, warped, weight):
+        bins = [
+            ((v - low) * (NMI_BINS / max(high - low, TINY))).clamp(0, NMI_BINS - 1).long()
+            for v, (low, high) in zip((f, g), edges, strict=True)
+        ]
+        counts += torch.bincount(bins[0] * NMI_BINS + bins[1], minlength=NMI_BINS**2).cpu().numpy()
+    joint = counts.reshape(NMI_BINS, NMI_BINS) / max(counts.sum(), 1)
+    own, other, both = (_entropy(p) for p in (joint.sum(axis=1), joint.sum(axis=0), joint))
+    return (own + other) / both if both > 0 else float("nan")
+
+
+def _range(image: torch.Tensor, weight: torch.Tensor) -> tuple[float, float]:
+    """Percentiles NMI_RANGE of the voxels with weight > 0, of some of them where there are many."""
+    every = max(1, image.numel() // NMI_SAMPLES)
+    some = image.reshape(-1)[::every][weight.reshape(-1)[::every] > 0].double().cpu().numpy()
+    low, high = np.percentile(some, NMI_RANGE) if some.size else (0.0, 0.0)
+    return float(low), float(high)
+
+
+def _entropy(shares: np.ndarray) -> float:
+    there = shares[shares > 0]
+    return float(-(there * np.log(there)).sum())
 
 
 def _weighted_pieces(*volumes: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:

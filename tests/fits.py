@@ -10,7 +10,8 @@ from torch import nn
 
 from scripts.engine import Fit, PairOptimizer
 from scripts.geometry import spacing_mm
-from scripts.losses import ImageTerm, OccupancyLoss, OccupancyTerm, SSIMLoss, WeightedSum
+from scripts.local_losses import SSIMLoss
+from scripts.losses import ImageTerm, OccupancyLoss, OccupancyTerm, WeightedSum
 from scripts.phantom import PhantomPair
 from scripts.pyramid import PairImages
 from scripts.sampling import Warp

@@ -141,7 +141,7 @@ def test_a_transform_of_monai_gives_the_same(done: Registered, pair: Mapping[str
 @pytest.mark.parametrize(
     ("changes", "telling"),
     [
-        ({"preset": "papr"}, "no preset 'papr'; there are: fast, paper, tiny"),
+        ({"preset": "papr"}, "no preset 'papr'; there are: fast, multimodal, paper, tiny"),
         ({"seed": -1}, "seed must be a whole number"),
         ({"device": "cuda:99"}, "device 'cuda:99' cannot be used"),
         ({"landmarks": np.zeros((2, 3))}, r"landmarks: expected finite numbers of shape \(N, 6\), got shape \(2, 3\)"),

@@ -14,13 +14,16 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
 from monai.losses import SSIMLoss as MonaiSSIMLoss
 
-from scripts.losses import SSIMLoss
+from scripts.local_losses import SSIMLoss
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "configs"
 OVERLAYS = sorted(p for p in CONFIGS.glob("*.json") if p.stem not in ("inference", "evaluate", "metadata"))
 BASES = {"import": "evaluate"}  # of overlays that are not over inference.json
-ADDS = {"multi_gpu": {"pairs", "which", "local_rank"}}  # entries of an overlay that are its own
+ADDS = {
+    "multi_gpu": {"pairs", "which", "local_rank"},
+    "multimodal": {"loss::terms::local_correlation"},
+}  # entries of an overlay that are its own
 MODEL_BYTES = 300_000  # 60,870 float32 parameters are 243,480
 # Not referred to, because MONAI itself looks for them: two by name at the start of a run, two only as required properties.
 READ_BY_MONAI = {"imports", "run", "bundle_root", "dataset_dir"}

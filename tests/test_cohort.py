@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import errno
+import fcntl
 import json
 import os
 import pickle
@@ -18,10 +20,12 @@ from pathlib import Path
 import pytest
 
 from scripts.cohort.collect import collect, outliers
-from scripts.cohort.plan import DONE, FAILED, OPEN, Plan, differences, open_pairs, prepared
+from scripts.cohort.lock import LOCK_FILE, only_run
+from scripts.cohort.plan import DONE, FAILED, OPEN, Plan, differences, open_pairs, prepared, without_report
 from scripts.cohort.run import default_resources, run_cohort
-from scripts.cohort.worker import Outcome, Resources, Task, task_of
+from scripts.cohort.worker import REPORTED_BY, Outcome, Resources, Task, task_of
 from scripts.datasets import checked
+from scripts.saved import saved_results
 from tests import stand_ins
 from tests.conftest import ROOT
 from tests.refusing import refused
@@ -96,6 +100,55 @@ def test_a_pair_that_fails_is_recorded_and_the_rest_goes_on(
     assert plan.state(plan.pairs[2]) == FAILED
     assert started(plan, retry_failed=True)
     assert [plan.state(pair) for pair in plan.pairs] == [DONE] * 5 and not listed_failures(plan)
+
+
+def draw_some(task: Task) -> Outcome:
+    """A report that tells its process; of a pair called bad there is none, and that of dddd costs the process its life."""
+    time.sleep(0.2)
+    if task.name == "dddd":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if task.name == "bad":
+        return Outcome(task.name, no_report="bad: no ink")
+    (Path(task.output_dir) / task.name / "report.html").write_text(str(os.getpid()))
+    return Outcome(task.name)
+
+
+def finish_undrawn(task: Task) -> Outcome:
+    """A result, but the process is killed before its report is made."""
+    stand_ins.finish(task)
+    os.kill(os.getpid(), signal.SIGKILL)
+    return Outcome(task.name)
+
+
+def test_missing_reports_are_made_by_the_workers_and_one_that_fails_stops_no_other(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert started(replace(plan, overrides={"seed": 0, "report": False}))
+    monkeypatch.setitem(REPORTED_BY, stand_ins.finish, draw_some)
+    results = {path: path.stat().st_mtime_ns for path in plan.output_dir.glob("*/metrics.json")}
+    half = [plan.output_dir / "a" / name for name in (".0123456789ab.html", "pictures/.0123456789ab.png")]
+    half[1].parent.mkdir()
+    for path in half:
+        path.write_text("half")
+    assert started(replace(plan, overrides={"seed": 0, "report": False}))
+    assert not any(plan.output_dir.glob("*/report.html"))  # none is wanted
+    assert not started(plan)
+    pages = {path.parent.name: int(path.read_text()) for path in plan.output_dir.glob("*/report.html")}
+    assert set(pages) == {"a", "bb", "eeeee"} and os.getpid() not in pages.values()
+    assert {path: path.stat().st_mtime_ns for path in plan.output_dir.glob("*/metrics.json")} == results
+    assert not any(path.exists() for path in half)
+    out = capsys.readouterr().out
+    assert "no report: bad: no ink\n" in out and "no report: dddd: the worker process ended with signal 9" in out
+    assert [plan.state(pair) for pair in plan.pairs] == [DONE] * 5 and not listed_failures(plan)
+    assert [pair["name"] for pair in without_report(plan)] == ["bad", "dddd"]
+    grown = replace(plan, pairs=[*plan.pairs[:2], *plan.pairs[4:]])
+    assert started(grown, stand_ins.die_some)  # nothing is left to do
+
+
+def test_a_process_that_ends_after_the_result_costs_the_report_alone(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
+    assert not started(replace(plan, pairs=plan.pairs[:1]), finish_undrawn)
+    assert "no report: a: the worker process ended with signal 9" in (out := capsys.readouterr().out)
+    assert "1 of 1 pairs done" in out and not (plan.output_dir / "a" / "failure.json").exists()
 
 
 @pytest.mark.parametrize("engine", ["local", "torchrun", pytest.param("dask", marks=pytest.mark.slow)])
@@ -192,6 +245,40 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_table(plan: Plan, tmp_path:
     assert table(plan) == table(other) and not any(path.exists() for path in half)
 
 
+def test_a_second_run_is_refused_and_harms_nothing(plan: Plan, tmp_path: Path) -> None:
+    process = begun(plan, tmp_path, "finish_slowly")
+    while not any(plan.output_dir.rglob(".*.nii.gz")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    refused("another run is at work in .*out; wait until it has ended, or give another output_dir", started, plan)
+    assert started(replace(plan, output_dir=tmp_path / "other"))  # another folder
+    assert process.wait() == 0  # none of its files was taken away
+    assert started(plan) and [plan.state(pair) for pair in plan.pairs] == [DONE] * 5
+
+
+def test_the_lock_is_no_result_and_needs_no_clearing(plan: Plan) -> None:
+    with only_run(plan.output_dir):
+        refused("another run is at work", started, plan)
+        assert not (plan.output_dir / "cohort.json").exists()
+    assert started(plan)
+    assert [path.name for path in plan.output_dir.glob(".*")] == [LOCK_FILE]
+    assert [result.name for result in saved_results(plan.output_dir)] == sorted(NAMES)
+
+
+@pytest.mark.parametrize(("number", "goes_on"), [(errno.ENOSYS, True), (errno.ENOLCK, True), (errno.EIO, False)])
+def test_a_file_system_without_locks_is_told(
+    number: int, goes_on: bool, plan: Plan, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    if goes_on:
+        assert started(plan) and "knows no locks: start no second run there" in capsys.readouterr().out
+    else:
+        refused(r"cannot lock .*\.cohort\.lock: .*; choose", started, plan)
+
+
 def prepared_by_one(plan: Plan) -> None:
     prepared(plan, threads=1)
 
@@ -220,6 +307,31 @@ def test_what_changed_since_is_said(plan: Plan, tmp_path: Path) -> None:
     refused("a was made with moving_label None, the list now has", prepared_by_one, replace(plan, pairs=rows))
     Path(plan.pairs[3]["moving"]).write_text("another scan")
     refused(r"dddd: moving .*moving_dddd\.nii\.gz has changed since .*remove .*out/dddd", prepared_by_one, plan)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"bundle_version": "0.0.1", "seed": 0}, r"bundle_version was 0\.0\.1, now [\d.]+; give the same options to that"),
+        (
+            {"bundle_version": "0.0.1", "seed": 1},
+            r"bundle_version was 0\.0\.1, now [\d.]+, seed was 1, now 0; give the same",
+        ),
+        ({"seed": 0}, r"bundle_version was not noted \(run\.json of a pair has it\), now [\d.]+; give the same"),
+        (None, r"bundle_version was not noted .*config"),
+    ],
+)
+def test_another_version_is_other_settings(settings: dict | None, told: str, plan: Plan) -> None:
+    assert started(plan)
+    path = plan.output_dir / "cohort.json"
+    before = json.loads(path.read_text(encoding="utf-8"))
+    kept = {key: before["settings"][key] for key in ("config_files", "threads")}
+    path.write_text(json.dumps({"pairs": before["pairs"]} | ({} if settings is None else {"settings": settings | kept})))
+    written = path.read_bytes()
+    refused(f"begun with other settings: {told}.* or another output_dir", prepared_by_one, plan)
+    assert path.read_bytes() == written
+    path.write_text(json.dumps(before))
+    prepared_by_one(plan)
 
 
 def test_a_list_may_grow(plan: Plan) -> None:

@@ -105,5 +105,5 @@ def test_the_kernels_that_take_the_longest_are_told(chest: PhantomPair) -> None:
 
 
 def test_a_preset_that_is_not_there_is_one_line() -> None:
-    with pytest.raises(SystemExit, match="error: no preset quick; there are: default, fast, paper"):
+    with pytest.raises(SystemExit, match="error: no preset quick; there are: default, fast, multimodal, paper"):
         gpu.main(preset="quick", device="cpu")

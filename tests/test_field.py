@@ -13,7 +13,8 @@ from torch import nn
 
 from scripts.field import FieldSpace, dense_field
 from scripts.geometry import lattice_over, translation
-from scripts.losses import ImageTerm, OccupancyLoss, OccupancyTerm, Sampled, SSIMLoss, WeightedSum
+from scripts.local_losses import SSIMLoss
+from scripts.losses import ImageTerm, OccupancyLoss, OccupancyTerm, Sampled, WeightedSum
 from scripts.network import NCF
 from scripts.objective import Objective
 from scripts.pyramid import LevelImages, PairImages, level_images

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import socket
+import time
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 import pytest
 
+from scripts.cohort.worker import Outcome, Task
 from scripts.errors import PairError
+from scripts.label_app import worker
 from scripts.label_app.asked import AUTOMATIC, DEFAULT, EXTENSIONS, Asked, understood
 from scripts.label_app.labels import merged, names_of
 from scripts.label_app.server import HOST, serve
@@ -18,6 +24,7 @@ from tests.refusing import refused
 
 STUDY = {"anna_day1": False, "anna_plan": True, "anna_day0": False, "ben_plan": True, "anna": False, "annabel_plan": True}
 PRESETS = ("fast", "paper")
+NOTICED_S = 20.0  # until the pool has noticed that its process is gone: 0.1 s, on a machine that is not busy
 
 
 def ask(**request: Any) -> Asked:
@@ -78,7 +85,33 @@ def test_names_stand_in_the_order_of_their_values(pair: dict[str, str]) -> None:
     named = names_of(pair["fixed_label"], given)
     assert named == {**{name: value for name, value in plain.items() if value != 2}, "lung": 2}
     assert list(named.values()) == sorted(named.values())
+    twice = names_of(pair["fixed_label"], {"label_info": [{"name": "lung", "idx": 1}, {"name": "lung", "idx": 2}]})
+    assert list(twice.items())[:3] == [("lung", 1), ("lung_2", 2), ("label_3", 3)]
     assert list(merged([{"a": 1, "b": 2}, {"c": 1, "b": 3}])) == ["a", "c", "b"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_label_without_numbers_is_refused(value: float, tmp_path: Path) -> None:
+    path = tmp_path / "label.nii.gz"
+    nib.save(nib.Nifti1Image(np.full((4, 4, 4), value, np.float32), np.eye(4)), path)
+    refused("holds values that are no numbers", lambda: names_of(str(path), {}))
+
+
+def test_a_worker_that_dies_while_it_waits_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "register_pair", Outcome)
+    task, warm = Task('{"name": "pair"}', (), "{}", ""), worker.WarmWorker(threads=1)
+    try:
+        others = set(active_children())
+        assert warm(task).reason is None
+        (process,) = set(active_children()) - others
+        process.kill()
+        end = time.monotonic() + NOTICED_S
+        while warm._pool.active and time.monotonic() < end:
+            time.sleep(0.05)
+        assert warm(task).reason is None
+    finally:
+        warm.stop()
+    assert warm(task).reason == worker.STOPPED
 
 
 @pytest.mark.parametrize(

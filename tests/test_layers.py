@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 # a module imports from its own layer or a lower one; configs are layer 3, the only place where the parts of 2 meet
 LAYERS = {
     0: "errors presets drawing startup names files geometry sampling rounding nifti",
-    1: "network visits losses field pyramid metrics phantom_anatomy phantom exporters checkpoint "
+    1: "network visits losses local_losses field pyramid metrics phantom_anatomy phantom exporters checkpoint "
     "learn2reg learn2reg_metrics landmarks datasets summary inverse maps warping "
     "itk_files itk_transforms point_files mesh_files",
     2: "objective alignment engine checks transforms images inputs results guard saved fields evaluation convert download "

@@ -13,6 +13,7 @@ import torch
 from monai import losses as monai
 from torch import nn
 
+from scripts.local_losses import SSIMLoss
 from scripts.losses import (
     ControlTerm,
     CorrelationTerm,
@@ -22,7 +23,6 @@ from scripts.losses import (
     OccupancyLoss,
     OccupancyTerm,
     Sampled,
-    SSIMLoss,
     WeightedSum,
 )
 from scripts.sampling import normalised, sample

@@ -106,7 +106,7 @@ def turned(dice: dict[str, float]) -> str:
 
 def test_mistakes_at_the_command_are_one_line(archive: Path, tmp_path: Path) -> None:
     calls = {
-        "--methods are some of default, fast, paper, elastix, got syn": {"methods": "default,syn"},
+        "--methods are some of default, fast, multimodal, paper, elastix, got syn": {"methods": "default,syn"},
         "got none": {"methods": ","},
         "--threads is at least 1": {"threads": "0"},
         "--workers is at least 1": {"workers": "0"},

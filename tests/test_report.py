@@ -222,6 +222,22 @@ def test_what_should_worry_is_said(
     assert [concern.level for concern in said if telling in concern.text] == [level], said
 
 
+def test_of_free_contrasts_only_what_they_share_can_worry(copy: Path, material: Material) -> None:
+    def said() -> dict[str, str]:
+        return {concern.text: concern.level for concern in concerns(replace(material, result=SavedResult(copy)))}
+
+    shared = {"before": {"mse": 1.0, "ncc": 0.8, "nmi": 1.1}, "after": {"mse": 2.0, "ncc": 0.1, "nmi": 1.3}}
+    change(copy / "metrics.json", **{**GOOD, "similarity": shared})
+    change(copy / "run.json", losses=RESTING)
+    assert any("less alike than before" in text for text in said())
+    change(copy / "run.json", losses=[{**RESTING[0], "losses": {"local_correlation": RESTING[0]["losses"]["ssim"]}}])
+    assert not any("alike" in text or "large difference" in text.lower() for text in said())
+    assert {level for text, level in said().items() if "left the contrasts free" in text} == {"note"}
+    change(copy / "metrics.json", similarity__after__nmi=1.05)
+    worse = "The scans have less in common than before: normalised mutual information 1.100 before, 1.050 after."
+    assert said()[worse] == "serious"
+
+
 def test_a_fit_that_was_cut_short_and_a_far_start_are_told(copy: Path, material: Material) -> None:
     def texts() -> list[str]:
         return [concern.text for concern in concerns(replace(material, result=SavedResult(copy)))]

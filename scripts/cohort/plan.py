@@ -1,6 +1,7 @@
 """What a cohort is: its pairs, its settings, where each result goes, and how far it has come, all told by files.
 
-A pair is done when its folder has a metrics.json, which is written last; failed when it has a failure.json; open otherwise.
+A pair is done when its folder has a metrics.json, the last file of a result; failed when it has a failure.json; open
+otherwise. The report of a pair that is done may still be missing.
 This room must not know how a pair is registered.
 """
 
@@ -16,13 +17,16 @@ from typing import Any
 from scripts.datasets import Pairs
 from scripts.errors import PairError
 from scripts.files import claim_folder, load_json, save_json, sha256_of, unchanged
-from scripts.names import METRICS_FILE, PAIR_KEYS, RUN_FILE
+from scripts.names import METRICS_FILE, PAIR_KEYS, PICTURES, REPORT_FILE, RUN_FILE
+from scripts.presets import config
 
 COHORT_FILE, FAILURE_FILE = "cohort.json", "failure.json"
 DONE, FAILED, OPEN = "done", "failed", "open"
 LEFTOVER = re.compile(r"\.[0-9a-f]{12}(\.|$)")  # what `files.write_whole` was filling when its process was killed
 TOLD = 3  # differences named in one line
-BESIDE = ("report",)  # overrides that change nothing in a result
+REPORT = "report"  # the override that says whether reports are wanted
+BESIDE = (REPORT,)  # overrides that change nothing in a result
+VERSION = "bundle_version"  # the setting that no option sets; run.json calls it so too
 
 
 @dataclass(frozen=True)
@@ -48,10 +52,16 @@ class Plan:
             return DONE
         return FAILED if (folder / FAILURE_FILE).exists() else OPEN
 
+    @property
+    def reports(self) -> bool:
+        """Whether every result is to have a report."""
+        return bool(self.overrides.get(REPORT, True))
+
     def settings(self) -> dict[str, Any]:
-        """What must stay the same for results to belong together: overrides, and config files by name and hash."""
+        """What must stay the same for results to belong together: version, overrides, config files by name and hash."""
         files = {Path(path).name: sha256_of(path) for path in self.config_files}
-        return {"config_files": files, **{key: value for key, value in sorted(self.overrides.items()) if key not in BESIDE}}
+        given = {key: value for key, value in sorted(self.overrides.items()) if key not in BESIDE}
+        return {VERSION: load_json(config("metadata"))["version"], "config_files": files, **given}
 
 
 def open_pairs(plan: Plan, *, retry_failed: bool) -> Pairs:
@@ -65,11 +75,30 @@ def open_pairs(plan: Plan, *, retry_failed: bool) -> Pairs:
         if state == DONE or (state == FAILED and not retry_failed):
             continue
         (folder / FAILURE_FILE).unlink(missing_ok=True)
-        for path in folder.glob(".*") if folder.is_dir() else ():
-            if LEFTOVER.match(path.name):
-                path.unlink()
+        _sweep(folder)
         left.append(pair)
     return left
+
+
+def without_report(plan: Plan) -> Pairs:
+    """The pairs that are done but for a report that is wanted, in their order.
+
+    What a killed process left half-written in their folders is removed.
+    """
+    if not plan.reports:
+        return []
+    found = [p for p in plan.pairs if plan.state(p) == DONE and not (plan.folder(p) / REPORT_FILE).exists()]
+    for pair in found:
+        _sweep(plan.folder(pair))
+    return found
+
+
+def _sweep(folder: Path) -> None:
+    """Nothing; what a killed process left half-written in a pair's folder is gone."""
+    for place in (folder, folder / PICTURES):
+        for path in place.glob(".*") if place.is_dir() else ():
+            if LEFTOVER.match(path.name):
+                path.unlink()
 
 
 def prepared(plan: Plan, *, threads: int) -> None:
@@ -82,11 +111,12 @@ def prepared(plan: Plan, *, threads: int) -> None:
     path = claim_folder(plan.output_dir) / COHORT_FILE
     settings = {**plan.settings(), "threads": threads}
     if path.exists():
-        before = load_json(path)
-        changed = differences(before["settings"], settings)
+        before = load_json(path).get("settings", {})
+        changed = differences(before, settings)
         if changed:
+            same = "the same options" if before.get(VERSION) == settings[VERSION] else "the same options to that version"
             raise PairError(
-                f"{plan.output_dir} was begun with other settings: {changed}; give the same options, or another output_dir"
+                f"{plan.output_dir} was begun with other settings: {changed}; give {same}, or another output_dir"
             )
     for pair in plan.pairs:
         if plan.state(pair) == DONE:
@@ -95,13 +125,16 @@ def prepared(plan: Plan, *, threads: int) -> None:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """What differs between two settings, in words; empty where nothing does."""
+    """What differs between two settings, in words, the version first; empty where nothing does."""
     told = []
-    for key in dict.fromkeys([*before, *now]):
+    for key in dict.fromkeys([VERSION, *before, *now]):
         was, is_now = (json.loads(json.dumps(side.get(key))) for side in (before, now))
         if was == is_now:
             continue
-        if key == "config_files":
+        if key == VERSION:
+            told.append(f"{key} was {was or f'not noted ({RUN_FILE} of a pair has it)'}, now {is_now}")
+        elif key == "config_files":
+            was = was or {}  # a cohort.json without any
             names = sorted(name for name in {*was, *is_now} if was.get(name) != is_now.get(name))
             told += [f"configs/{name} {_how(name in was, name in is_now)}" for name in names]
         else:

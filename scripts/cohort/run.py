@@ -1,4 +1,7 @@
-"""A cohort from beginning to end: prepared, registered by an engine, collected. What is done is never done again."""
+"""A cohort from beginning to end: prepared, registered by an engine, collected. What is done is never done again.
+
+Only reports are made up for, where results lack them: of saved files, nothing is registered for them.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,10 @@ from importlib import import_module
 
 from tqdm import tqdm
 
-from scripts.cohort.plan import Plan, failures, open_pairs, prepared, record_failure
-from scripts.cohort.worker import Call, Outcome, Resources, register_pair, task_of
+from scripts.cohort.lock import only_run
+from scripts.cohort.plan import DONE, Plan, failures, open_pairs, prepared, record_failure, without_report
+from scripts.cohort.worker import REPORTED_BY, Call, Outcome, Resources, register_pair, task_of
+from scripts.datasets import Pairs
 from scripts.drawing import load_matplotlib
 
 ENGINES = {"local": "local", "torchrun": "ranks", "dask": "cluster"}  # name -> module of this package
@@ -55,28 +60,47 @@ def run_cohort(
 
     Args:
         engine: of `ENGINES`. resources: for it; by default `default_resources`. retry_failed: register those again that
-            failed before. call: what a worker does with a task.
+            failed before. call: what a worker does with a task. Reports that its results lack are made by `REPORTED_BY`.
+
+    Raises PairError, with all results as they were, while another run is at work in the output folder, or where `prepared`
+    finds inputs or settings changed.
     """
     load_matplotlib()
     resources = resources or default_resources()
-    prepared(plan, threads=resources.threads)
-    pairs = open_pairs(plan, retry_failed=retry_failed)
-    tasks = [task_of(pair, plan.config_files, plan.overrides, plan.output_dir) for pair in pairs]
-    finished = len(plan.pairs) - len(tasks)
+    with only_run(plan.output_dir):
+        prepared(plan, threads=resources.threads)
+        work = [(call, open_pairs(plan, retry_failed=retry_failed))]
+        if call in REPORTED_BY:
+            work.append((REPORTED_BY[call], without_report(plan)))
+        return _told(plan, _worked(plan, work, engine=engine, resources=resources, progress=progress))
+
+
+def _worked(
+    plan: Plan, work: Sequence[tuple[Call, Pairs]], *, engine: str, resources: Resources, progress: bool
+) -> list[str]:
+    """A line for every report that could not be made, after an engine has done each call with its pairs, no pair in two.
+
+    A pair that failed is recorded; one whose result is there, although its process ended, lacks a report alone.
+    """
     no_report: list[str] = []
+    finished = len(plan.pairs) - sum(len(pairs) for _, pairs in work)
     with tqdm(total=len(plan.pairs), initial=finished, desc="pairs", disable=None if progress else True) as bar:
 
         def report(outcome: Outcome) -> None:
-            if outcome.reason is not None:
-                record_failure(plan, outcome.name, reason=outcome.reason, detail=outcome.detail)
             if outcome.no_report is not None:
                 no_report.append(outcome.no_report)
+            if outcome.reason is not None and plan.state({"name": outcome.name}) == DONE:
+                no_report.append(f"{outcome.name}: {outcome.reason}")
+            elif outcome.reason is not None:
+                record_failure(plan, outcome.name, reason=outcome.reason, detail=outcome.detail)
             bar.update()
 
-        if tasks:
-            module = import_module(f"scripts.cohort.{ENGINES[engine]}")
-            module.run(tasks, report, call=call, resources=resources)
-    return _told(plan, no_report)
+        for call, pairs in work:
+            tasks = [task_of(pair, plan.config_files, plan.overrides, plan.output_dir) for pair in pairs]
+            if tasks:
+                module = import_module(f"scripts.cohort.{ENGINES[engine]}")
+                module.run(tasks, report, call=call, resources=resources)
+    return no_report
 
 
 def _told(plan: Plan, no_report: Sequence[str]) -> bool:
@@ -87,7 +111,7 @@ def _told(plan: Plan, no_report: Sequence[str]) -> bool:
     failed = failures(plan)
     for failure in failed:
         print(f"failed: {failure['name']}: {failure['reason']}")
-    if plan.overrides.get("report", True):
+    if plan.reports:
         from scripts.report.concerns import serious
         from scripts.report.index import make_index
 

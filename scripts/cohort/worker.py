@@ -102,6 +102,24 @@ def register_pair(task: Task) -> Outcome:
     return Outcome(task.name, no_report=next(iter(failed), None))
 
 
+def report_pair(task: Task) -> Outcome:
+    """The outcome of a pair that lacks its report alone: it is made of the saved files, nothing is registered again."""
+    _load()
+    _use_threads()
+    from scripts.guard import release_memory
+    from scripts.report.after import attempt
+
+    folder = Path(task.output_dir) / task.name
+    with redirect_stdout(io.StringIO()):  # where the page lies
+        why = attempt(folder)
+    release_memory()
+    return Outcome(task.name, no_report=why and f"{why} (by hand: ncf report {folder})")
+
+
+# what makes the reports that the results of a call lack; where a call is not named, its results have none
+REPORTED_BY: dict[Call, Call] = {register_pair: report_pair}
+
+
 @lru_cache(maxsize=1)
 def _load() -> None:
     """Nothing; libraries are loaded, which takes seconds, and their objects are not looked through after every pair."""
@@ -110,18 +128,24 @@ def _load() -> None:
     gc.freeze()  # once: whatever lives then stays for good
 
 
+def _use_threads() -> None:
+    """Nothing; torch uses as many threads as `prepare_process` was told, also where an earlier task had loaded it."""
+    import torch
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
+
+
 @lru_cache(maxsize=1)
 def _workflow(config_files: tuple[str, ...], overrides: str, output_dir: str) -> Any:
     """The workflow of a config, its libraries loaded; the state of a pair is made anew by its ``initialize``."""
     import logging
 
-    import torch
     from monai.bundle import ConfigWorkflow
 
     for name in ("monai.bundle.workflows", "scripts.engine", "scripts.alignment"):
         logging.getLogger(name).setLevel(logging.ERROR)
     logging.getLogger("ignite").setLevel(logging.CRITICAL)  # an error is told by the outcome
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
+    _use_threads()
     settings = {**json.loads(overrides), "output_dir": Path(output_dir), "progress": False}
     workflow = ConfigWorkflow(config_file=list(config_files), workflow_type="inference", logging_file=False, **settings)
     workflow.initialize()

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from scripts.errors import PairError
+from scripts.presets import MOST_SEED
 
 AUTOMATIC = "automatic: same patient"  # of `moving`, the rule of `partner`
 DEFAULT = "default"  # of `preset`
@@ -101,9 +102,9 @@ def _preset(value: Any, presets: tuple[str, ...]) -> str | None:
 
 
 def _seed(value: Any) -> int:
-    if isinstance(value, bool) or not str(value).strip().isdecimal():
-        raise PairError(f"seed must be a whole number, zero or more, got {value!r:.80}")
-    return int(value)
+    if isinstance(value, bool) or not str(value).strip().isdecimal() or int(str(value)) > MOST_SEED:
+        raise PairError(f"seed must be a whole number from zero to {MOST_SEED}, got {value!r:.80}")
+    return int(str(value))
 
 
 def _truth(value: Any) -> bool:

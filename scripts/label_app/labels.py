@@ -6,10 +6,12 @@ segment of that name is left out. So every value up to the largest has a name, w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
+from scripts.errors import PairError
 from scripts.files import stamp_of
 from scripts.transforms import read_image
 
@@ -24,7 +26,11 @@ def names_of(path: str, info: Mapping[str, Any]) -> dict[str, int]:
     """
     given = _given(info)
     largest = min(max([_largest(path, stamp_of(path)), *given]), LARGEST_NAMED)
-    return {given.get(value, f"label_{value}"): value for value in range(1, largest + 1)}
+    names: dict[str, int] = {}
+    for value in range(1, largest + 1):
+        name = given.get(value, f"label_{value}")
+        names[f"{name}_{value}" if name in names else name] = value  # or the order would lose a place
+    return names
 
 
 def merged(maps: Iterable[Mapping[str, int]]) -> dict[str, int]:
@@ -46,4 +52,7 @@ def _given(info: Mapping[str, Any]) -> dict[int, str]:
 @lru_cache(maxsize=1024)
 def _largest(path: str, stamp: str) -> int:
     """The largest value of a label map; the stamp is there to read a changed file again."""
-    return int(read_image("label", path).as_tensor().max())
+    largest = float(read_image("label", path).as_tensor().max())
+    if not math.isfinite(largest):
+        raise PairError(f"label: {path} holds values that are no numbers; write it again with whole numbers alone")
+    return int(largest)

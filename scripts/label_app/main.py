@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from monailabel.interfaces.exception import MONAILabelException
 from monailabel.interfaces.tasks.batch_infer import BatchInferTask
 
 from scripts.errors import PairError
-from scripts.label_app.study import StudyFolder
+from scripts.label_app.study import StudyFolder, plain_name
 from scripts.label_app.task import DESCRIPTION, Registration
 from scripts.label_app.worker import WarmWorker
 
@@ -47,23 +48,23 @@ class App(MONAILabelApp):
         """Raises PairError; scans that are not in the study folder have no partner there."""
         raise PairError("scans are registered by their id in the study folder, sessions are not offered; upload the scan")
 
-    def infer_wsi(self, request: Any, datastore: Any = None) -> Any:
-        """Raises PairError."""
-        raise PairError("there are no whole slide images here; POST to /infer/ncf")
-
     def infer(self, request: Mapping[str, Any], datastore: Any = None) -> dict[str, Any]:
         """The label map of a request and what is told about it, as MONAI Label hands them on.
 
         The label is stored (as "original", the tag for results of models) where ``save_label`` is true. Raises PairError.
         """
         model = request.get("model")
-        if model not in self._infers:
+        if model != MODEL:
             raise PairError(f"no model {model!r:.80}; there is: {MODEL}")
+        stored = str(request.get("save_label", False)).lower() in TRUE
+        tag = plain_name("tag", request.get("label_tag") or "original")  # before a registration, which takes its time
         file, told = self._infers[model](request)
         label = file
-        if str(request.get("save_label", False)).lower() in TRUE:
-            tag = request.get("label_tag") or "original"
-            label = self.datastore().save_label(told["fixed"], file, tag, {"model": model, "params": told})
+        with ExitStack() as failed:
+            failed.callback(Path(file).unlink)
+            if stored:
+                label = self.datastore().save_label(told["fixed"], file, tag, {"model": model, "params": told})
+            failed.pop_all()
         return {"label": label, "tag": "original", "file": file, "params": told}
 
 

@@ -1,19 +1,25 @@
-"""MONAI Label's web server with this app, on this machine alone, free to answer while it registers."""
+"""The label server's process: its settings, the folder for what passes through it, and its end."""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
+import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import NoReturn
 
 from scripts import drawing
 from scripts.errors import PairError
 
 HOST = "127.0.0.1"  # patients' scans are served without a password
 GRACE_S = 3  # for replies that are under way when the server is stopped
+ENDED_BY_SIGNAL = 128  # a shell's status of a process, plus the number of the signal
 
 
 def serve(studies: Path, *, port: int, device: str | None = None) -> None:
@@ -30,17 +36,44 @@ def serve(studies: Path, *, port: int, device: str | None = None) -> None:
             probe.bind((HOST, port))
         except OSError as error:
             raise PairError(f"cannot listen on {HOST}:{port} ({error.strerror}); choose another --port") from error
-    with tempfile.TemporaryDirectory() as scratch:
-        # MONAI Label reads them at its import; a batch process inherits them
-        os.environ.update(_settings(studies, port, device), **{drawing.FOLDER: scratch})
+    _end_in_order()
+    with _passage() as folder:
+        # MONAI Label reads them at its import; the worker and a batch, processes of their own, inherit them
+        os.environ.update(_settings(studies, port, device), **{drawing.FOLDER: folder, "TMPDIR": folder})
         try:
-            import uvicorn
-
-            application = _application(port)
+            from scripts.label_app.web import run
         except ImportError as error:
             what = f"the label server needs MONAI Label in an environment of its own, and here is no {error.name}"
             raise PairError(f"{what}; docs/monai_label.md says how to install it") from error
-        uvicorn.run(application, host=HOST, port=port, access_log=False, timeout_graceful_shutdown=GRACE_S)
+        run(HOST, port, grace_s=GRACE_S)
+
+
+@contextmanager
+def _passage() -> Iterator[str]:
+    """A folder that is this process's temporary one and is gone at the end, with every scan that was left in it."""
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory() as folder:
+        tempfile.tempdir = folder
+        try:
+            yield folder
+        finally:
+            tempfile.tempdir = before
+
+
+def _end_in_order() -> None:
+    """Nothing; the two signals that end a process at once let go of the folder and of other processes first.
+
+    A closed terminal sends the second one, if Windows is not the system; one that was told to ignore it goes on to.
+    """
+
+    def end(number: int, _: FrameType | None) -> NoReturn:
+        signal.signal(number, signal.SIG_IGN)  # a second one must not break off the end
+        sys.exit(ENDED_BY_SIGNAL + number)
+
+    signal.signal(signal.SIGTERM, end)
+    hangup = getattr(signal, "SIGHUP", None)
+    if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:
+        signal.signal(hangup, lambda *_: signal.raise_signal(signal.SIGTERM))  # uvicorn ends in order after that one
 
 
 def _settings(studies: Path, port: int, device: str | None) -> dict[str, str]:
@@ -56,41 +89,3 @@ def _settings(studies: Path, port: int, device: str | None) -> dict[str, str]:
         "MONAI_LABEL_TASKS_TRAIN": "false",
         "MONAI_LABEL_TASKS_SCORING": "false",
     }
-
-
-def _application(port: int) -> Any:
-    """MONAI Label's web application with four changes.
-
-    Its /infer holds up every other request: there the endpoint is a coroutine that waits for the result. As a plain
-    function, in a route of ours before theirs, FastAPI runs it in a thread. An error that is meant for a person is
-    answered with status 400 and its sentence, and so are parameters that are no JSON object. A web page of another
-    address may not read the answers; theirs lets any page do so that the browser shows.
-    """
-    from fastapi import Depends, Form, HTTPException
-    from fastapi.responses import JSONResponse
-    from fastapi.routing import APIRoute
-    from monailabel.config import settings
-
-    # not by the environment: a batch process, which inherits that, prints its settings as JSON and fails over an address
-    settings.MONAI_LABEL_CORS_ORIGINS = [f"http://{name}:{port}" for name in (HOST, "localhost")]
-    from monailabel.app import app
-    from monailabel.endpoints.infer import run_inference
-    from monailabel.endpoints.user.auth import RBAC
-    from monailabel.interfaces.exception import MONAILabelException
-
-    def check(params: str = Form("{}")) -> None:
-        try:
-            understood = isinstance(json.loads(params or "{}"), dict)
-        except ValueError:
-            understood = False
-        if not understood:
-            raise HTTPException(400, f"params must be a JSON object, got {params!r:.80}")
-
-    def refused(_: Any, error: Exception) -> JSONResponse:
-        return JSONResponse({"detail": getattr(error, "msg", str(error))}, status_code=400)
-
-    needs = [Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER)), Depends(check)]
-    app.router.routes.insert(0, APIRoute("/infer/{model}", run_inference, methods=["POST"], dependencies=needs))
-    for error in (PairError, MONAILabelException):
-        app.add_exception_handler(error, refused)
-    return app

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from scripts.cohort.worker import task_of
 from scripts.errors import PairError
-from scripts.files import claim_folder
+from scripts.files import claim_folder, write_whole
 from scripts.label_app.asked import AUTOMATIC, DEFAULT, Asked, understood
 from scripts.label_app.labels import merged
 from scripts.label_app.study import StudyFolder
@@ -65,10 +66,11 @@ class Registration(InferTask):
         folder = claim_folder(self.study.folder / RESULTS)
         with FileLock(folder / ".lock"):  # of a batch as well, which is another process
             result = self._registered(asked, folder)
+            names = self.study.label_names(asked.moving)
             reply = _given_away(result.folder / WARPED_LABEL_FILE, asked)
         files = {"warped": WARPED_FILE, "field": FIELD_FILE, "label": WARPED_LABEL_FILE, "metrics": METRICS_FILE}
         return str(reply), {
-            "label_names": self.study.label_names(asked.moving),
+            "label_names": names,
             "fixed": asked.fixed,
             "moving": asked.moving,
             "preset": asked.preset or DEFAULT,
@@ -89,10 +91,10 @@ class Registration(InferTask):
 
 
 def _given_away(label: Path, asked: Asked) -> Path:
-    """A copy of the label map in the file type that was asked for; whoever sends it deletes it."""
-    copy = label.parent.parent / f"{safe_name(asked.fixed)}__{secrets.token_hex(4)}{asked.extension}"
+    """A copy of the label map in the file type that was asked for, in the temporary folder; whoever sends it deletes it."""
+    copy = Path(tempfile.gettempdir()) / f"{safe_name(asked.fixed)}__{secrets.token_hex(4)}{asked.extension}"
     if label.name.endswith(asked.extension):
-        shutil.copyfile(label, copy)
+        write_whole(copy, lambda temporary: shutil.copyfile(label, temporary))
     else:
-        sitk.WriteImage(sitk.ReadImage(str(label)), str(copy))
+        write_whole(copy, lambda temporary: sitk.WriteImage(sitk.ReadImage(str(label)), str(temporary)))
     return copy

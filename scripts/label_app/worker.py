@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
+from concurrent.futures import CancelledError
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import Any
 
@@ -11,21 +14,46 @@ from pebble import ProcessPool
 from scripts.cohort.local import outcome_of
 from scripts.cohort.worker import Outcome, Task, prepare_process, register_pair
 
+STOPPED = "the label server is being stopped; ask again when it runs"
+
 
 class WarmWorker:
     """A process that is started by the first task and kept; one that dies is replaced."""
 
     def __init__(self, threads: int | None = None) -> None:
-        context: Any = get_context("spawn")
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-        begin = (threads or cores, None)
-        self._pool = ProcessPool(max_workers=1, context=context, initializer=prepare_process, initargs=begin)
+        self._threads = threads or cores
+        self._pool = self._made()
+        self._asked, self._stopped, self._change = set[Any](), False, threading.Lock()
 
     def __call__(self, task: Task) -> Outcome:
         """The outcome of a pair, after those that were asked for before; its files are in its folder."""
-        return outcome_of(self._pool.schedule(register_pair, args=[task]), task)
+        with self._change:
+            if self._stopped:
+                return Outcome(task.name, STOPPED)
+            if not self._pool.active:  # the pool gives up over a process that dies while it has nothing to do
+                self._pool = self._made()
+            future = self._pool.schedule(register_pair, args=[task])
+            self._asked.add(future)
+        try:
+            outcome = outcome_of(future, task)
+        except (CancelledError, BrokenProcessPool):
+            if not self._stopped:
+                raise
+            outcome = Outcome(task.name, STOPPED)
+        finally:
+            self._asked.discard(future)
+        return Outcome(task.name, STOPPED) if self._stopped and outcome.reason else outcome
 
     def stop(self) -> None:
-        """Nothing; the process is gone, with the pair that it was at."""
+        """Nothing; the process is gone, with the pair that it was at, and whoever waits for one is told so."""
+        with self._change:
+            self._stopped = True
         self._pool.stop()
         self._pool.join()
+        for future in tuple(self._asked):  # the pool leaves them as they are, and a thread would wait for ever
+            future.cancel()
+
+    def _made(self) -> ProcessPool:
+        context: Any = get_context("spawn")
+        return ProcessPool(max_workers=1, context=context, initializer=prepare_process, initargs=(self._threads, None))

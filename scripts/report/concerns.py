@@ -25,6 +25,8 @@ OUTSIDE_SHARE = 0.05  # of the fixed grid: a breath carries about 3 % of a chest
 STRONG_SHARE = 0.01  # of the voxels, whose volume changes more than threefold: no soft tissue does that at large
 LEAST_NCC = 0.7  # of one modality: two people's brains reach 0.9, two chests 0.95
 NCC_LOST = 1e-3  # of the correlation: below it is rounding, or scans that were alike from the start
+SAME_CONTRAST = {"photometric", "ssim"}  # terms of a loss that want equal intensities
+NMI_LOST = 1e-3  # of the normalised mutual information, which is 1 to 2
 LEAST_DICE = 0.5  # mean of all labels: small structures of two people reach 0.6
 DICE_LOST = 0.01  # of one label: below it is rounding at its surface
 LARGE_TRE_VOX = 3.0  # 95th percentile of the landmark error in the largest voxel side
@@ -57,7 +59,7 @@ def concerns(material: Material) -> list[Concern]:
     voxel_mm = float(spacing_mm(material.space.grid.affine).max())
     found = [
         *_folds(metrics, int(np.prod(material.space.grid.shape))),
-        *_likeness(metrics),
+        *(_likeness(metrics) if _compares_intensities(run.get("losses", [])) else _shared(metrics)),
         *_landmarks(metrics, voxel_mm),
         *_labels(metrics),
         *_motion(material),
@@ -93,6 +95,23 @@ def _likeness(metrics: Mapping[str, Any]) -> Iterator[Concern]:
             f"A large difference is left: the correlation of the images {told} after registration "
             f"(above {LEAST_NCC} is usual for two scans of one modality).",
         )
+
+
+def _compares_intensities(losses: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the fit wanted equal intensities; one for two modalities does not."""
+    return not losses or bool(SAME_CONTRAST & set(losses[-1]["losses"]))
+
+
+def _shared(metrics: Mapping[str, Any]) -> Iterator[Concern]:
+    before, after = (metrics["similarity"][when].get("nmi") for when in ("before", "after"))
+    if before is not None and after is not None and after < before - NMI_LOST:
+        told = f"normalised mutual information {before:.3f} before, {after:.3f} after"
+        yield Concern(SERIOUS, f"The scans have less in common than before: {told}.")
+    yield Concern(
+        NOTE,
+        "The fit left the contrasts free, as two modalities want it: correlation and the difference pictures tell little "
+        "here; look at the checkerboard and the outlines.",
+    )
 
 
 def _landmarks(metrics: Mapping[str, Any], voxel_mm: float) -> Iterator[Concern]:

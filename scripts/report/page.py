@@ -158,6 +158,7 @@ def numbers(metrics: Mapping[str, Any], material: Material) -> list[tuple[str, s
         rows.append(("Dice, mean of labels", number(dice["before"]["mean"]), number(dice["after"]["mean"])))
     alike = metrics["similarity"]
     rows.append(("correlation of the images", number(alike["before"]["ncc"]), number(alike["after"]["ncc"])))
+    rows.append(("normalised mutual information", number(alike["before"].get("nmi")), number(alike["after"].get("nmi"))))
     rows.append(("mean squared difference", number(alike["before"]["mse"]), number(alike["after"]["mse"])))
     folds, spread = metrics["folded_share"], metrics["log_jacobian_spread"]
     rows.append(("folded voxels", NOTHING, percent(folds["all"])))

@@ -34,8 +34,9 @@ def cohort(
 ) -> CallJob:
     """Register every pair of the list PAIRS, each into <output_dir>/<name>/, and collect tables and a picture.
 
-    Run again, it goes on where it stopped: pairs that are done are skipped, after a check that scans and settings are the
-    same. A pair that fails is recorded in failures.csv, the rest goes on; the exit status is then 1.
+    Run again, it goes on where it stopped: pairs that are done are skipped, after a check that scans, settings and version
+    are the same; reports that are missing are made. A pair that fails is recorded in failures.csv, the rest goes on; the
+    exit status is then 1. While one run is at work in a folder, a second one is refused.
 
     Args:
         pairs: a Learn2Reg dataset JSON, the folder of the Zenodo archive, a CSV or a JSON list.
@@ -50,7 +51,7 @@ def cohort(
         scheduler: address of a running Dask scheduler, such as tcp://host:8786; for the engine dask.
         devices: GPUs to deal out to the workers, such as 0,1; by default all, if there are any.
         retry_failed: true registers those again that failed before.
-        report: false makes no report of each pair and no index.html.
+        report: false makes no report of each pair and no index.html; run again with true, they are made.
         progress: false hides the progress bar.
     """
     try:
