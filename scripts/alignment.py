@@ -29,12 +29,13 @@ ALIKE = 0.05  # two maps whose numbers differ by less are one
 class _Coarse:
     """A pair on one lattice, as a function of similarity maps: how much of the fixed image each of them explains."""
 
-    def __init__(self, pair: PairImages, points: int) -> None:
+    def __init__(self, pair: PairImages, points: int, *, bins: int) -> None:
         images = level_images(pair, points, least=LEAST_NODES)
         own = images.lattice.affine(pair.fixed_affine)
         around = own @ np.linalg.inv(images.to_moving)  # moving node -> mm
         nodes = np.indices(images.lattice.shape).reshape(3, -1).T
         device = images.fixed.device
+        self.bins = torch.arange(bins, device=device)
         there = images.fixed_weight.flatten() > 0
         self.half_mm = half_extent_mm(pair.fixed_shape, pair.fixed_affine)
         self.fixed, self.weight = images.fixed.flatten()[there], images.fixed_weight.flatten()[there]
@@ -50,10 +51,9 @@ class _Coarse:
         self.variance = (self.weight * (self.fixed - mean) ** 2).sum().clamp(min=FLAT)
 
     def explained(self, numbers: torch.Tensor) -> torch.Tensor:
-        """Share of the fixed variance, (K,), that the moving image explains linearly under the maps of numbers (K, 7).
+        """Share of the fixed variance, (K,), that the moving image explains under the maps of numbers (K, 7).
 
-        The squared correlation where the images meet (negative for an inverse relation), times the share of the variance
-        that lies there: leaving the other image behind is never a gain.
+        Of all fixed variance, not of that where the images meet: leaving the other image behind is never a gain.
         """
         matrix, shift = _similarity(numbers)
         moved = matrix @ self.points + shift[:, :, None]
@@ -63,10 +63,23 @@ class _Coarse:
         moving = read[0] / read[1].clamp(min=PADDING_NOISE)
         total = weight.sum(dim=1, keepdim=True).clamp(min=PADDING_NOISE)
         fixed = self.fixed - (weight * self.fixed).sum(dim=1, keepdim=True) / total
+        if len(self.bins):
+            return self._by_any_function(fixed, moving, weight) / self.variance
         moving = moving - (weight * moving).sum(dim=1, keepdim=True) / total
         own, other = (weight * fixed * fixed).sum(dim=1), (weight * moving * moving).sum(dim=1)
         correlation = (weight * fixed * moving).sum(dim=1) / torch.sqrt(own * other + FLAT)
-        return correlation * correlation.abs() * own / self.variance
+        return correlation * correlation.abs() * own / self.variance  # negative for an inverse relation
+
+    def _by_any_function(self, fixed: torch.Tensor, moving: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """What the mean fixed intensity at each moving one explains of the variance (K,): the correlation ratio's numerator.
+
+        Roche et al. 1998. A value (K, N) belongs to its two nearest bins by linear weights, so there is a gradient.
+        """
+        place = moving.clamp(0, 1)[..., None] * (len(self.bins) - 1)
+        share = (1 - (place - self.bins).abs()).clamp(min=0) * weight[..., None]
+        held = share.sum(dim=1)
+        sums = torch.einsum("knb,kn->kb", share, fixed)
+        return (sums * sums / held.clamp(min=PADDING_NOISE)).sum(dim=1)
 
     def as_mm(self, numbers: torch.Tensor) -> np.ndarray:
         """The map c + matrix (x - c) + shift of numbers (7,) as a 4x4 affine in RAS mm; c: the fixed centre of mass."""
@@ -91,6 +104,8 @@ class InitialAlignment:
         gain: what a map must explain beyond a simpler one to be taken instead.
         angle: rotations tried about each axis, radians, both ways. step: translations tried along each axis about the
             centres of mass, in half longest sides of the fixed image, both ways.
+        bins: 0 asks how much the moving image explains linearly, as two scans of one modality want it; more, how much any
+            function of its intensities does, told by its values at so many of them.
         kept: starts that are left after each round of the search. rounds: iterations of each. refining: of the last one.
     """
 
@@ -100,20 +115,21 @@ class InitialAlignment:
     gain: float = 0.2
     angle: float = 0.35
     step: float = 0.35
+    bins: int = 0
     kept: tuple[int, ...] = (24, 8, 3)
     rounds: tuple[int, ...] = (10, 20)
     refining: int = 30
 
     def __call__(self, pair: PairImages) -> PairImages:
         """The pair, nothing but its start changed. Deterministic: there is no chance in the starts."""
-        fine = _Coarse(pair, self.fine_points)
+        fine = _Coarse(pair, self.fine_points, bins=self.bins)
         with torch.no_grad():
             before = float(fine.explained(fine.points.new_zeros(1, NUMBERS)))
         if before >= self.enough:
             return pair
         with torch.enable_grad():
-            numbers, explained = self._refined(fine, self._search(_Coarse(pair, self.coarse_points)))
-        best, chosen = before, None
+            numbers, explained = self._refined(fine, self._search(_Coarse(pair, self.coarse_points, bins=self.bins)))
+        best, chosen = max(before, 0.0), None  # an inverse relation explains nothing, rather than less
         for own, of_it in zip(numbers, explained, strict=True):  # the simpler first
             if of_it >= best + self.gain:
                 best, chosen = float(of_it), own

@@ -10,7 +10,7 @@ import torch
 from nibabel.affines import apply_affine
 from scipy.spatial.transform import Rotation
 
-from scripts.alignment import InitialAlignment
+from scripts.alignment import NUMBERS, InitialAlignment, _Coarse
 from scripts.phantom import PhantomPair, breathing_thorax
 from scripts.pyramid import PairImages
 
@@ -76,6 +76,28 @@ def test_a_far_start_is_found_again(chest: PhantomPair, shift_mm: float, turn: f
         found = InitialAlignment()(pair)
         assert off_mm(found.start, moved, chest) < FOUND_MM * size
         assert np.array_equal(found.moving_affine, pair.moving_affine) and found.fixed is pair.fixed
+
+
+@pytest.mark.parametrize(("shift_mm", "turn"), [(TRANSLATION_MM, 0), (TRANSLATION_MM, TURN_DEGREES)])
+def test_a_far_start_of_another_contrast_is_found_by_any_function(chest: PhantomPair, shift_mm: float, turn: float) -> None:
+    moved = wrong_header(chest, shift_mm=shift_mm, turn=turn)
+    pair = images_of(chest, moved)
+    at, value = ([0, 0.1, 0.6, 0.75, 1], [0, 0.2, 0.9, 0.4, 0.1])  # air dark, fat bright, bone dark
+    other = torch.from_numpy(np.interp(pair.moving.numpy(), at, value)).float()
+    start = InitialAlignment(bins=16)(replace(pair, moving=other)).start
+    assert off_mm(start, moved, chest) < 2 * FOUND_MM
+
+
+def test_any_function_explains_all_of_itself_and_nothing_of_chance(chest: PhantomPair) -> None:
+    pair = images_of(chest)
+    nothing = torch.zeros(1, NUMBERS)
+    for bins, moving, expected in (
+        (0, 1 - pair.fixed, -1.0),
+        (16, 1 - pair.fixed, 1.0),
+        (16, torch.rand(pair.fixed.shape, generator=torch.Generator().manual_seed(0)), 0.0),
+    ):
+        same = replace(pair, moving=moving, moving_affine=pair.fixed_affine)
+        assert float(_Coarse(same, 12_000, bins=bins).explained(nothing)) == pytest.approx(expected, abs=0.03), bins
 
 
 def test_the_simplest_map_that_does_is_taken(chest: PhantomPair) -> None:

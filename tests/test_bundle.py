@@ -22,7 +22,7 @@ OVERLAYS = sorted(p for p in CONFIGS.glob("*.json") if p.stem not in ("inference
 BASES = {"import": "evaluate"}  # of overlays that are not over inference.json
 ADDS = {
     "multi_gpu": {"pairs", "which", "local_rank"},
-    "multimodal": {"loss::terms::local_correlation"},
+    "multimodal": {"loss::terms::local_correlation", "global_stage::bins"},
 }  # entries of an overlay that are its own
 MODEL_BYTES = 300_000  # 60,870 float32 parameters are 243,480
 # Not referred to, because MONAI itself looks for them: two by name at the start of a run, two only as required properties.

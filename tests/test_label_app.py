@@ -125,6 +125,8 @@ def test_info_has_what_a_viewer_lists(server: Client) -> None:
     first = {key: value[0] if isinstance(value, list) else value for key, value in config.items()}
     assert server.infer("ben_day1", **first).sentence.startswith("moving was not named")
     assert told["datastore"]["total"] == 4 and not told["trainers"]
+    # a viewer asks this at every change of its panel, and takes 404 for: no, nothing is being trained
+    assert server.ask("GET", "/train/?check_if_running=true").status == 404
 
 
 def test_the_label_comes_back_on_the_fixed_grid(server: Client, study: Path, oblique: PhantomPair) -> None:
