@@ -204,8 +204,8 @@ class PairOptimizer(Inferer):
                 logger.warning("attempt %d of %d: %s", attempt, self.attempts, reason)
         raise PairError(
             f"no registration found in {self.attempts} attempts: {reason}. "
-            "Nothing was written. Check that both scans show the same anatomy; two modalities want --preset=multimodal, and a mask "
-            "or a lower learning_rate may help"
+            "Nothing was written. Check that both scans show the same anatomy; two modalities want --preset=multimodal; "
+            "a mask or a lower learning_rate may help"
         )
 
     def _fit(self, pair: PairImages, network: nn.Module, *, attempt: int) -> Fit:
