@@ -136,7 +136,7 @@ def apply_to_points(
         grids = {"fixed": opened.reference, "moving": opened.moving} if points.space == "voxel" else {}
         here, there = (grids.get(name) for name in (side, "moving" if side == "fixed" else "fixed"))
         if grids and (here is None or there is None):
-            raise PairError(f"{file}: voxel indices need the grid of the moving scan; name one with --moving")
+            raise PairError(f"{file}: voxel indices need the grid that the map leads to; name a scan on it with --moving")
         at = in_ras(points.points, points.space) if here is None else to_mm(points.points, here.affine)
         found, known = opened.map.to_moving(at) if side == "fixed" else opened.map.to_reference(at)
         points.save(target, in_ras(found, points.space) if there is None else to_vox(found, there.affine), known)

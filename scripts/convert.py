@@ -12,7 +12,7 @@ from scripts.files import claim_folder
 from scripts.itk_files import save_field
 from scripts.learn2reg import FORMATS, displacement_name, save_displacement, to_stored, zip_submission
 from scripts.metrics import jacobian_determinant
-from scripts.names import IMAGES, RESULT_FILES, image_stem, map_stem
+from scripts.names import IMAGES, RESULT_FILES, RUN_FILE, image_stem, map_stem
 from scripts.saved import SavedResult, saved_results
 
 SUBMISSION = "submission.zip"
@@ -71,7 +71,7 @@ def export_maps(
         PairError: what reading and writing refuse, or an output that is an input.
     """
     folders = [(result.name, result.folder) for result in saved_results(path)] if Path(path).is_dir() else []
-    sources = folders or [(map_stem(str(path)), Path(path))]
+    sources = folders or [(_name_of(Path(path)), Path(path))]
     read = [*(folder / name for _, folder in folders for name in RESULT_FILES), path, reference, before, after]
     names = [name + MAP_FORMATS[kind] for name, _ in sources]
     targets = output_paths(names, output_dir, read=[file for file in read if file is not None])
@@ -85,3 +85,9 @@ def export_maps(
             save_field(target, found.field, found.grid.affine)
         known_share[target] = float(known.float().mean())
     return known_share
+
+
+def _name_of(path: Path) -> str:
+    """What a map's file is called: a file of a result as its folder."""
+    of_result = path.name in RESULT_FILES and (path.absolute().parent / RUN_FILE).exists()
+    return path.absolute().parent.name if of_result else map_stem(str(path))

@@ -147,10 +147,10 @@ def summary(metrics: Mapping[str, Any], result_dir: str) -> str:
     lines = [f"Registered {metrics['name']} in {metrics['seconds']['total']:.1f} s."]
     if "tre_mm" in metrics:
         tre = metrics["tre_mm"]
-        lines.append(
-            f"  landmarks   {tre['before']['mean']:.2f} mm before, {tre['after']['mean']:.2f} mm after "
-            f"(median {tre['after']['median']:.2f}, 95 % below {tre['after']['p95']:.2f}; {tre['after']['count']} points)"
-        )
+        after = tre["after"]
+        spread = f"median {after['median']:.2f}, 95 % below {after['p95']:.2f}, largest {after['max']:.2f}"
+        means = f"{tre['before']['mean']:.2f} mm before, {after['mean']:.2f} mm after"
+        lines.append(f"  landmarks   {means} ({spread}; {after['count']} points)")
     if "dice" in metrics and metrics["dice"]["after"]["mean"] is not None:
         dice = metrics["dice"]
         lines.append(f"  labels      Dice {dice['before']['mean']:.3f} before, {dice['after']['mean']:.3f} after")

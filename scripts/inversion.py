@@ -18,11 +18,12 @@ from scripts.geometry import Grid, placed
 from scripts.inverse import preimages
 from scripts.maps import SpatialMap, slabs
 from scripts.metrics import landmark_summary
-from scripts.sampling import sample, through
+from scripts.names import INVERSE_FILE, VALID_FILE
+from scripts.results import command
+from scripts.sampling import through
 from scripts.transforms import read_image
 
-INVERSE_FILE, VALID_FILE, ERRORS_FILE = "inverse.nii.gz", "inverse_valid.nii.gz", "inverse.json"
-ALL_KNOWN = 1 - 1e-4  # of the mask read between voxels: all around are known, but for rounding
+ERRORS_FILE = "inverse.json"
 
 
 def inverse_field(mapping: SpatialMap, moving: Grid) -> tuple[torch.Tensor, torch.Tensor]:
@@ -60,13 +61,12 @@ def there_and_back(mapping: SpatialMap, inverse: SpatialMap, known: torch.Tensor
     to_mm = reference.affine.copy()
     to_mm[:3, 3] = 0
     home = np.linalg.inv(reference.affine) @ inverse.grid.affine
-    mask = known[None, None].float()
+    both = SpatialMap(inverse.field, inverse.grid, valid=known)
     for planes, at, valid in mapping.positions(reference, inverse.grid.affine):
         back, inside = through(inverse.field[None], at.double())
         apart = placed(placed(back, home) - reference.planes(planes.start, planes.stop), to_mm)
         off[planes] = apart[0].norm(dim=0).float()
-        around = sample(mask, at, padding_mode="border") > ALL_KNOWN
-        sure[planes] = (valid & inside & around)[0, 0]
+        sure[planes] = (valid & inside & both.sure(at))[0, 0]
     return off, sure
 
 
@@ -88,7 +88,8 @@ def invert_map(opened: Applied, output_dir: str | Path, *, label: str | Path | N
     off, sure = there_and_back(opened.map, SpatialMap(field, opened.moving), known)
     regions = {"all": sure} if mask is None else {"all": sure, "in_label": sure & mask, "outside_label": sure & ~mask}
     errors: dict[str, Any] = {
-        "there_and_back_mm": {name: landmark_summary(off[where].numpy()) for name, where in regions.items()}
+        "command": command(),
+        "there_and_back_mm": {name: landmark_summary(off[where].numpy()) for name, where in regions.items()},
     }
     errors["known_share"] = {"of_moving_grid": float(known.float().mean()), "of_fixed_grid": float(sure.float().mean())}
     if mask is not None:

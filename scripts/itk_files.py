@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from nibabel.filebasedimages import ImageFileError
 
 from scripts.errors import PairError
 from scripts.exporters import load_itk_field, save_itk_field
@@ -31,6 +32,8 @@ from scripts.itk_transforms import (
     save_field_transform,
 )
 from scripts.maps import SpatialMap
+from scripts.names import INVERSE_FILE, VALID_FILE
+from scripts.nifti import open_nifti
 
 NIFTI, IMAGE, TRANSFORM = (".nii", ".nii.gz"), (".nrrd", ".nhdr", ".mha", ".mhd"), (*HDF5, *TEXT)
 SQUARE = 1e-3  # how far from 90 degrees, as a cosine, axes may be: ITK's directions are rotations
@@ -92,12 +95,27 @@ def load_map(path: str | Path) -> SpatialMap:
     name = path.name.lower()
     if name.endswith(NIFTI):
         field, affine = load_itk_field(path)
-        return SpatialMap(torch.from_numpy(field), Grid(field.shape[1:], affine))
+        return SpatialMap(torch.from_numpy(field), Grid(field.shape[1:], affine), valid=_mask_beside(path, field.shape[1:]))
     if name.endswith(IMAGE):
         return SpatialMap(*_image_field(path))
     if name.endswith(TRANSFORM):
         return _composite(read_parts(path), path)
     raise PairError(f"{path}: a field's file ends in .nii.gz, .nrrd, .mha, .h5 or .tfm; convert it")
+
+
+def _mask_beside(path: Path, shape: tuple[int, ...]) -> torch.Tensor | None:
+    """Where an inverse is known, which ``ncf invert`` writes beside it; None for other fields."""
+    beside = path.parent / VALID_FILE
+    if path.name != INVERSE_FILE or not beside.exists():
+        return None
+    try:
+        with open_nifti(beside) as image:
+            mask = np.asarray(image.dataobj) > 0
+    except (*READ_ERRORS, ImageFileError) as error:
+        raise unreadable(beside, error) from error
+    if mask.shape != tuple(shape):
+        raise PairError(f"{beside} has the shape {mask.shape}, {path} {tuple(shape)}; they belong to two maps, remove one")
+    return torch.from_numpy(mask)
 
 
 def load_affine(path: str | Path) -> np.ndarray:

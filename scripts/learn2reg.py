@@ -67,7 +67,7 @@ def _image_name(stem: str) -> ImageName:
         return ImageName("LungCT", f"0{match['case']}", SHORT_PAIR[match["breath"] == "insp"])
     raise PairError(
         f"{stem!r} is no Learn2Reg image name; expected <task>_<case>_<modality>, such as "
-        "LungCT_0001_0000; formats other than Learn2Reg's take any name"
+        "LungCT_0001_0000; other formats take any name, for one --format=h5"
     )
 
 

@@ -15,8 +15,9 @@ import torch
 from scripts.errors import PairError
 from scripts.geometry import Grid, placed, to_mm, to_vox
 from scripts.inverse import preimages
-from scripts.sampling import through
+from scripts.sampling import sample, through
 
+ALL_KNOWN = 1 - 1e-4  # of a mask read between voxels: all around are known, but for rounding
 PIECE_VOXELS = 2**20  # voxels worked on at a time: 12 MiB for their positions
 
 
@@ -25,13 +26,15 @@ class SpatialMap:
     """The map ``x -> after(y + u(y))`` with ``y = before(x)``, from a reference point to its moving point, in RAS mm.
 
     field: (3, W, H, D), float32, in voxels of ``grid``, linear between its voxels; half a voxel beyond its outer voxels
-    their value counts, and further away nothing is known. before, after: 4x4, RAS mm; the identity by default.
+    their value counts, and further away nothing is known. before, after: 4x4, RAS mm; the identity by default. valid:
+    (W, H, D), bool, where the field is known besides; everywhere by default.
     """
 
     field: torch.Tensor
     grid: Grid
     before: np.ndarray = dataclasses.field(default_factory=lambda: np.eye(4))
     after: np.ndarray = dataclasses.field(default_factory=lambda: np.eye(4))
+    valid: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         for name, affine in (("before", self.before), ("after", self.after)):
@@ -41,7 +44,14 @@ class SpatialMap:
         """The map with another affine in front of everything, ``before``, and one behind everything, ``after``."""
         first = self.before if before is None else self.before @ check_affine(before, "before")
         last = self.after if after is None else check_affine(after, "after") @ self.after
-        return SpatialMap(self.field, self.grid, first, last)
+        return SpatialMap(self.field, self.grid, first, last, self.valid)
+
+    def sure(self, positions: torch.Tensor) -> torch.Tensor:
+        """Whether the field is known around positions (1, 3, w, h, d), in its voxels: (1, 1, w, h, d), bool."""
+        if self.valid is None:
+            return torch.ones_like(positions[:, :1], dtype=torch.bool)
+        mask = self.valid[None, None].to(positions.device, positions.dtype)
+        return sample(mask, positions, padding_mode="border") > ALL_KNOWN
 
     def to_moving(self, points_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where points (N, 3) in RAS mm go, float64, and which of them the field knows (N,), bool.
@@ -51,7 +61,9 @@ class SpatialMap:
         at = to_vox(to_mm(points_mm, self.before), self.grid.affine)
         if not len(at):
             return at, np.zeros(0, dtype=bool)
-        moved, known = through(self.field[None], _as_positions(at))
+        positions = _as_positions(at)
+        moved, known = through(self.field[None], positions)
+        known = known & self.sure(positions)
         return to_mm(to_mm(_as_points(moved), self.grid.affine), self.after), known.flatten().numpy()
 
     def to_reference(self, points_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -62,6 +74,8 @@ class SpatialMap:
         """
         targets = to_vox(to_vox(points_mm, self.after), self.grid.affine)
         found, known = preimages(self.field, torch.from_numpy(targets))
+        if len(found):
+            known = known & self.sure(_as_positions(found.numpy())).flatten()
         return to_vox(to_mm(found.numpy(), self.grid.affine), self.before), known.numpy()
 
     def positions(self, reference: Grid, target: np.ndarray) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
@@ -75,9 +89,11 @@ class SpatialMap:
         for planes in slabs(reference):
             at = reference.planes(planes.start, planes.stop)[None].to(self.field.device)
             if own:
-                moved, known = at + self.field[None, :, planes], torch.ones_like(at[:, :1], dtype=torch.bool)
+                moved, known = at + self.field[None, :, planes], self.sure(at)
             else:
-                moved, known = through(self.field[None], placed(at, to_own))
+                start = placed(at, to_own)
+                moved, known = through(self.field[None], start)
+                known = known & self.sure(start)
             yield planes, placed(moved, to_target), known
 
     def on(self, reference: Grid) -> tuple[SpatialMap, torch.Tensor]:
@@ -85,10 +101,10 @@ class SpatialMap:
 
         Elsewhere the field carries the displacement of its own border on.
         """
-        known = torch.ones(tuple(reference.shape), dtype=torch.bool)
+        known = torch.ones(tuple(reference.shape), dtype=torch.bool) if self.valid is None else self.valid.clone()
         if self.grid.same_as(reference) and all(np.array_equal(a, np.eye(4)) for a in (self.before, self.after)):
             return self, known
-        field = torch.empty(3, *reference.shape)
+        field, known = torch.empty(3, *reference.shape), torch.empty(tuple(reference.shape), dtype=torch.bool)
         for planes, moved, valid in self.positions(reference, reference.affine):
             field[:, planes] = moved[0] - reference.planes(planes.start, planes.stop)
             known[planes] = valid[0, 0]

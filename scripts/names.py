@@ -17,6 +17,8 @@ REPORT_FILE, CONCERNS_FILE, INDEX_FILE, PICTURES = "report.html", "concerns.json
 # all of a result, metrics.json first, which vouches for the others
 RESULT_FILES = (METRICS_FILE, RUN_FILE, FIELD_FILE, NETWORK_FILE, WARPED_FILE, WARPED_LABEL_FILE, REPORT_FILE, CONCERNS_FILE)
 LONGEST_NAME = 255  # bytes of a file's or folder's name on every usual file system
+# the inverse, and the mask of where it is known
+INVERSE_FILE, VALID_FILE = "inverse.nii.gz", "inverse_valid.nii.gz"
 SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
 MAP_SUFFIXES = (".h5", ".hdf5", ".tfm", ".txt", ".nhdr", ".pt")  # of fields and transforms, beside those
 

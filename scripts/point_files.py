@@ -156,8 +156,9 @@ def _number_text(value: float) -> str:
 
 
 def _slicer_json(path: Path) -> PointFile:
+    text = text_of(path)
     try:
-        content = json.loads(text_of(path))
+        content = json.loads(text)
         lists = content["markups"]
         kinds = {str(markup.get("type", "Fiducial")) for markup in lists}
         systems = {str(markup.get("coordinateSystem", "LPS")).upper() for markup in lists}

@@ -185,6 +185,8 @@ def forget_result(folder: Path) -> None:
     """Nothing; whatever an earlier registration wrote into a folder is gone, metrics.json first, which vouches for it."""
     for path in (*(folder / name for name in RESULT_FILES), *(folder / PICTURES).glob("*.png")):
         path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not there, or not empty
+        (folder / PICTURES).rmdir()
 
 
 def origin(pair: Mapping[str, Any]) -> dict[str, Any]:

@@ -123,9 +123,9 @@ def overview(rows: Sequence[Flat], columns: Mapping[str, str], *, most: int | No
     return markdown([*lines, *([f"**{kind}**", *cells] for kind, cells in table.statistics)])
 
 
-def save_csv(path: str | Path, rows: Sequence[Flat]) -> None:
-    """Nothing; a line a row, every column that any row has, empty where it has none."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
+def save_csv(path: str | Path, rows: Sequence[Flat], *, columns: Sequence[str] = ()) -> None:
+    """Nothing; a line a row, ``columns`` and every other that any row has, empty where it has none."""
+    columns = list(dict.fromkeys([*columns, *(name for row in rows for name in row)]))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()

@@ -134,7 +134,9 @@ def itk_package() -> Any:
 
 def dicom_series(folder: str) -> list[list[str]]:
     """The DICOM files of a folder, a list per series, each sorted along the slice normal; asked as ITKReader asks."""
-    generator = itk_package().GDCMSeriesFileNames.New()
+    itk = itk_package()
+    itk.ProcessObject.SetGlobalWarningDisplay(False)  # of a folder without a series, which is told in a sentence
+    generator = itk.GDCMSeriesFileNames.New()
     generator.SetUseSeriesDetails(True)
     generator.AddSeriesRestriction("0008|0021")
     generator.SetDirectory(folder)

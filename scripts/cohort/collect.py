@@ -33,6 +33,7 @@ PANELS = {
 }
 WHISKER = 1.5  # interquartile ranges: beyond, a pair is named (matplotlib's own rule)
 PANEL_INCHES = (3.4, 4.2)
+FAILURE_COLUMNS = ("name", "reason")
 WHEN = ("before", "after")
 MOST_LINES = 60  # pairs whose two values are joined
 FEWEST_BOXED = 5  # pairs: the quartiles of fewer say nothing
@@ -42,7 +43,8 @@ def collect(plan: Plan) -> str:
     """The Markdown table of all pairs that are done; it, JSON, CSV, failures.csv and a picture are written."""
     cases = [load_json(plan.folder(pair) / METRICS_FILE) for pair in plan.pairs if plan.state(pair) == DONE]
     failed = failures(plan)
-    save_csv(plan.output_dir / FAILURES, [{"name": f["name"], "reason": f["reason"]} for f in failed])
+    rows: list[Flat] = [{name: failure[name] for name in FAILURE_COLUMNS} for failure in failed]
+    save_csv(plan.output_dir / FAILURES, rows, columns=FAILURE_COLUMNS)
     if not cases:
         return ""
     draw([flat(case) for case in cases], plan.output_dir / PICTURE)

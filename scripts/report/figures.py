@@ -6,6 +6,7 @@ The same file comes out for the same material. It must not know HTML.
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,7 +25,8 @@ from scripts.report.slices import Slices
 from scripts.report.views import View
 
 DPI = 100
-ROW_INCHES, TITLE_INCHES, GAP_INCHES, FOOT_INCHES = 2.4, 0.26, 0.06, 0.28
+ROW_INCHES, TITLE_INCHES, GAP_INCHES, FOOT_INCHES = 2.4, 0.26, 0.06, 0.34
+LEAST_COLUMN_INCHES, FOOT_LETTERS = 1.75, 18  # what a title needs; letters an inch of the last line
 PLOT_INCHES = (6.4, 3.0)
 PLOT_FRAME = {"left": 0.09, "right": 0.985, "bottom": 0.15, "top": 0.9, "wspace": 0.2}  # a layout engine draws three times
 BLACK, LIGHT = "#101418", "#d8dde3"
@@ -126,7 +128,8 @@ def grid(views: Sequence[Slices], rows: Mapping[str, Draw], *, foot: str = "", w
     worst: where something folds, the slices that hold most of it instead of the middle ones.
     """
     aspects = [view.cut.shape[2] * view.sizes_mm[0] / (view.cut.shape[1] * view.sizes_mm[1]) for view in views]
-    width = sum(aspects) * ROW_INCHES + GAP_INCHES * (len(views) + 1)
+    columns = [max(aspect * ROW_INCHES, LEAST_COLUMN_INCHES) for aspect in aspects]
+    width = sum(columns) + GAP_INCHES * (len(views) + 1)
     row_inches = ROW_INCHES + TITLE_INCHES
     height = len(rows) * row_inches + FOOT_INCHES
     figure = Figure(figsize=(width, height), facecolor=BLACK, dpi=DPI)
@@ -135,13 +138,14 @@ def grid(views: Sequence[Slices], rows: Mapping[str, Draw], *, foot: str = "", w
     axes.set_title("", y=1)  # a title with a place is not looked for one, which takes half of the drawing
     for r, (title, draw) in enumerate(rows.items()):
         top, left = r * row_inches + TITLE_INCHES, GAP_INCHES
-        for view, aspect in zip(views, aspects, strict=True):
+        for view, aspect, column in zip(views, aspects, columns, strict=True):
             number = view.worst if worst and view.worst is not None else view.start
             across = aspect * ROW_INCHES
-            _show(axes, draw(view, number), view.cut.view, (left, top, across, ROW_INCHES))
+            _show(axes, draw(view, number), view.cut.view, (left + (column - across) / 2, top, across, ROW_INCHES))
             what: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8.5, "color": LIGHT}
-            axes.text(left + across / 2, top - TITLE_INCHES / 2, f"{title}, {view.cut.view.name}", **what)
-            left += across + GAP_INCHES
+            axes.text(left + column / 2, top - TITLE_INCHES / 2, f"{title}, {view.cut.view.name}", **what)
+            left += column + GAP_INCHES
+    foot = textwrap.fill(foot, int(width * FOOT_LETTERS))
     axes.text(width / 2, height - FOOT_INCHES / 2, foot, ha="center", va="center", fontsize=7.5, color=LIGHT)
     return _png(figure)
 
