@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -50,8 +51,13 @@ class SpatialMap:
         """Whether the field is known around positions (1, 3, w, h, d), in its voxels: (1, 1, w, h, d), bool."""
         if self.valid is None:
             return torch.ones_like(positions[:, :1], dtype=torch.bool)
-        mask = self.valid[None, None].to(positions.device, positions.dtype)
-        return sample(mask, positions, padding_mode="border") > ALL_KNOWN
+        return sample(self._mask, positions.float(), padding_mode="border") > ALL_KNOWN
+
+    @cached_property
+    def _mask(self) -> torch.Tensor:
+        """``valid`` to be read between voxels."""
+        assert self.valid is not None
+        return self.valid[None, None].to(self.field.device, torch.float32)
 
     def to_moving(self, points_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where points (N, 3) in RAS mm go, float64, and which of them the field knows (N,), bool.
