@@ -17,7 +17,7 @@ from monai.transforms import Transform
 
 from scripts.errors import PairError
 from scripts.exporters import load_itk_field
-from scripts.geometry import Grid, to_mm, to_vox
+from scripts.geometry import Grid
 from scripts.learn2reg import FORMATS, NAMES, displacement_name, from_stored, load_displacement, to_stored
 from scripts.names import FIELD_FILE, image_stem
 
@@ -96,7 +96,6 @@ def _check_grid(found: Grid, wanted: Grid, *, path: Path) -> None:
     advice = "resample the field onto the fixed image's grid"
     if found.shape != wanted.shape:
         raise PairError(f"{path} has the grid {found.shape}, the fixed image {wanted.shape}; {advice}")
-    corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(wanted.shape) - 1)
-    off = np.abs(to_vox(to_mm(corners, found.affine), wanted.affine) - corners).max()
+    off = found.off_vox(wanted)
     if not off <= GRID_TOLERANCE_VOX:  # not ">", which a nan would pass
         raise PairError(f"{path} lies up to {off:.3g} voxels off the fixed image; {advice}")

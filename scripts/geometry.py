@@ -105,11 +105,10 @@ class Grid:
         """Whether both have the same voxels at the same places, to the bit."""
         return tuple(self.shape) == tuple(other.shape) and np.array_equal(self.affine, other.affine)
 
-    def near(self, other: Grid, *, vox: float) -> bool:
-        """Whether both have the same voxels, none of them further from its place than ``vox`` voxels of the other grid."""
+    def off_vox(self, other: Grid) -> float:
+        """How far, in voxels of another grid, a voxel of this one lies at most from the other's of that index."""
         corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(self.shape) - 1)
-        off = np.abs(to_vox(to_mm(corners, self.affine), other.affine) - corners).max()
-        return tuple(self.shape) == tuple(other.shape) and bool(off <= vox)
+        return float(np.abs(to_vox(to_mm(corners, self.affine), other.affine) - corners).max())
 
 
 @dataclass(frozen=True)

@@ -70,12 +70,12 @@ class CheckOutput(Transform):
             raise PairError(f"cannot write {folder}: {there} is a file, not a folder; choose another output_dir or name")
         claim_folder(there)
         check_owner(folder, data["files"])
-        if (folder / METRICS_FILE).exists():
-            print(f"the earlier result of these scans in {folder} will be replaced", flush=True)
         written = {(folder / name).resolve() for name in RESULT_FILES}
         lost = next((path for path in data["files"].values() if Path(path).resolve() in written), None)
         if lost is not None:
             raise PairError(f"{lost} is to be read, and the result would overwrite it; choose another name or output_dir")
+        if (folder / METRICS_FILE).exists():
+            print(f"the earlier result of these scans in {folder} will be replaced", flush=True)
         return data
 
 

@@ -109,7 +109,7 @@ def _label(opened: Applied, path: str | Path | None) -> torch.Tensor | None:
         return None
     image = read_image("label", str(path))
     grid = Grid(tuple(image.shape[1:]), np.asarray(image.affine, dtype=np.float64))
-    if not grid.near(opened.map.grid, vox=GRID_TOLERANCE_VOX):
+    if tuple(grid.shape) != tuple(opened.map.grid.shape) or not grid.off_vox(opened.map.grid) <= GRID_TOLERANCE_VOX:
         raise PairError(f"{path} does not lie on the grid of the field; resample it onto that (nearest neighbour)")
     return image.as_tensor()[0] > 0
 

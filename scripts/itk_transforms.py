@@ -26,7 +26,7 @@ FIELD, MATRIX, SHIFT, NOTHING = (
     "Id",
 )
 FIELD_KIND = f"{FIELD}_float_3_3"
-PLANAR = {"AffineTransform": (6,), "MatrixOffsetTransformBase": (6,), "TranslationTransform": (2,)}  # numbers in 2D
+PLANAR = {"AffineTransform": 6, "MatrixOffsetTransformBase": 6, "TranslationTransform": 2}  # numbers of one in 2D
 GRID_NUMBERS = 18  # size, origin, spacing, direction
 ROOT, TYPE, FIXED, VALUES = "TransformGroup", "TransformType", "TransformFixedParameters", "TransformParameters"
 READ_ERRORS = (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, NotImplementedError, RuntimeError)
@@ -131,7 +131,7 @@ def affine_of(part: Part, path: str | Path) -> np.ndarray:
         return matrix
     if part.kind.startswith(NOTHING):
         return matrix
-    if len(part.values) in PLANAR.get(part.kind, ()):
+    if len(part.values) == PLANAR.get(part.kind):
         raise PairError(f"{path}: its {part.kind} is in 2D; save one for three axes")
     return _affine_by_itk(part, path)
 

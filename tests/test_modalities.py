@@ -32,10 +32,13 @@ def images(seed: int, count: int = 2) -> list[torch.Tensor]:
 
 
 def test_the_loss_is_what_no_linear_function_of_a_window_explains() -> None:
-    (x, y), size = images(0), 5
-    loss = LocalCorrelationLoss(win_size=size, kernel_type="uniform", noise=1e-9)
+    (x, y), size, sigma = images(0), 5, 1.2
+    loss = LocalCorrelationLoss(size, sigma, noise=1e-9)
     windows = [v[0, 0].unfold(0, size, 1).unfold(1, size, 1).unfold(2, size, 1).reshape(-1, size**3).numpy() for v in (x, y)]
-    truth = np.mean([1 - np.corrcoef(a, b)[0, 1] ** 2 for a, b in zip(*windows, strict=True)])
+    bell = np.exp(-(((np.arange(size) - size // 2) / sigma) ** 2) / 2)
+    weights = np.einsum("i,j,k->ijk", bell, bell, bell).ravel()
+    moments = [np.cov(a, b, aweights=weights) for a, b in zip(*windows, strict=True)]
+    truth = np.mean([1 - c[0, 1] ** 2 / (c[0, 0] * c[1, 1]) for c in moments])
     assert loss(x, y).item() == pytest.approx(truth, abs=1e-4)
     assert loss(y, y).item() == pytest.approx(0, abs=1e-4) and loss(1 - 0.5 * y, y).item() == pytest.approx(0, abs=1e-4)
 

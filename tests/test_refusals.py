@@ -215,12 +215,17 @@ def test_a_full_disk_is_one_line_and_no_metrics(
 
 
 def test_an_old_result_is_not_taken_for_a_new_one(
-    run: Run, pair: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, pair: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(tmp_path, pair, name="pair")
+    assert "will be replaced" not in capsys.readouterr().out
+    (tmp_path / "pair" / "pictures").mkdir(exist_ok=True)
+    (tmp_path / "pair" / "pictures" / "views.png").write_bytes(b"of the old one")
     monkeypatch.setattr(os, "replace", full_at("warped.nii.gz"))
     with pytest.raises(SystemExit, match="No space left"):
         run(tmp_path, pair, name="pair", seed=1)
+    assert f"the earlier result of these scans in {tmp_path / 'pair'} will be replaced" in capsys.readouterr().out
+    assert not (tmp_path / "pair" / "pictures").exists()
     assert not (tmp_path / "pair" / "metrics.json").exists() and (tmp_path / "pair").is_dir()
 
 
