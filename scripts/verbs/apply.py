@@ -69,7 +69,7 @@ def apply(
             written = apply_to_images(opened, paths or [opened.registered(registered)], target, mode=mode)
         print("\n".join(map(str, written)))
 
-    return CallJob(call)
+    return CallJob(call, output_dir=target)
 
 
 def _belong(options: dict[str, str | None], fits: bool, where: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -39,19 +40,31 @@ class ConfigJob:
 
 @dataclass(frozen=True)
 class CallJob:
-    """A call that prints what it did; a PairError of it becomes one line. libraries: whether it needs torch and MONAI."""
+    """A call that prints what it did; a PairError of it becomes one line.
+
+    libraries: whether it needs torch and MONAI. output_dir: a folder for its files, not left behind empty when it fails.
+    """
 
     call: Callable[[], None]
     libraries: bool = True
+    output_dir: Path | None = None
 
     def start(self) -> None:
         """Nothing; the call has returned."""
         if self.libraries:
             load_libraries()
         try:
-            self.call()
+            with self._folder():
+                self.call()
         except PairError as error:
             refuse(str(error))
+
+    def _folder(self) -> AbstractContextManager[object]:
+        if self.output_dir is None:
+            return nullcontext()
+        from scripts.results import result_folder  # takes seconds to import
+
+        return result_folder(self.output_dir)
 
 
 def refuse(message: str) -> NoReturn:

@@ -61,4 +61,4 @@ def export(
                     print(f"{path.name}: {where}; there the displacement of its border is carried on")
         print("\n".join(str(path) for path in files))
 
-    return CallJob(call)
+    return CallJob(call, output_dir=target)

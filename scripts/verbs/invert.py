@@ -39,4 +39,4 @@ def invert(
         written, errors = invert_map(open_map(source, **given), target, label=mask)
         print("\n".join([*told(errors), *map(str, written)]))
 
-    return CallJob(call)
+    return CallJob(call, output_dir=target)
