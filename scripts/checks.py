@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,15 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Transform
 
+from scripts.dicom import only_series
 from scripts.errors import PairError
 from scripts.geometry import spacing_mm, to_mm, to_vox
 from scripts.landmarks import read_landmarks
 from scripts.names import GRID_OF, IMAGES, PAIR_KEYS, POINTS, SUFFIXES, pair_name, safe_name
-from scripts.transforms import dicom_series, itk_package
 
 MOST_LABEL = 2**24 - 1
 GRID_TOLERANCE_VOX = 1e-3  # headers written by different programs differ by float32 rounding, far below this
-DICOM_START, DICOM_MARK, DICOM_LIST = 128, b"DICM", "DICOMDIR"
 FLAT_VOLUME = 1e-6  # a cell with less than this share of its box's volume is flat: two axes coincide
-SLICE_TOLERANCE = 0.2  # of a step; positions are often rounded to 0.1 mm, a missing slice is a whole step
-TILT_TOLERANCE = 0.01  # sideways shift over a step; 1 % is 0.6 degrees of gantry tilt
 
 
 class CheckFilesd(Transform):
@@ -66,7 +63,7 @@ class CheckFilesd(Transform):
             raise PairError(f"{key}: expected a path, got {type(value).__name__} {value!r:.60}; name a file or folder")
         path = Path(value).expanduser()
         if path.is_dir() and key not in POINTS:
-            self._check_folder(key, str(path))
+            only_series(path, key)
             return str(path)
         try:
             with path.open("rb") as file:
@@ -79,54 +76,6 @@ class CheckFilesd(Transform):
             known = ", ".join(SUFFIXES)
             raise PairError(f"{key}: {path} is of no known format; give {known}, or a folder with one DICOM series")
         return str(path)
-
-    def _check_folder(self, key: str, folder: str) -> None:
-        series = dicom_series(folder)
-        if len(series) != 1:
-            advice = "keep one series a folder" if series else "name an image file, or the folder right above the slices"
-            raise PairError(f"{key}: {folder} holds {len(series)} DICOM series, expected exactly one; {advice}")
-        known = {Path(name).name for name in series[0]}
-        lost = [path for path in sorted(Path(folder).iterdir()) if path.name not in known and _is_slice(path)]
-        if lost:
-            raise PairError(f"{key}: {len(lost)} slices cannot be read, {lost[0]} for one; copy the series again")
-        check_slices(f"{key}: {folder}", series[0])
-
-
-def _is_slice(path: Path) -> bool:
-    """Whether a file is one of DICOM by its name or its first bytes, and no list of others."""
-    if not path.is_file() or path.name.upper() == DICOM_LIST:
-        return False
-    with path.open("rb") as file:
-        return path.suffix.lower() == ".dcm" or file.read(DICOM_START + len(DICOM_MARK)).endswith(DICOM_MARK)
-
-
-def check_slices(what: str, names: Sequence[str]) -> None:
-    """Raises `PairError` unless the sorted slices ``names`` of one series fill a box: evenly spaced, straight on top.
-
-    ITK also reads series with missing slices, several time points or a tilted gantry, and gives them the affine of a
-    box that the anatomy does not fill.
-    """
-    origins, normal = [], np.zeros(3)
-    for name in names:
-        header = itk_package().GDCMImageIO.New(FileName=name)
-        try:
-            header.ReadImageInformation()
-        except RuntimeError as error:
-            raise PairError(f"{what}: cannot read slice {name}; copy the series again") from error
-        origins.append([header.GetOrigin(a) for a in range(3)])
-        normal = np.array(header.GetDirection(2))
-    if len(names) < 2:
-        return
-    steps = np.diff(np.array(origins), axis=0)
-    mean, apart = steps.mean(axis=0), np.linalg.norm(steps, axis=1)
-    length = float(np.linalg.norm(mean))
-    if np.linalg.norm(steps - mean, axis=1).max() > SLICE_TOLERANCE * length or length == 0:
-        raise PairError(
-            f"{what}: slices must be evenly spaced, these are {apart.min():.3g} to {apart.max():.3g} mm apart (missing "
-            "slices, or several time points); complete the series, or convert one volume to NIfTI"
-        )
-    if np.linalg.norm(mean - (mean @ normal) * normal) > TILT_TOLERANCE * length:
-        raise PairError(f"{what}: slices are shifted sideways (gantry tilt); resample the scan to a straight grid first")
 
 
 class CheckPaird(Transform):

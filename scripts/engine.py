@@ -30,6 +30,7 @@ from scripts.objective import Objective
 from scripts.pyramid import PairImages, level_images
 from scripts.rounding import Rounded, rounded
 from scripts.sampling import Warp
+from scripts.starts import Evidence, better_start
 from scripts.summary import percent
 
 logger = logging.getLogger("scripts.engine")
@@ -80,7 +81,7 @@ class Fit:
     network's parameters. offsets: (1, 3, w, h, d), what is added to its output, or None. modules: names of its classes, to
     know it again by. space and control_points: what is needed to ask it again. history: one entry a level, with the losses
     of every iteration by name. attempt: 1 unless the fit diverged and was tried again. global_s: seconds that the global
-    stage took.
+    stage took. evidence: what it found against the headers, None where it left them alone.
     """
 
     field_vox: torch.Tensor
@@ -92,6 +93,7 @@ class Fit:
     history: list[dict[str, Any]]
     attempt: int
     global_s: float = 0.0
+    evidence: Evidence | None = None
 
 
 def prepare_pair(
@@ -191,14 +193,14 @@ class PairOptimizer(Inferer):
         """The fit of one pair; raises PairError when no attempt ends better than doing nothing."""
         reason = ""
         begun = time.perf_counter()
-        if self.global_stage is not None:
-            inputs = self.global_stage(inputs)
+        inputs, evidence = self._start(inputs)
         global_s = time.perf_counter() - begun
         for attempt in range(1, self.attempts + 1):
             try:
                 with torch.enable_grad():
                     start_afresh(network, self.seed)
-                    return replace(self._fit(inputs, network.to(inputs.fixed.device), attempt=attempt), global_s=global_s)
+                    fit = self._fit(inputs, network.to(inputs.fixed.device), attempt=attempt)
+                    return replace(fit, global_s=global_s, evidence=evidence)
             except DivergedError as stop:
                 reason = str(stop)
                 logger.warning("attempt %d of %d: %s", attempt, self.attempts, reason)
@@ -207,6 +209,23 @@ class PairOptimizer(Inferer):
             "Nothing was written. Check that both scans show the same anatomy; two modalities want --preset=multimodal; "
             "a mask or a lower learning_rate may help"
         )
+
+    def _start(self, pair: PairImages) -> tuple[PairImages, Evidence | None]:
+        """The pair as the fit begins with it, and what spoke for or against a map that the search has found."""
+        found = pair if self.global_stage is None else self.global_stage(pair)
+        if found is pair:
+            return pair, None
+        points = self.levels[0].voxels
+        chosen, evidence = better_start(pair, found, loss=self.loss, warp=self.warp, points=points, least=self.least_nodes)
+        logger.info(
+            "start: loss %.3f by the headers, %.3f by the map that was found (size %.2f, turn %.1f degrees); %s",
+            evidence.headers,
+            evidence.found,
+            evidence.size,
+            evidence.turn_degrees,
+            "it is taken" if evidence.taken else "the headers are kept",
+        )
+        return chosen, evidence
 
     def _fit(self, pair: PairImages, network: nn.Module, *, attempt: int) -> Fit:
         space = FieldSpace(pair.fixed_shape, pair.fixed_affine, self.interpolation, pair.start)

@@ -82,6 +82,13 @@ def _slopes(field: torch.Tensor, axis: int) -> torch.Tensor:
     return torch.cat([ends[0], inner, ends[1]], axis)
 
 
+def size_and_turn(affine: np.ndarray) -> tuple[float, float]:
+    """Return the size of an affine map (4, 4), the cubic root of its determinant, and its rotation in degrees."""
+    linear = np.asarray(affine, dtype=np.float64)[:3, :3]
+    size = float(np.cbrt(np.linalg.det(linear)))
+    return size, float(np.degrees(np.arccos(np.clip((np.trace(linear / size) - 1) / 2, -1, 1))))
+
+
 def translation(shift_mm: Sequence[float] | np.ndarray) -> np.ndarray:
     """The 4x4 affine that moves every point by ``shift_mm`` (3,)."""
     moved = np.eye(4)

@@ -19,6 +19,7 @@ from scripts.sampling import sample
 
 PIECE_VOXELS = 2**21  # voxels worked on at a time: 8 MiB for each float32 temporary
 NMI_BINS, NMI_RANGE, NMI_SAMPLES = 64, (0.5, 99.5), 2**18
+VOXELS_A_BIN = 20  # of a joint histogram, at least: with fewer, noise looks like knowledge
 TINY = 1e-12
 EDGE_VOX = 1.0  # landmarks further outside the grid are refused; counting from 1 instead of 0 still passes
 
@@ -214,18 +215,20 @@ def similarity(fixed: torch.Tensor, warped: torch.Tensor, weight: torch.Tensor) 
 def normalised_mutual_information(fixed: torch.Tensor, warped: torch.Tensor, weight: torch.Tensor) -> float:
     """How well the intensities of two images tell each other: 1 not at all, 2 fully, whatever the two contrasts.
 
-    (H(f) + H(w)) / H(f, w) of Studholme et al. 1999, by a histogram of NMI_BINS x NMI_BINS over the voxels with weight > 0,
-    each range that of NMI_RANGE. nan where there are none, or both images are constant.
+    (H(f) + H(w)) / H(f, w) of Studholme et al. 1999, by a histogram of NMI_BINS x NMI_BINS (fewer where there are few
+    voxels) over the voxels with weight > 0, each range that of NMI_RANGE. nan where there are none, or both images are
+    constant.
     """
     edges = [_range(image, weight) for image in (fixed, warped)]
-    counts = np.zeros(NMI_BINS**2)
+    size = int(np.clip(np.sqrt(float((weight > 0).sum()) / VOXELS_A_BIN), 2, NMI_BINS))
+    counts = np.zeros(size**2)
     for f, g, _ in _weighted_pieces(fixed, warped, weight):
         bins = [
-            ((v - low) * (NMI_BINS / max(high - low, TINY))).clamp(0, NMI_BINS - 1).long()
+            ((v - low) * (size / max(high - low, TINY))).clamp(0, size - 1).long()
             for v, (low, high) in zip((f, g), edges, strict=True)
         ]
-        counts += torch.bincount(bins[0] * NMI_BINS + bins[1], minlength=NMI_BINS**2).cpu().numpy()
-    joint = counts.reshape(NMI_BINS, NMI_BINS) / max(counts.sum(), 1)
+        counts += torch.bincount(bins[0] * size + bins[1], minlength=size**2).cpu().numpy()
+    joint = counts.reshape(size, size) / max(counts.sum(), 1)
     own, other, both = (_entropy(p) for p in (joint.sum(axis=1), joint.sum(axis=0), joint))
     return (own + other) / both if both > 0 else float("nan")
 

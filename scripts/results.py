@@ -12,6 +12,7 @@ import shlex
 import sys
 import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import torch
 from monai.transforms import MapTransform, Transform
 
 from scripts.checkpoint import save_checkpoint
+from scripts.errors import PairError
 from scripts.exporters import save_image, save_itk_field
 from scripts.files import claim_folder, record_of, save_json
 from scripts.geometry import Grid
@@ -48,6 +50,9 @@ from scripts.names import (
 from scripts.sampling import inside, sample
 from scripts.warping import Reader, in_type_of, label_type
 
+LOST = {"ncc": 1e-3, "nmi": 1e-3}  # less is rounding, or scans that were alike from the start
+ENOUGH_VOXELS = 500_000  # tell how alike two images are as well as more do
+SIMILARITY_WORDS = {"ncc": "correlation", "nmi": "normalised mutual information"}
 PACKAGES = ("monai", "torch", "numpy", "nibabel", "pytorch-ignite")
 
 
@@ -118,6 +123,34 @@ class Measured(Transform):
         return pair
 
 
+class CheckGained(Transform):
+    """Let a pair pass whose images became more alike, over the places where both maps show data; refuse any other.
+
+    Args:
+        similarity: what says so: ``ncc`` for one modality, ``nmi`` for two (`metrics.similarity`).
+    """
+
+    def __init__(self, similarity: str = "ncc") -> None:
+        if similarity not in LOST:
+            raise ValueError(f"similarity is one of {', '.join(LOST)}, not {similarity}")
+        self.similarity = similarity
+
+    def __call__(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The same dictionary; raises PairError for a result that is worse than doing nothing."""
+        weight = data["fixed_weight"].as_tensor()[0] * (data["before_valid"] & data["warped_valid"])
+        step = max(1, int((weight.numel() / ENOUGH_VOXELS) ** (1 / 3)))
+        some = (slice(None, None, step),) * 3
+        fixed = data["fixed"].as_tensor()[0][some]
+        before, after = (similarity(fixed, data[name][some], weight[some])[self.similarity] for name in ("before", "warped"))
+        if after < before - LOST[self.similarity]:
+            told = f"{SIMILARITY_WORDS[self.similarity]} {before:.3f} before, {after:.3f} after"
+            raise PairError(
+                f"{data['name']}: the scans are less alike after the fit than before ({told}), doing nothing is better. "
+                "Nothing was written. Check that both scans show the same anatomy, and that their headers are right"
+            )
+        return data
+
+
 class SaveResultd(Transform):
     """The pair with ``result_dir``: every file of the result written, each whole or not at all, metrics.json last.
 
@@ -173,6 +206,7 @@ class SaveResultd(Transform):
             **origin(pair),
             "intensity": pair["intensity"],
             "start": pair["pred"].space.start,
+            "start_evidence": None if pair["pred"].evidence is None else asdict(pair["pred"].evidence),
             "device": str(pair["pred"].field_vox.device),
             "threads": torch.get_num_threads(),
             "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from monai.utils import optional_import
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 
+from scripts.dicom import read_series
 from scripts.errors import PairError
 from scripts.names import GRID_OF, IMAGES
 from scripts.nifti import affine_mm, open_nifti
@@ -60,9 +61,8 @@ def read_image(key: str, path: str) -> MetaTensor:
     Trailing axes of length 1 are dropped. Raises `PairError` for a file that cannot be read and for anything but one 3D
     volume of real numbers.
     """
-    nifti = path.lower().endswith((".nii", ".nii.gz")) and not os.path.isdir(path)
     try:
-        voxel, array, affine = _read_nifti(path) if nifti else _read_itk(path)
+        voxel, array, affine = _reader(path, key)(path)
     except PairError:
         raise
     except (*READ_ERRORS, *HEADER_ERRORS) as error:
@@ -76,6 +76,13 @@ def read_image(key: str, path: str) -> MetaTensor:
     meta = {"filename_or_obj": path, "space": "RAS", "spatial_shape": np.array(array.shape), "original_affine": affine}
     values = torch.from_numpy(np.array(array, dtype=np.float32, order="C", copy=True))
     return MetaTensor(values[None], affine=torch.as_tensor(affine, dtype=torch.float64), meta=meta)
+
+
+def _reader(path: str, key: str) -> Callable[[str], tuple[str, np.ndarray, np.ndarray]]:
+    """What reads a path; a folder is a DICOM series."""
+    if os.path.isdir(path):
+        return lambda folder: ("scalar", *read_series(folder, key))
+    return _read_nifti if path.lower().endswith((".nii", ".nii.gz")) else _read_itk
 
 
 def _reason(error: Exception) -> str:
@@ -99,17 +106,16 @@ def _read_nifti(path: str) -> tuple[str, np.ndarray, np.ndarray]:
 
 
 def _read_itk(path: str) -> tuple[str, np.ndarray, np.ndarray]:
-    """The same of a MetaImage, NRRD or a folder with a DICOM series, by MONAI's ITKReader.
+    """The same of a MetaImage or NRRD, by MONAI's ITKReader.
 
-    ``pixel_type``: without it a series takes the type of its first slice and cuts off fractions of the others, and int8
-    and int64 files are refused. With it ITK turns RGB into grey without a word, hence the look at the header.
+    ``pixel_type``: without it int8 and int64 files are refused. With it ITK turns RGB into grey without a word, hence the
+    look at the header.
     """
     itk = itk_package()
-    first = next((names[0] for names in dicom_series(path)), "") if os.path.isdir(path) else path
-    header = itk.ImageIOFactory.CreateImageIO(first, itk.CommonEnums.IOFileMode_ReadMode)
+    header = itk.ImageIOFactory.CreateImageIO(path, itk.CommonEnums.IOFileMode_ReadMode)
     if header is None:
         raise ValueError("no reader knows its content")
-    header.SetFileName(first)
+    header.SetFileName(path)
     header.ReadImageInformation()
     if header.GetNumberOfDimensions() not in (2, 3, 4):
         raise ValueError(f"it has {header.GetNumberOfDimensions()} axes, expected 3")
@@ -128,19 +134,8 @@ def itk_package() -> Any:
     """The package ``itk``, loaded when the first file needs it; raises `PairError` where it is not installed."""
     itk, found = optional_import("itk")
     if not found:
-        raise PairError("MetaImage, NRRD and DICOM need the package itk: run pip install itk, or convert to NIfTI")
+        raise PairError("MetaImage and NRRD need the package itk: run pip install itk, or convert to NIfTI")
     return itk
-
-
-def dicom_series(folder: str) -> list[list[str]]:
-    """The DICOM files of a folder, a list per series, each sorted along the slice normal; asked as ITKReader asks."""
-    itk = itk_package()
-    itk.ProcessObject.SetGlobalWarningDisplay(False)  # of a folder without a series, which is told in a sentence
-    generator = itk.GDCMSeriesFileNames.New()
-    generator.SetUseSeriesDetails(True)
-    generator.AddSeriesRestriction("0008|0021")
-    generator.SetDirectory(folder)
-    return [list(generator.GetFileNames(uid)) for uid in generator.GetSeriesUIDs()]
 
 
 class DataWeightd(MapTransform):

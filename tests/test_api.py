@@ -31,8 +31,8 @@ from scripts.verbs.evaluate import evaluate
 from scripts.verbs.invert import invert
 from scripts.verbs.report import report
 from tests.conftest import LEVELS, ROOT, Run
+from tests.dicom_files import write_dicom
 from tests.refusing import refused
-from tests.test_reading import write_dicom
 
 FILES = ("displacement.nii.gz", "warped.nii.gz", "warped_label.nii.gz", "network.pt")
 THERE_AND_BACK_MM = 2e-3  # the inverse is found to 1e-4 of a voxel

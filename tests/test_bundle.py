@@ -121,7 +121,8 @@ def test_the_metadata_has_what_the_specification_asks_for(tmp_path: Path) -> Non
 def test_every_version_is_told_once(metadata: dict[str, Any]) -> None:
     version = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M)
     assert version and metadata["version"] == version[1] and metadata["version"] in metadata["changelog"]
-    pins = dict(re.findall(r"^([\w-]+)==(\S+)$", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.M))
+    listed = [(ROOT / f"requirements{part}.txt").read_text(encoding="utf-8") for part in ("-core", "")]
+    pins = dict(re.findall(r"^([\w-]+)==(\S+)$", "\n".join(listed), re.M))
     named = {"monai": "monai_version", "torch": "pytorch_version", "numpy": "numpy_version"}
     assert {name: metadata[key] for name, key in named.items()} | metadata["required_packages_version"] == pins
 

@@ -15,8 +15,9 @@ from pydicom.uid import generate_uid
 from scripts.checks import CheckFilesd, CheckPaird
 from scripts.errors import PairError
 from scripts.transforms import ReadPaird
+from tests.dicom_files import write_dicom
 from tests.refusing import refused
-from tests.test_reading import SHAPE, affine_of, volume, write_dicom, write_sitk
+from tests.test_reading import SHAPE, affine_of, volume, write_sitk
 
 
 @pytest.fixture
@@ -99,7 +100,10 @@ def test_a_folder_holds_one_dicom_series(pair: dict[str, str], tmp_path: Path) -
             data = pydicom.dcmread(file)
             data.SeriesInstanceUID, data.SOPInstanceUID = "1.2.3", generate_uid()
             data.save_as(folder / f"copy_{file.name}")
-    with pytest.raises(PairError, match=r"moving: .*scans holds 2 DICOM series, expected exactly one; keep one"):
+    with pytest.raises(
+        PairError,
+        match=r"moving: .*scans holds 2 DICOM series \(CT, 10 slices; CT, 5 slices\), expected exactly one; keep one",
+    ):
         CheckFilesd()({**pair, "moving": str(folder)})
     (tmp_path / "bare").mkdir()
     with pytest.raises(PairError, match=r"bare holds 0 DICOM series.*name an image file"):

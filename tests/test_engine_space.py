@@ -20,6 +20,7 @@ from tests.fits import GENTLE, bytes_of, images_of, left_mm, level, optimizer
 SHAPE, MOVING_SHAPE = (32, 32, 32), (40, 42, 44)
 FOUND = 0.5  # of the motion's mean length may be left after 40 coarse iterations; seen 0.28 to 0.36
 FOUND_OUTSIDE = 0.6  # the same where the partner lies outside the fixed field of view; seen 0.23
+FAR_MM = 40.0
 SHIFTED_VOX = 0.05  # positions 40 voxels away are rounded otherwise, and Adam's first steps follow signs; seen 0.02
 GRIDS_MM = 1.5  # two grids of the moving image are two samples with noise of their own, 10 mm apart; seen 0.9
 
@@ -95,13 +96,22 @@ def test_the_global_stage_says_where_a_fit_begins(chest: PhantomPair) -> None:
 
     def far(pair: PairImages) -> PairImages:
         seen.append(pair)
-        return replace(pair, start=translation([5.0, 0.0, 0.0]))
+        return replace(pair, start=translation([FAR_MM, 0.0, 0.0]))
 
-    pair = images_of(chest)
+    pair = images_of(chest, moving_affine=translation([FAR_MM, 0.0, 0.0]) @ chest.moving_affine)
     fit = optimizer(level(2, learning_rate=1e-9), global_stage=far)(pair, NCF())
     assert len(seen) == 1 and seen[0] is pair and fit.global_s > 0
-    moved = fit.field_vox[0] - 5.0 / float(chest.affine[0, 0]) * torch.eye(3)[0].view(3, 1, 1, 1)
+    assert fit.evidence is not None and fit.evidence.taken
+    moved = fit.field_vox[0] - FAR_MM / float(chest.affine[0, 0]) * torch.eye(3)[0].view(3, 1, 1, 1)
     assert moved.abs().max() < SHIFTED_VOX
+
+
+def test_a_start_that_is_worse_than_the_headers_is_left(chest: PhantomPair) -> None:
+    fit = optimizer(level(2, learning_rate=1e-9), global_stage=lambda p: replace(p, start=translation([FAR_MM, 0, 0])))(
+        images_of(chest), NCF()
+    )
+    assert fit.evidence is not None and not fit.evidence.taken
+    assert fit.field_vox.abs().max() < SHIFTED_VOX
 
 
 def test_what_a_mask_leaves_out_counts_for_nothing(chest: PhantomPair) -> None:

@@ -15,9 +15,9 @@ LAYERS = {
     0: "errors presets drawing startup names files geometry sampling rounding nifti",
     1: "network visits losses local_losses field pyramid metrics phantom_anatomy phantom exporters checkpoint "
     "learn2reg learn2reg_metrics landmarks datasets summary inverse maps warping "
-    "itk_files itk_transforms point_files mesh_files",
-    2: "objective alignment engine checks transforms images inputs results guard saved fields evaluation convert download "
-    "apply inversion imported",
+    "itk_files itk_transforms point_files mesh_files dicom",
+    2: "objective starts alignment engine checks transforms images inputs results guard saved fields evaluation convert "
+    "download apply inversion imported",
     4: "__main__ workflow verbs cohort paper_table report label_app api",
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.split()}

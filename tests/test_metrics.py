@@ -232,7 +232,8 @@ def test_similarity_is_the_weighted_one(monkeypatch: pytest.MonkeyPatch) -> None
     fixed[~inside], warped[~inside] = np.nan, 1e9  # padding may hold anything
     got = similarity(torch.from_numpy(fixed), torch.from_numpy(warped), torch.from_numpy(weight))
     assert {key: got[key] for key in ("mse", "ncc")} == pytest.approx({"mse": mse, "ncc": ncc}, rel=SUM_ROUNDING)
-    edges = [np.linspace(*np.percentile(v[inside], [0.5, 99.5]), 65) for v in (fixed, warped)]
+    size = int(np.clip(np.sqrt(inside.sum() / 20), 2, 64))  # so that a bin holds 20 voxels, if they were spread evenly
+    edges = [np.linspace(*np.percentile(v[inside], [0.5, 99.5]), size + 1) for v in (fixed, warped)]
     joint = np.histogram2d(*(np.clip(v[inside], e[0], e[-1]) for v, e in zip((fixed, warped), edges, strict=True)), edges)[0]
     own, other, both = (entropy(counts.ravel()) for counts in (joint.sum(axis=1), joint.sum(axis=0), joint))
     assert got["nmi"] == pytest.approx((own + other) / both, rel=SUM_ROUNDING)
@@ -242,7 +243,7 @@ def test_similarity_at_its_ends() -> None:
     image = torch.from_numpy(np.random.default_rng(7).normal(size=SHAPE))
     ones = torch.ones(SHAPE, dtype=torch.bool)
     assert similarity(image, image, ones) == pytest.approx({"mse": 0.0, "ncc": 1.0, "nmi": 2.0}, abs=SUM_ROUNDING)
-    assert similarity(image, -(image**3), ones)["nmi"] > 1.5 > 1.2 > similarity(image, image.flip(0), ones)["nmi"] > 1
+    assert similarity(image, -(image**3), ones)["nmi"] > 1.4 > 1.2 > similarity(image, image.flip(0), ones)["nmi"] > 1
     assert np.isnan(similarity(image * 0, image * 0 + 1, ones)["nmi"])
     assert similarity(image, 3 - 2 * image, ones)["ncc"] == pytest.approx(-1.0, rel=SUM_ROUNDING)
     flat = similarity(image * 0 + 2, image, ones)

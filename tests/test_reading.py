@@ -13,14 +13,13 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from monai.utils import OptionalImportError
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from scipy.spatial.transform import Rotation
 
 from scripts import transforms
 from scripts.errors import PairError
 from scripts.images import image_of
 from scripts.transforms import read_image
+from tests.dicom_files import RAS_OF_LPS, write_dicom
 
 SHAPE = (9, 12, 10)
 SPACING_MM = np.array([1.1, 2.3, 3.4])
@@ -35,7 +34,6 @@ DIRECTIONS = {  # of the array axes in RAS; all right-handed, which DICOM slices
 }
 POINT_MM = 1e-4  # NIfTI keeps affines in float32: 1e-7 of positions up to some 100 mm
 VALUE = 1e-6  # relative; float32
-RAS_OF_LPS = np.array([-1.0, -1.0, 1.0])
 
 
 def affine_of(name: str) -> np.ndarray:
@@ -70,50 +68,6 @@ def write_nifti(path: Path, array: np.ndarray, *, sform: np.ndarray | None, qfor
     image.set_qform(qform, int(qform is not None))
     nib.save(image, path)
     return str(path)
-
-
-def set_pixels(data: Dataset, pixels: np.ndarray, *, rgb: bool) -> None:
-    data.Rows, data.Columns = pixels.shape
-    bits = 8 if rgb else 16
-    data.BitsAllocated, data.BitsStored, data.HighBit = bits, bits, bits - 1
-    data.SamplesPerPixel, data.PhotometricInterpretation = (3, "RGB") if rgb else (1, "MONOCHROME2")
-    data.PixelRepresentation, data.PlanarConfiguration = int(not rgb), 0
-    data.PixelData = np.stack([pixels] * 3, axis=-1).astype("u1").tobytes() if rgb else pixels.astype("<i2").tobytes()
-
-
-def write_dicom(
-    folder: Path,
-    stored: np.ndarray,
-    affine: np.ndarray,
-    *,
-    rescale: list[tuple[float, float]] | None = None,
-    tilt_mm: float = 0.0,
-    skip: tuple[int, ...] = (),
-    rgb: bool = False,
-) -> str:
-    """A CT series with file names and instance numbers in random order."""
-    folder.mkdir(exist_ok=True)
-    rng = np.random.default_rng(1)
-    spacing_mm = np.linalg.norm(affine[:3, :3], axis=0).round(9)
-    columns = np.diag(RAS_OF_LPS) @ affine[:3, :3] / spacing_mm
-    series, study = generate_uid(), generate_uid()
-    for k in range(stored.shape[2]):
-        if k in skip:
-            continue
-        data, meta = Dataset(), FileMetaDataset()
-        meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = ExplicitVRLittleEndian, CTImageStorage
-        meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = generate_uid()
-        data.file_meta, data.SOPClassUID, data.Modality = meta, CTImageStorage, "CT"
-        data.SeriesInstanceUID, data.StudyInstanceUID, data.SeriesDate = series, study, "20200102"
-        data.InstanceNumber = int(rng.integers(1, 10**6))
-        position = RAS_OF_LPS * affine[:3, 3] + k * (columns[:, 2] * spacing_mm[2] + np.array([0, tilt_mm, 0]))
-        data.ImagePositionPatient = [f"{v:.9g}" for v in position]
-        data.ImageOrientationPatient = [f"{v:.12g}" for v in (*columns[:, 0], *columns[:, 1])]
-        data.PixelSpacing, data.SliceThickness = [spacing_mm[1], spacing_mm[0]], spacing_mm[2]
-        data.RescaleSlope, data.RescaleIntercept = rescale[k] if rescale else (1, 0)
-        set_pixels(data, stored[:, :, k].T, rgb=rgb)
-        data.save_as(folder / f"{rng.integers(1 << 40):x}", enforce_file_format=True)
-    return str(folder)
 
 
 def referee(path: str) -> sitk.Image:

@@ -223,7 +223,7 @@ def test_an_old_result_is_not_taken_for_a_new_one(
     (tmp_path / "pair" / "pictures" / "views.png").write_bytes(b"of the old one")
     monkeypatch.setattr(os, "replace", full_at("warped.nii.gz"))
     with pytest.raises(SystemExit, match="No space left"):
-        run(tmp_path, pair, name="pair", seed=1)
+        run(tmp_path, pair, name="pair", seed=2)
     assert f"the earlier result of these scans in {tmp_path / 'pair'} will be replaced" in capsys.readouterr().out
     assert not (tmp_path / "pair" / "pictures").exists()
     assert not (tmp_path / "pair" / "metrics.json").exists() and (tmp_path / "pair").is_dir()

@@ -219,7 +219,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_seed_fixes_every_byte_of_every_file(run: Run, pair: Mapping[str, str], tmp_path: Path) -> None:
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+    for name, seed in (("a", 0), ("b", 0), ("c", 2)):
         run(tmp_path / name, pair, name="pair", seed=seed)
     first, again, other = (contents(tmp_path / name / "pair") for name in "abc")
     assert set(first) == RESULTS and first == again

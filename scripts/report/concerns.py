@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from scripts.files import load_json
-from scripts.geometry import spacing_mm
+from scripts.geometry import size_and_turn, spacing_mm
 from scripts.names import CONCERNS_FILE
 from scripts.report.material import Material
 from scripts.summary import percent
@@ -198,9 +198,7 @@ def _start(start: Any) -> Iterator[Concern]:
     if start is None:
         return
     matrix = np.asarray(start, dtype=np.float64)
-    linear = matrix[:3, :3]
-    size = float(np.cbrt(np.linalg.det(linear)))
-    turn = float(np.degrees(np.arccos(np.clip((np.trace(linear / size) - 1) / 2, -1, 1))))
+    size, turn = size_and_turn(matrix)
     if np.array_equal(matrix, np.eye(4)):
         return
     shift = f"shift {np.linalg.norm(matrix[:3, 3]):.1f} mm, " if turn < SMALL_TURN_DEGREES else ""
