@@ -22,6 +22,7 @@ from pathlib import Path
 import fire
 
 from scripts.presets import config
+from scripts.streams import keep_going_unread
 from scripts.verbs.apply import apply
 from scripts.verbs.cohort import cohort
 from scripts.verbs.common import Job, refuse
@@ -119,6 +120,7 @@ def _nearest(word: str, known: Sequence[str], prefix: str = "") -> str:
 
 def main() -> None:
     """Nothing; the command line was carried out."""
+    keep_going_unread()
     arguments = sys.argv[1:]
     if arguments == ["--version"]:
         print(json.loads(Path(config("metadata")).read_text(encoding="utf-8"))["version"])

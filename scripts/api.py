@@ -21,6 +21,7 @@ from monai.transforms import Transform
 
 from scripts.checks import CheckPaird
 from scripts.errors import PairError
+from scripts.folders import ResultFolders
 from scripts.geometry import Grid
 from scripts.guard import check_device, explanation
 from scripts.images import image_of
@@ -128,9 +129,12 @@ class Registered:
         folder = Path(folder).absolute()
         check_owner(folder, {})
         saver = copy.copy(self._saver)
-        saver.output_dir = str(folder.parent)
+        saver.folders = ResultFolders(folder.parent)
         named = {"name": folder.name, "metrics": {**self.metrics, "name": folder.name}}
-        saver({**self._pair, **named, "begun_s": time.perf_counter() - self._took_s})
+        try:
+            saver({**self._pair, **named, "begun_s": time.perf_counter() - self._took_s})
+        finally:
+            saver.folders.release()
         return folder
 
 

@@ -28,12 +28,13 @@ from scripts.learn2reg_metrics import (
     warped_labels,
 )
 from scripts.metrics import (
-    dice_per_label,
     field_at,
     fold_share,
     jacobian_determinant,
+    label_sets,
     landmark_summary,
     log_jacobian_spread,
+    overlap,
     tre_mm,
 )
 from scripts.names import METRICS_FILE
@@ -64,7 +65,8 @@ class Evaluated(Transform):
     """The numbers of a pair as plain data; the scans are let go.
 
     ``tre_mm`` before and after, and after with the partner snapped to the nearest moving voxel; ``dice`` and ``hd95_mm``
-    per label before and after (labels by nearest neighbour, MONAI's metrics, a label that is missing on one side is nan);
+    per label before and after (labels by nearest neighbour, MONAI's metrics), of the labels that both maps hold; the others
+    are listed as absent;
     ``folded_share``, ``log_jacobian_spread``; ``learn2reg`` with the challenge's definitions; ``seconds`` of the
     registration where a metrics.json beside the field tells them.
     """
@@ -140,18 +142,16 @@ def _overlaps(pair: Mapping[str, Any], label: torch.Tensor) -> dict[str, Any]:
     affines = {"fixed_affine": _affine(pair["fixed"]), "moving_affine": _affine(pair["moving"])}
     moving = pair["moving_label"].as_tensor()
     spacing = spacing_mm(affines["fixed_affine"]).tolist()
-    shared = [value for value in _labels(label) if bool((moving == value).any())]
+    sets = label_sets(label, moving[0])
     found: dict[str, Any] = {"dice": {}, "hd95_mm": {}}
     for when, field in (("before", torch.zeros_like(pair["field_vox"])), ("after", pair["field_vox"])):
         positions = moving_positions(field[None], **affines)
         read = sample(moving[None], positions, mode="nearest", padding_mode="border")
         carried = torch.where(inside(positions, moving.shape[1:]), read, torch.zeros(()))[0, 0]
-        scores = {
-            "dice": dice_per_label(label, carried, shared),
-            "hd95_mm": {value: _hd95(label == value, carried == value, spacing) for value in shared},
-        }
-        for what, by_label in scores.items():
-            found[what][when] = {"mean": _mean(by_label.values()), "labels": by_label}
+        found["dice"][when] = overlap(label, carried, sets.shared)
+        apart = {value: _hd95(label == value, carried == value, spacing) for value in sets.shared}
+        found["hd95_mm"][when] = {"mean": _mean(apart.values()), "labels": apart}
+    found["dice"]["absent"] = sets.absent
     return found
 
 

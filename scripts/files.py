@@ -38,13 +38,13 @@ def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         os.replace(temporary, path)
     except OSError as error:
-        raise _refusal(path, error) from error
+        raise refusal(path, error) from error
     finally:
         with contextlib.suppress(OSError):  # a folder that refuses the write may refuse this; the first error is told
             temporary.unlink(missing_ok=True)
 
 
-def _refusal(path: Path, error: OSError) -> PairError:
+def refusal(path: Path, error: OSError) -> PairError:
     """The one line that says which path could not be written, why, and what to do."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         advice = "free some space or choose an output folder on another disk"
@@ -68,7 +68,7 @@ def claim_folder(path: str | Path) -> Path:
         finally:
             probe.unlink(missing_ok=True)
     except OSError as error:
-        raise _refusal(folder, error) from error
+        raise refusal(folder, error) from error
     return folder
 
 

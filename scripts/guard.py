@@ -13,6 +13,7 @@ from ignite.engine import Engine, Events
 from tqdm import tqdm
 
 from scripts.errors import PairError
+from scripts.folders import ResultFolders
 
 GLIBC_KEEPS = {-3: 32 << 20, -1: 2**31 - 1}  # M_MMAP_THRESHOLD at its largest, M_TRIM_THRESHOLD (malloc.h), in bytes
 NO_DEVICE = "device type at start of device string"  # in torch's message, which lists twenty kinds
@@ -22,7 +23,8 @@ OUT_OF_MEMORY = "DefaultCPUAllocator"  # in the text of torch's RuntimeError on 
 def explanation(error: BaseException) -> str | None:
     """The message meant for a person, if this error or one of its causes has one; None for a fault of the program.
 
-    Those are a PairError, Ctrl-C, and memory that does not suffice.
+    Those are a PairError, Ctrl-C, and memory that does not suffice. Causes are errors that another was raised ``from``, as
+    MONAI does; one that was only being handled when a fault of the program happened explains nothing.
     """
     cause: BaseException | None = error
     while cause is not None:
@@ -33,7 +35,7 @@ def explanation(error: BaseException) -> str | None:
         if isinstance(cause, (MemoryError, torch.OutOfMemoryError)) or OUT_OF_MEMORY in str(cause):
             reason = str(cause).strip().partition("\n")[0]
             return f"out of memory ({reason}); use fewer voxels and control_points in fit::levels, or another device"
-        cause = cause.__cause__ or cause.__context__
+        cause = cause.__cause__
     return None
 
 
@@ -116,8 +118,8 @@ class Released:
 class GuardedRun:
     """Runs an evaluator; a PairError or Ctrl-C ends the process with one line and status 1 instead of a traceback."""
 
-    def __init__(self, evaluator: Engine) -> None:
-        self.evaluator = evaluator
+    def __init__(self, evaluator: Engine, folders: ResultFolders) -> None:
+        self.evaluator, self.folders = evaluator, folders
 
     def run(self) -> None:
         """Nothing; the evaluator has run through all its pairs."""
@@ -128,6 +130,8 @@ class GuardedRun:
             if message is None:
                 raise
             sys.exit(f"error: {message}")
+        finally:
+            self.folders.release()
 
 
 class Summary:
@@ -151,9 +155,8 @@ def summary(metrics: Mapping[str, Any], result_dir: str) -> str:
         spread = f"median {after['median']:.2f}, 95 % below {after['p95']:.2f}, largest {after['max']:.2f}"
         means = f"{tre['before']['mean']:.2f} mm before, {after['mean']:.2f} mm after"
         lines.append(f"  landmarks   {means} ({spread}; {after['count']} points)")
-    if "dice" in metrics and metrics["dice"]["after"]["mean"] is not None:
-        dice = metrics["dice"]
-        lines.append(f"  labels      Dice {dice['before']['mean']:.3f} before, {dice['after']['mean']:.3f} after")
+    if "dice" in metrics:
+        lines.append(f"  labels      {_dice_words(metrics['dice'])}")
     alike = metrics["similarity"]
     words = {"correlation": "ncc", "mutual information": "nmi"}
     told = [f"{word} {alike['before'][key]:.3f} before, {alike['after'][key]:.3f} after" for word, key in words.items()]
@@ -165,3 +168,14 @@ def summary(metrics: Mapping[str, Any], result_dir: str) -> str:
         lines.append(f"  note        the first attempt diverged; this is attempt {metrics['attempts']}, more careful")
     lines.append(f"  files       {result_dir}")
     return "\n".join(lines)
+
+
+def _dice_words(dice: Mapping[str, Any]) -> str:
+    """Mean Dice before and after, of how many labels, and which ones a map lacks."""
+    scores, absent = dice["after"]["labels"], dice.get("absent", {})
+    told = [f"{', '.join(map(str, labels))} {key.replace('_', ' ')}" for key, labels in absent.items() if labels]
+    lacking = f"; absent: {'; '.join(told)}" if told else ""
+    if not scores:
+        return f"none is in both maps{lacking}"
+    means = f"Dice {dice['before']['mean']:.3f} before, {dice['after']['mean']:.3f} after"
+    return f"{means} (mean of {len(scores)} label{'' if len(scores) == 1 else 's'}{lacking})"

@@ -13,29 +13,34 @@ from monai.transforms import Transform
 from scripts.errors import PairError
 from scripts.exporters import save_itk_field
 from scripts.files import record_of, save_json
+from scripts.folders import ResultFolders
 from scripts.guard import items_or_reasons
 from scripts.names import FIELD_FILE, METRICS_FILE, RUN_FILE
-from scripts.results import origin, result_folder
+from scripts.results import origin
 
 
 class SaveImportedd(Transform):
     """The folder of a field of any program, saved as a result of ours: displacement.nii.gz, and run.json without a fit.
 
     Args:
-        output_dir: results go to ``<output_dir>/<name>/``.
+        folders: where results go.
     """
 
-    def __init__(self, output_dir: str | Path) -> None:
-        self.output_dir = Path(output_dir)
+    def __init__(self, folders: ResultFolders) -> None:
+        self.folders = folders
 
     def __call__(self, data: Mapping[str, Any]) -> Path:
         """The folder; raises PairError where one of a registration is there already, or it cannot be written."""
-        with result_folder(self.output_dir / data["name"]) as folder:
-            if (folder / METRICS_FILE).exists():
-                raise PairError(f"{folder} holds a registration of ours; choose another output_dir")
-            save_itk_field(folder / FIELD_FILE, data["field_vox"], np.asarray(data["fixed"].affine, dtype=np.float64))
-            save_json(folder / RUN_FILE, {**origin(data), "imported": record_of(data["field_file"])})
-        return folder
+        held = self.folders.hold(data["name"])
+        try:
+            if (held.folder / METRICS_FILE).exists():
+                raise PairError(f"{held.folder} holds a registration of ours; choose another output_dir")
+            with held.whole() as folder:
+                save_itk_field(folder / FIELD_FILE, data["field_vox"], np.asarray(data["fixed"].affine, dtype=np.float64))
+                save_json(folder / RUN_FILE, {**origin(data), "imported": record_of(data["field_file"])})
+        finally:
+            self.folders.release()
+        return held.folder
 
 
 class Imported:

@@ -14,61 +14,66 @@ from typing import Any
 from monai.transforms import Transform
 
 from scripts.errors import PairError
-from scripts.files import claim_folder, load_json, save_json
+from scripts.files import load_json, save_json
+from scripts.folders import ResultFolders
 from scripts.names import IMAGES, LONGEST_NAME, METRICS_FILE, PAIR_KEYS, RESULT_FILES, RUN_FILE, safe_name
 from scripts.phantom import breathing_thorax, write
-from scripts.results import forget_result
 
 PHANTOM_NAME, PHANTOM_FILE = "phantom", "phantom.json"
+PHANTOM_FILES = {
+    **{key: f"{key}.nii.gz" for key in ("fixed", "moving", "fixed_label", "moving_label")},
+    "landmarks": "landmarks.csv",
+}
 
 
 class PairOrPhantom(Transform):
     """The pair as named, its clock started; without any image a breathing phantom, written beside its result.
 
     Args:
-        output_dir: the phantom goes to ``<output_dir>/<name>/`` (name: ``phantom`` unless one is given).
+        folders: the phantom goes where its result goes (name: ``phantom`` unless one is given).
         size: of the phantom's grid. seed: of its anatomy and noise.
     """
 
-    def __init__(self, output_dir: str | Path, *, size: Sequence[int] = (112, 96, 104), seed: int = 0) -> None:
-        self.output_dir, self.size, self.seed = output_dir, tuple(size), seed
+    def __init__(self, folders: ResultFolders, *, size: Sequence[int] = (112, 96, 104), seed: int = 0) -> None:
+        self.folders, self.size, self.seed = folders, tuple(size), seed
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """A new dictionary with paths and ``begun_s`` (of `time.perf_counter`); raises PairError for a full disk."""
         pair: dict[str, Any] = {**data, "begun_s": time.perf_counter()}
         if not any(pair.get(key) for key in PAIR_KEYS):
             pair["name"] = safe_name(str(pair.get("name") or PHANTOM_NAME))
-            folder = Path(self.output_dir) / pair["name"]
+            folder = self.folders.path(pair["name"])
             _check_name(folder)
-            _check_phantom(folder)
+            told = {"size": list(self.size), "seed": self.seed}
+            if _is_made(folder, told):
+                return pair | {key: str(folder / file) for key, file in PHANTOM_FILES.items()}
             phantom = breathing_thorax(self.size, seed=self.seed)
-            claim_folder(folder)
-            forget_result(folder)  # it was made of files that change now
-            save_json(folder / PHANTOM_FILE, {"size": self.size, "seed": self.seed})
-            try:
-                pair |= write(phantom, folder)
-            except OSError as error:
-                raise PairError(f"cannot write the phantom to {folder}: {error.strerror}; free some space") from error
+            with self.folders.hold(pair["name"]).stage() as stage:
+                made = write(phantom, stage)
+                save_json(folder / PHANTOM_FILE, told)  # before its files, so that they are known for a phantom's
+                for key, file in made.items():
+                    pair[key] = str(folder / Path(file).name)
+                    os.replace(file, pair[key])
         return pair
 
 
 class CheckOutput(Transform):
-    """The pair unchanged, after a look whether its folder can be made and written, without making it.
+    """The pair unchanged, after its folder was found fit for a result, and was taken for this run.
 
-    A fit takes minutes; that the disk is read-only should be said before it.
+    A fit takes minutes; that the disk is read-only, or that another run is at work there, should be said before it.
     """
 
-    def __init__(self, output_dir: str | Path) -> None:
-        self.output_dir = output_dir
+    def __init__(self, folders: ResultFolders) -> None:
+        self.folders = folders
 
     def __call__(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
         """The same dictionary; raises PairError where ``<output_dir>/<name>/`` cannot be written."""
-        folder = (Path(self.output_dir) / data["name"]).absolute()
+        folder = self.folders.path(data["name"])
         _check_name(folder)
         there = next(path for path in (folder, *folder.parents) if path.exists())
         if not there.is_dir():
             raise PairError(f"cannot write {folder}: {there} is a file, not a folder; choose another output_dir or name")
-        claim_folder(there)
+        self.folders.hold(data["name"])
         check_owner(folder, data["files"])
         written = {(folder / name).resolve() for name in RESULT_FILES}
         lost = next((path for path in data["files"].values() if Path(path).resolve() in written), None)
@@ -99,10 +104,16 @@ def _check_name(folder: Path) -> None:
         raise PairError(f"the folder's name {folder.name[:40]}... has more than {LONGEST_NAME} bytes; choose a shorter name")
 
 
-def _check_phantom(folder: Path) -> None:
-    """Raises PairError where the folder holds files that a phantom would write over, and no phantom made them."""
-    images = [f"{key}.nii.gz" for key in (*IMAGES, "fixed_label", "moving_label")]
-    found = next((name for name in (*images, "landmarks.csv", *RESULT_FILES) if (folder / name).exists()), None)
-    if found is not None and not (folder / PHANTOM_FILE).exists():
+def _is_made(folder: Path, told: Mapping[str, Any]) -> bool:
+    """Whether the phantom lies in the folder already; PairError where its files would be written over other ones."""
+    found = next((name for name in (*PHANTOM_FILES.values(), *RESULT_FILES) if (folder / name).exists()), None)
+    made = load_json(folder / PHANTOM_FILE) if (folder / PHANTOM_FILE).exists() else None
+    if found is not None and made is None:
         what = f"no scans are named, and the phantom would overwrite {folder / found}, which was made of something else"
         raise PairError(f"{what}; name the scans, or choose another name or output_dir")
+    if made == told:
+        return all((folder / file).exists() for file in PHANTOM_FILES.values())
+    if made is not None and (folder / METRICS_FILE).exists():
+        what = f"{folder} holds the result of another phantom, of size {made.get('size')} and seed {made.get('seed')}"
+        raise PairError(f"{what}; choose another name or output_dir, or remove it")
+    return False

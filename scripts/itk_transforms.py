@@ -90,10 +90,12 @@ def _is_field(part: Part) -> bool:
 def _hdf5(path: Path) -> list[Part]:
     with h5py_package().File(path, "r") as file:
         groups = [file[ROOT][number] for number in sorted(file[ROOT], key=int)]
-        return [
-            _part(g[TYPE].asstr()[0], g[FIXED][()] if FIXED in g else (), g[VALUES][()] if VALUES in g else ())
-            for g in groups
-        ]
+        return [_part(group[TYPE].asstr()[0], _numbers(group, FIXED), _numbers(group, VALUES)) for group in groups]
+
+
+def _numbers(group: Any, name: str) -> Any:
+    """The numbers of a data set by its name, or by ITK's spelling before 2018 (version 5.0); none where it has none."""
+    return next((group[spelt][()] for spelt in (name, name.replace("Transform", "Tranform")) if spelt in group), ())
 
 
 def _text(path: Path) -> list[Part]:

@@ -8,6 +8,8 @@ pieces and sums in float64.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -180,6 +182,39 @@ def dice_per_label(a: torch.Tensor, b: torch.Tensor, labels: Sequence[int] | Non
     if labels is None:
         labels = sorted({int(v) for (piece,) in _pieces(a) for v in torch.unique(piece)} - {0})
     return {int(label): _dice(a == label, b == label) for label in labels}
+
+
+@dataclass(frozen=True)
+class LabelSets:
+    """The labels, other than 0, of two maps. shared: of both. not_in_moving, not_in_fixed: those that one of them lacks."""
+
+    shared: list[int]
+    not_in_moving: list[int]
+    not_in_fixed: list[int]
+
+    @property
+    def absent(self) -> dict[str, list[int]]:
+        """The labels that count in no mean, by the map that lacks them."""
+        return {"not_in_moving": self.not_in_moving, "not_in_fixed": self.not_in_fixed}
+
+
+def label_sets(fixed: torch.Tensor, moving: torch.Tensor) -> LabelSets:
+    """Sort the labels of a fixed and a moving map, each (W, H, D) on its own grid, by which of the two hold them."""
+    own, other = ({int(v) for (piece,) in _pieces(m) for v in torch.unique(piece)} - {0} for m in (fixed, moving))
+    return LabelSets(sorted(own & other), sorted(own - other), sorted(other - own))
+
+
+def overlap(fixed: torch.Tensor, carried: torch.Tensor, labels: Sequence[int]) -> dict[str, Any]:
+    """Return the Dice coefficient of each label and their ``mean``, None without any.
+
+    This is what the project calls Dice everywhere: the mean over the labels that the fixed and the moving map both hold
+    (`LabelSets.shared`). A label that one of them lacks says nothing of the map, and is not part of it.
+
+    Args:
+        fixed, carried: label maps (W, H, D) on the fixed grid. labels: those of both scans' own maps.
+    """
+    scores = dice_per_label(fixed, carried, labels)
+    return {"mean": float(np.mean(list(scores.values()))) if scores else None, "labels": scores}
 
 
 def _dice(truth: torch.Tensor, other: torch.Tensor) -> float:

@@ -6,12 +6,11 @@ here and nowhere else, metrics.json last: a folder that has one is complete. No 
 
 from __future__ import annotations
 
-import contextlib
 import platform
 import shlex
 import sys
 import time
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -24,15 +23,17 @@ from monai.transforms import MapTransform, Transform
 from scripts.checkpoint import save_checkpoint
 from scripts.errors import PairError
 from scripts.exporters import save_image, save_itk_field
-from scripts.files import claim_folder, record_of, save_json
+from scripts.files import record_of, save_json
+from scripts.folders import ResultFolders
 from scripts.geometry import Grid
 from scripts.maps import SpatialMap
 from scripts.metrics import (
-    dice_per_label,
     fold_share,
     jacobian_determinant,
+    label_sets,
     landmark_summary,
     log_jacobian_spread,
+    overlap,
     similarity,
     tre_mm,
 )
@@ -41,8 +42,6 @@ from scripts.names import (
     IMAGES,
     METRICS_FILE,
     NETWORK_FILE,
-    PICTURES,
-    RESULT_FILES,
     RUN_FILE,
     WARPED_FILE,
     WARPED_LABEL_FILE,
@@ -104,7 +103,10 @@ class Measured(Transform):
             metrics["similarity"][when] = similarity(pair["fixed"].as_tensor()[0], pair[name], weight)
         label = pair["fixed_label"].as_tensor()[0] if "fixed_label" in pair else None
         if label is not None and "moving_label" in pair:
-            metrics["dice"] = _dice(label, before=pair["before_label"], after=pair["warped_label"])
+            sets = label_sets(label, pair["moving_label"].as_tensor()[0])
+            carried = {"before": pair["before_label"], "after": pair["warped_label"]}
+            metrics["dice"] = {when: overlap(label, moved, sets.shared) for when, moved in carried.items()}
+            metrics["dice"]["absent"] = sets.absent
         if "landmarks" in pair:
             affines = {"fixed_affine": _affine(pair["fixed"]), "moving_affine": _affine(pair["moving"])}
             errors = {"before": tre_mm(None, pair["landmarks"], **affines)}
@@ -155,25 +157,26 @@ class SaveResultd(Transform):
     """The pair with ``result_dir``: every file of the result written, each whole or not at all, metrics.json last.
 
     Args:
-        output_dir: results go to ``<output_dir>/<name>/``. config: what run.json repeats of the config, as plain data.
+        folders: where results go. config: what run.json repeats of the config, as plain data.
         network_options: what builds the same network again; kept in network.pt beside the weights.
     """
 
-    def __init__(self, output_dir: str, *, config: Mapping[str, Any], network_options: Mapping[str, Any]) -> None:
-        self.output_dir, self.config, self.network_options = output_dir, dict(config), dict(network_options)
+    def __init__(self, folders: ResultFolders, *, config: Mapping[str, Any], network_options: Mapping[str, Any]) -> None:
+        self.folders, self.config, self.network_options = folders, dict(config), dict(network_options)
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """A new dictionary; raises PairError where the folder cannot be written or the disk is full."""
         pair, begun = dict(data), time.perf_counter()
-        with result_folder(Path(self.output_dir) / pair["name"]) as folder:
-            forget_result(folder)
+        held = self.folders.hold(pair["name"])
+        with held.whole() as folder:
             self._save(pair, folder)
             ended = time.perf_counter()
             seconds = {**pair["metrics"]["seconds"], "writing": ended - begun, "total": ended - pair["begun_s"]}
             memory = peak_memory_mib(pair["pred"].field_vox.device)
             pair["metrics"] = {**pair["metrics"], "seconds": seconds, "peak_memory_mib": memory}
             save_json(folder / METRICS_FILE, pair["metrics"])
-        pair["result_dir"] = str(folder)
+        self.folders.release()
+        pair["result_dir"] = str(held.folder)
         return pair
 
     def _save(self, pair: Mapping[str, Any], folder: Path) -> None:
@@ -215,14 +218,6 @@ class SaveResultd(Transform):
         }
 
 
-def forget_result(folder: Path) -> None:
-    """Nothing; whatever an earlier registration wrote into a folder is gone, metrics.json first, which vouches for it."""
-    for path in (*(folder / name for name in RESULT_FILES), *(folder / PICTURES).glob("*.png")):
-        path.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # not there, or not empty
-        (folder / PICTURES).rmdir()
-
-
 def origin(pair: Mapping[str, Any]) -> dict[str, Any]:
     """What run.json tells of a pair that was read: its ``inputs`` (paths, hashes) and ``grids`` (shape, affine)."""
     return {
@@ -236,20 +231,6 @@ def command() -> str:
     spec = getattr(sys.modules["__main__"], "__spec__", None)  # of python -m NAME, and of no script
     program = ["python", "-m", spec.name.removesuffix(".__main__")] if spec else [Path(sys.argv[0]).name]
     return shlex.join([*program, *sys.argv[1:]])
-
-
-@contextlib.contextmanager
-def result_folder(path: Path) -> Iterator[Path]:
-    """The folder, made where missing; when what is done in it fails, the folders that were made and are empty go again."""
-    path = path.absolute()
-    made = [folder for folder in (path, *path.parents) if not folder.exists()]
-    try:
-        yield claim_folder(path)
-    except BaseException:  # Ctrl-C too; raised again below
-        with contextlib.suppress(OSError):  # the first one that is not empty
-            for folder in made:
-                folder.rmdir()
-        raise
 
 
 def peak_memory_mib(device: torch.device) -> dict[str, float | None]:
@@ -266,11 +247,3 @@ def peak_memory_mib(device: torch.device) -> dict[str, float | None]:
 
 def _affine(image: Any) -> np.ndarray:
     return np.asarray(image.affine, dtype=np.float64)
-
-
-def _dice(label: torch.Tensor, *, before: torch.Tensor, after: torch.Tensor) -> dict[str, Any]:
-    found = {"before": dice_per_label(label, before), "after": dice_per_label(label, after)}
-    return {
-        when: {"mean": float(np.mean(list(scores.values()))) if scores else None, "labels": scores}
-        for when, scores in found.items()
-    }

@@ -61,6 +61,8 @@ def read_image(key: str, path: str) -> MetaTensor:
     Trailing axes of length 1 are dropped. Raises `PairError` for a file that cannot be read and for anything but one 3D
     volume of real numbers.
     """
+    if not os.path.exists(path):
+        raise PairError(f"{key}: there is no {path}; correct the path")
     try:
         voxel, array, affine = _reader(path, key)(path)
     except PairError:

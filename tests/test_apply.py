@@ -17,6 +17,7 @@ import torch
 from scripts.__main__ import main
 from scripts.apply import apply_to_images, apply_to_points, open_map
 from scripts.exporters import load_itk_field, save_itk_field
+from scripts.folders import ResultFolders
 from scripts.geometry import Grid, from_lps, to_mm, translation
 from scripts.inputs import CheckOutput
 from scripts.inverse import CLOSE_VOX
@@ -398,7 +399,7 @@ def test_a_result_that_was_interrupted_or_whose_scan_changed_is_not_used(
     shutil.copy(pair["fixed"], moving)
     refused(r"moving\.nii\.gz has changed since it was registered", lambda: open_map(folder).registered("moving"))
     with pytest.raises(ValueError, match=r"holds the result of .* other scans than these"):
-        CheckOutput(tmp_path)({"name": "chest", "files": {**pair}})
+        CheckOutput(ResultFolders(tmp_path))({"name": "chest", "files": {**pair}})
     (folder / "metrics.json").unlink()
     refused("holds no complete result", open_map, folder)
     refused("there is no .*gone", open_map, tmp_path / "gone")

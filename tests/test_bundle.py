@@ -21,6 +21,7 @@ CONFIGS = ROOT / "configs"
 OVERLAYS = sorted(p for p in CONFIGS.glob("*.json") if p.stem not in ("inference", "evaluate", "metadata"))
 BASES = {"import": "evaluate"}  # of overlays that are not over inference.json
 ADDS = {
+    "import": {"folders"},
     "multi_gpu": {"pairs", "which", "local_rank"},
     "multimodal": {"loss::terms::local_correlation", "global_stage::bins"},
 }  # entries of an overlay that are its own

@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -49,7 +51,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def start(bundle: Path, here: Path, *arguments: str) -> subprocess.Popen[str]:
     """A Python process in the folder ``here``, which is made."""
-    here.mkdir()
+    here.mkdir(exist_ok=True)
     settings = {**os.environ, "PYTHONPATH": str(bundle), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     command, pipe = [sys.executable, "-m", *arguments], subprocess.PIPE
     return subprocess.Popen(command, cwd=here, env=settings, text=True, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe)
@@ -82,6 +84,50 @@ def test_both_commands_give_the_same_bytes(bundle: Path, pair: Mapping[str, str]
     assert told[0]["losses"] == told[1]["losses"] and told[0]["config"] == told[1]["config"]
     assert told[1]["inputs"]["fixed"]["path"].endswith(ODD_NAMES[0])
     assert told[0]["inputs"]["fixed"]["sha256"] == told[1]["inputs"]["fixed"]["sha256"]
+
+
+def test_output_that_nobody_reads_costs_no_result(bundle: Path, pair: Mapping[str, str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "scripts", "register", pair["fixed"], pair["moving"], "--preset=tiny", "--device=cpu"]
+    for name, how in (("left", "| head -c 1 | cat > /dev/null"), ("closed", ">&-"), ("both", ">&- 2>&-")):
+        (tmp_path / name).mkdir()
+        line = f"{shlex.join([*command, '--name=r'])} {how}"
+        ended = subprocess.run(
+            ["bash", "-c", f"set -o pipefail; {line}"],
+            cwd=tmp_path / name,
+            env={**os.environ, "PYTHONPATH": str(bundle)},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+        assert ended.returncode == 0 and "Error" not in ended.stderr, ended.stderr
+        assert (tmp_path / name / "output" / "r" / "report.html").is_file()
+
+
+def test_two_runs_of_one_name_do_not_write_over_each_other(bundle: Path, pair: Mapping[str, str], tmp_path: Path) -> None:
+    command = ["scripts", "register", pair["fixed"], pair["moving"], "--device=cpu", "--report=false", "--name=r"]
+    first = start(bundle, tmp_path, *command, "--preset=endless")
+    try:
+        wait_until(lambda: (tmp_path / "output" / "r" / ".lock").exists())
+        second = start(bundle, tmp_path, *command, "--preset=tiny")
+        said = second.communicate(timeout=PATIENCE_S)
+        assert second.returncode == 1 and "another run is at work in" in said[1], said
+        assert said[1].count("\n") == 1
+    finally:
+        first.kill()
+        first.communicate()
+    again = start(bundle, tmp_path, *command, "--preset=tiny")  # a killed run holds nothing
+    said = again.communicate(timeout=PATIENCE_S)
+    assert again.returncode == 0, said
+    assert not list((tmp_path / "output" / "r").glob(".*"))
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    for _ in range(int(PATIENCE_S / 0.1)):
+        if true():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it did not happen in time")
 
 
 def test_ctrl_c_is_one_line_and_no_files(bundle: Path, pair: Mapping[str, str], tmp_path: Path) -> None:
@@ -248,5 +294,8 @@ def test_without_files_a_phantom_is_registered(run: Run, tmp_path: Path, name: s
     )
     assert {"tre_mm", "dice"} <= set(json.loads((tmp_path / "output" / folder / "metrics.json").read_text()))
     assert json.loads((tmp_path / "output" / folder / "phantom.json").read_text()) == {"size": [16, 17, 18], "seed": 0}
-    run(tmp_path / "output", {}, phantom_size=[16, 16, 16], name=name)  # its own is made anew
-    assert (tmp_path / "output" / folder / "fixed.nii.gz").is_file()
+    made = (tmp_path / "output" / folder / "fixed.nii.gz").stat().st_mtime_ns
+    run(tmp_path / "output", {}, phantom_size=[16, 17, 18], name=name)  # the same one is there already
+    assert (tmp_path / "output" / folder / "fixed.nii.gz").stat().st_mtime_ns == made
+    with pytest.raises(SystemExit, match=r"the result of another phantom, of size \[16, 17, 18\] and seed 0; choose"):
+        run(tmp_path / "output", {}, phantom_size=[16, 16, 16], name=name)

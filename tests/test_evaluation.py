@@ -23,6 +23,7 @@ from scripts.exporters import save_itk_field
 from scripts.geometry import spacing_mm
 from scripts.learn2reg import save_displacement, to_stored
 from scripts.phantom import PhantomPair
+from scripts.report.page import label_rows
 from scripts.saved import SavedResult, saved_pairs, saved_results
 from scripts.verbs.evaluate import evaluate
 from scripts.verbs.export import export
@@ -122,6 +123,30 @@ def test_every_kind_of_file_gets_the_same_numbers(
         for key in path:
             mine, theirs = mine[key], theirs[key]
         assert mine == pytest.approx(theirs, abs=STORED_MM), path
+
+
+def test_an_organ_that_one_map_lacks_is_told_the_same_way_everywhere(
+    run: Run, listed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (row,) = read_pairs(listed)
+    image: Any = nib.load(row["moving_label"])
+    label = np.asarray(image.dataobj).copy()
+    lost, kept = sorted(set(np.unique(label).tolist()) - {0})[:2]
+    label[label == lost] = 99
+    nib.save(nib.Nifti1Image(label, image.affine), tmp_path / "moving_label.nii.gz")
+    row = {**row, "moving_label": str(tmp_path / "moving_label.nii.gz")}
+    run(tmp_path / "out", row)
+    told = json.loads((tmp_path / "out" / "chest" / "metrics.json").read_text(encoding="utf-8"))["dice"]
+    assert told["absent"] == {"not_in_moving": [lost], "not_in_fixed": [99]}
+    assert set(told["after"]["labels"]) & {str(lost), "99"} == set() and str(kept) in told["after"]["labels"]
+    assert told["after"]["mean"] == pytest.approx(np.mean(list(told["after"]["labels"].values())))
+    assert f"absent: {lost} not in moving; 99 not in fixed" in capsys.readouterr().out
+    judged = evaluated([row], tmp_path / "out", tmp_path / "judged")["dice"]
+    assert judged["absent"] == told["absent"]
+    assert judged["after"]["labels"] == pytest.approx(told["after"]["labels"], abs=DIGITS)
+    assert judged["after"]["mean"] == pytest.approx(told["after"]["mean"], abs=DIGITS)
+    rows = label_rows({"dice": told})
+    assert rows[-2:] == [(f"{lost}, not in moving", "absent", "absent"), ("99, not in fixed", "absent", "absent")]
 
 
 def test_a_registration_of_ours_is_exported_and_judged_from_its_folder_alone(run: Run, listed: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import errno
 import os
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -100,6 +101,20 @@ def test_transforms_of_itk_are_read_in_their_order(tmp_path: Path) -> None:
     refused("expected one displacement field", load_map, tmp_path / "turn.tfm")
     sitk.WriteTransform(sitk.BSplineTransform(3), str(tmp_path / "spline.h5"))
     refused("a BSplineTransform is (no affine|not known)", load_affine, tmp_path / "spline.h5")
+
+
+def test_a_composite_in_itks_old_spelling_is_read(tmp_path: Path) -> None:
+    """Until 2018 ITK wrote TranformParameters, and it reads both to this day."""
+    mapping, path = smooth_map("oblique"), tmp_path / "old.h5"
+    save_field(path, mapping.field, mapping.grid.affine)
+    with h5py.File(path, "r+") as file:
+        for group in file["TransformGroup"].values():
+            for name in ("TransformParameters", "TransformFixedParameters"):
+                group.move(name, name.replace("Transform", "Tranform"))
+    points = points_in(SHAPE, mapping.grid.affine)
+    truth = through_itk(itk_transform(path), points)
+    assert np.linalg.norm(truth - points, axis=1).mean() > 100 * POINT_MM
+    np.testing.assert_allclose(load_map(path).to_moving(points)[0], truth, atol=POINT_MM)
 
 
 def test_an_affine_is_rows_of_text(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 # a module imports from its own layer or a lower one; configs are layer 3, the only place where the parts of 2 meet
 LAYERS = {
-    0: "errors presets drawing startup names files geometry sampling rounding nifti",
+    0: "errors presets drawing startup names files folders streams geometry sampling rounding nifti",
     1: "network visits losses local_losses field pyramid metrics phantom_anatomy phantom exporters checkpoint "
     "learn2reg learn2reg_metrics landmarks datasets summary inverse maps warping "
     "itk_files itk_transforms point_files mesh_files dicom",

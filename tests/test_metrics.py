@@ -16,8 +16,10 @@ from scripts.metrics import (
     dice_per_label,
     fold_share,
     jacobian_determinant,
+    label_sets,
     landmark_summary,
     log_jacobian_spread,
+    overlap,
     similarity,
     tre_mm,
 )
@@ -200,6 +202,16 @@ def test_dice_by_hand(dtype: torch.dtype) -> None:
     assert scores == pytest.approx({1: 4 / 7, 7: 1.0, 9: 0.0}, rel=FLOAT32)
     asked = dice_per_label(fixed, other, labels=[7, 12])
     assert asked[7] == 1.0 and np.isnan(asked[12])
+
+
+def test_a_label_that_one_map_lacks_is_listed_and_counts_in_no_mean() -> None:
+    fixed, moving = torch.tensor([[0, 1, 1, 2, 5, 5]]), torch.tensor([[0, 1, 2, 2, 7]])
+    sets = label_sets(fixed, moving)
+    assert (sets.shared, sets.absent) == ([1, 2], {"not_in_moving": [5], "not_in_fixed": [7]})
+    carried = torch.tensor([[0, 1, 0, 2, 2, 7]])
+    found = overlap(fixed, carried, sets.shared)
+    assert found == {"mean": pytest.approx(2 / 3), "labels": {1: pytest.approx(2 / 3), 2: pytest.approx(2 / 3)}}
+    assert overlap(fixed, carried, []) == {"mean": None, "labels": {}}
 
 
 def test_dice_of_many_labels_follows_the_formula() -> None:

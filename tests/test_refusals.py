@@ -17,6 +17,7 @@ from monai.bundle import ConfigWorkflow
 
 from scripts import inputs
 from scripts.errors import PairError
+from scripts.folders import ResultFolders
 from scripts.guard import GuardedRun
 from scripts.phantom import PhantomPair
 
@@ -214,19 +215,28 @@ def test_a_full_disk_is_one_line_and_no_metrics(
     assert whole <= WHOLE and (name != "displacement.nii.gz" or not (tmp_path / "deep").exists())
 
 
-def test_an_old_result_is_not_taken_for_a_new_one(
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_earlier_result_stays_until_the_new_one_is_whole(
     run: Run, pair: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(tmp_path, pair, name="pair")
     assert "will be replaced" not in capsys.readouterr().out
     (tmp_path / "pair" / "pictures").mkdir(exist_ok=True)
     (tmp_path / "pair" / "pictures" / "views.png").write_bytes(b"of the old one")
+    before = contents(tmp_path / "pair")
     monkeypatch.setattr(os, "replace", full_at("warped.nii.gz"))
-    with pytest.raises(SystemExit, match="No space left"):
+    with pytest.raises(SystemExit, match=rf"cannot write {tmp_path}/pair/warped.nii.gz: No space left"):
         run(tmp_path, pair, name="pair", seed=2)
     assert f"the earlier result of these scans in {tmp_path / 'pair'} will be replaced" in capsys.readouterr().out
-    assert not (tmp_path / "pair" / "pictures").exists()
-    assert not (tmp_path / "pair" / "metrics.json").exists() and (tmp_path / "pair").is_dir()
+    assert contents(tmp_path / "pair") == before
+    monkeypatch.undo()
+    run(tmp_path, pair, name="pair", seed=2)
+    after = contents(tmp_path / "pair")
+    assert set(after) == set(before) - {"pictures/views.png"} and after["metrics.json"] != before["metrics.json"]
 
 
 def test_ctrl_c_while_writing_leaves_no_metrics(
@@ -264,7 +274,7 @@ class Failing:
 
 def guarded(error: BaseException, cause: BaseException | None = None) -> None:
     evaluator: Any = Failing(error, cause)
-    GuardedRun(evaluator).run()
+    GuardedRun(evaluator, ResultFolders("output")).run()
 
 
 def test_only_what_a_person_can_change_is_explained() -> None:
@@ -280,6 +290,10 @@ def test_only_what_a_person_can_change_is_explained() -> None:
             guarded(error, cause)
     with pytest.raises(ZeroDivisionError):
         guarded(ZeroDivisionError())
+    fault = KeyError("x")
+    fault.__context__ = PairError("an earlier one, which was dealt with")
+    with pytest.raises(KeyError):
+        guarded(fault)
 
 
 def test_torchs_own_lack_of_memory_is_known() -> None:

@@ -6,7 +6,6 @@ process that deals out the pairs holds it; workers, here or on other machines, h
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +14,9 @@ from filelock import FileLock, Timeout
 
 from scripts.errors import PairError
 from scripts.files import claim_folder
+from scripts.folders import NO_LOCKS
 
 LOCK_FILE = ".cohort.lock"  # empty, and it stays: to remove it would take it from whoever opened it just now
-NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)  # some clusters mount their file systems so
 
 
 @contextmanager

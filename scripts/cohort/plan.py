@@ -8,7 +8,6 @@ This room must not know how a pair is registered.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +16,12 @@ from typing import Any
 from scripts.datasets import Pairs
 from scripts.errors import PairError
 from scripts.files import claim_folder, load_json, save_json, sha256_of, unchanged
-from scripts.names import METRICS_FILE, PAIR_KEYS, PICTURES, REPORT_FILE, RUN_FILE
+from scripts.folders import sweep
+from scripts.names import METRICS_FILE, PAIR_KEYS, REPORT_FILE, RUN_FILE
 from scripts.presets import config
 
 COHORT_FILE, FAILURE_FILE = "cohort.json", "failure.json"
 DONE, FAILED, OPEN = "done", "failed", "open"
-LEFTOVER = re.compile(r"\.[0-9a-f]{12}(\.|$)")  # what `files.write_whole` was filling when its process was killed
 TOLD = 3  # differences named in one line
 REPORT = "report"  # the override that says whether reports are wanted
 BESIDE = (REPORT,)  # overrides that change nothing in a result
@@ -75,7 +74,7 @@ def open_pairs(plan: Plan, *, retry_failed: bool) -> Pairs:
         if state == DONE or (state == FAILED and not retry_failed):
             continue
         (folder / FAILURE_FILE).unlink(missing_ok=True)
-        _sweep(folder)
+        sweep(folder)
         left.append(pair)
     return left
 
@@ -89,16 +88,8 @@ def without_report(plan: Plan) -> Pairs:
         return []
     found = [p for p in plan.pairs if plan.state(p) == DONE and not (plan.folder(p) / REPORT_FILE).exists()]
     for pair in found:
-        _sweep(plan.folder(pair))
+        sweep(plan.folder(pair))
     return found
-
-
-def _sweep(folder: Path) -> None:
-    """Nothing; what a killed process left half-written in a pair's folder is gone."""
-    for place in (folder, folder / PICTURES):
-        for path in place.glob(".*") if place.is_dir() else ():
-            if LEFTOVER.match(path.name):
-                path.unlink()
 
 
 def prepared(plan: Plan, *, threads: int) -> None:

@@ -97,6 +97,7 @@ def register_pair(task: Task) -> Outcome:
         fault = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         return Outcome(task.name, told or fault, "" if told else traceback.format_exc())
     finally:
+        workflow.parser.get_parsed_content("folders").release()
         workflow.parser.ref_resolver.reset()  # the evaluator, which holds the pair's images
         release_memory()
     return Outcome(task.name, no_report=next(iter(failed), None))

@@ -133,9 +133,12 @@ def _landmarks(metrics: Mapping[str, Any], voxel_mm: float) -> Iterator[Concern]
 
 
 def _labels(metrics: Mapping[str, Any]) -> Iterator[Concern]:
-    if "dice" not in metrics or metrics["dice"]["after"]["mean"] is None:
+    if "dice" not in metrics:
         return
     before, after = metrics["dice"]["before"], metrics["dice"]["after"]
+    absent = metrics["dice"].get("absent", {})
+    if not after["labels"] and not all(absent.get(key) for key in ("not_in_moving", "not_in_fixed")):
+        return  # one of the maps holds no label at all
     if not any(after["labels"].values()):
         what = "No label overlaps its counterpart after registration; Dice compares equal numbers"
         yield Concern(SERIOUS, f"{what}: do both maps call the same organs by the same numbers?")

@@ -20,7 +20,7 @@ from scripts.report.views import DISPLAY_AXES
 from scripts.summary import percent
 
 TEMPLATES = Path(__file__).parent / "templates"
-NOTHING = "-"
+NOTHING, ABSENT = "-", "absent"
 STILL_QUALITY = 75  # of the JPEG that stands in each view until the script has drawn, or where none runs
 POSITIVE = {"L": "R", "P": "A", "I": "S"}  # what a position in RAS mm along an axis of display space counts
 CHOICES = {
@@ -155,7 +155,13 @@ def numbers(metrics: Mapping[str, Any], material: Material) -> list[tuple[str, s
         ]
     if "dice" in metrics:
         dice = metrics["dice"]
-        rows.append(("Dice, mean of labels", number(dice["before"]["mean"]), number(dice["after"]["mean"])))
+        rows.append(
+            (
+                f"Dice, mean of {len(dice['after']['labels'])} labels",
+                number(dice["before"]["mean"]),
+                number(dice["after"]["mean"]),
+            )
+        )
     alike = metrics["similarity"]
     rows.append(("correlation of the images", number(alike["before"]["ncc"]), number(alike["after"]["ncc"])))
     rows.append(("normalised mutual information", number(alike["before"].get("nmi")), number(alike["after"].get("nmi"))))
@@ -173,11 +179,13 @@ def numbers(metrics: Mapping[str, Any], material: Material) -> list[tuple[str, s
 
 
 def label_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Rows of label, Dice before, Dice after."""
+    """Rows of label, Dice before, Dice after; last the labels that one of the maps lacks, which have none."""
     if "dice" not in metrics:
         return []
     before, after = metrics["dice"]["before"]["labels"], metrics["dice"]["after"]["labels"]
-    return [(label, number(before.get(label)), number(score)) for label, score in after.items()]
+    rows = [(str(label), number(before.get(label)), number(score)) for label, score in after.items()]
+    absent = metrics["dice"].get("absent", {})
+    return rows + [(f"{n}, {key.replace('_', ' ')}", ABSENT, ABSENT) for key, labels in absent.items() for n in labels]
 
 
 def number(value: float | None, unit: str = "", *, digits: int | None = None) -> str:

@@ -12,6 +12,7 @@ from typing import Any, NoReturn, Protocol
 
 from scripts import presets
 from scripts.errors import PairError
+from scripts.folders import new_folder
 from scripts.startup import load_libraries
 from scripts.workflow import run_config
 
@@ -62,9 +63,7 @@ class CallJob:
     def _folder(self) -> AbstractContextManager[object]:
         if self.output_dir is None:
             return nullcontext()
-        from scripts.results import result_folder  # takes seconds to import
-
-        return result_folder(self.output_dir)
+        return new_folder(self.output_dir)
 
 
 def refuse(message: str) -> NoReturn:
