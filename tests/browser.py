@@ -72,6 +72,11 @@ class Browser:
                 raise AssertionError(f"{condition} did not come true; complaints: {self.complaints}")
             time.sleep(0.05)
 
+    def print_to(self, path: Path) -> None:
+        """Nothing; the page was printed on A4 into a PDF."""
+        told = self.send("Page.printToPDF", printBackground=True, paperWidth=8.27, paperHeight=11.69)
+        path.write_bytes(base64.b64decode(told["data"]))
+
     def press(self, key: str) -> None:
         """Nothing; the key went down and up again."""
         named = {"key": key, "windowsVirtualKeyCode": KEYS[key], "code": key} if key in KEYS else {"key": key, "text": key}

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -186,6 +187,27 @@ def test_a_press_on_a_picture_brings_the_others_there(page: Browser, views: list
     coronal, sagittal = (int(page.run(f"document.querySelector('#view-{n} input').value")) for n in ("coronal", "sagittal"))
     assert abs(coronal / views[1].cut.shape[0] - 0.75) < 0.05 and abs(sagittal / views[2].cut.shape[0] - 0.25) < 0.05
     assert page.run("document.querySelector('#view-axial input').value") == str(views[0].start)
+
+
+@pytest.mark.skipif(not shutil.which("pdftoppm"), reason="no pdftoppm of poppler-utils to look at a print with")
+@pytest.mark.parametrize("dark", [False, True])
+def test_in_print_nothing_lies_over_the_numbers(chromium: Browser, result: Path, tmp_path: Path, dark: bool) -> None:
+    chromium.open(result / "report.html", dark=dark)
+    chromium.print_to(tmp_path / "page.pdf")
+    subprocess.run(["pdftoppm", "-r", "72", "-png", "page.pdf", "page"], cwd=tmp_path, check=True)
+    subprocess.run(["pdftotext", "-bbox", "page.pdf", "words.xml"], cwd=tmp_path, check=True)
+    pages = [np.asarray(Image.open(path).convert("L")) for path in sorted(tmp_path.glob("page-*.png"))]
+    told = re.split("<page ", (tmp_path / "words.xml").read_text(encoding="utf-8"))[1:]
+    words = re.compile(r'<word xMin="(.+?)" yMin="(.+?)" xMax="(.+?)" yMax="(.+?)">(.+?)</word>')
+    found: dict[str, list[float]] = {}
+    for page, text in zip(pages, told, strict=True):
+        for *box, word in words.findall(text):
+            left, top, right, bottom = (round(float(edge)) for edge in box)
+            found.setdefault(word, []).append(float(np.median(page[top:bottom, left:right])))
+    for word in ("Numbers", "before", "after", "correlation", "mutual", "folded", "displacement,", "Command"):
+        assert word in found and min(found[word]) > 200, (word, found.get(word))  # the paper's white around the letters
+    black = max(float((page < 40).mean()) for page in pages)
+    assert black < 0.35  # of a page: the pictures, and no empty frame
 
 
 def test_a_narrow_screen_needs_no_scrolling_sideways(chromium: Browser, result: Path) -> None:
