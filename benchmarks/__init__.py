@@ -1,1 +1,1 @@
-"""Measurements anyone can repeat; nothing in `scripts` imports this."""
+"""Measurements that anyone can repeat; nothing in `ncf` imports this."""

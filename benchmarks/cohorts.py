@@ -2,10 +2,11 @@
 
 ``python -m benchmarks.cohorts [--parts engine,memory,throughput] [--output_dir D]``
 
-- engine: `run_cohort` over 10,000 pairs whose worker only writes the two files of a result; then the same again, all done.
-- memory: 60 small phantoms through one worker: the process's largest memory after each, and the time between two results
+- engine: `run_cohort` over 10,000 pairs whose worker only writes the two files of a result; then the same again, with
+  all pairs done.
+- memory: 60 small phantoms by one worker: the process's largest memory after each, and the time between two results
   beyond the registration's own.
-- throughput: phantoms of a usual size by 1 worker, 2 workers, and 1 worker of 2 threads.
+- throughput: phantoms of a usual size by 1 worker, 2 workers, and 1 worker with 2 threads.
 
 No reports are made, as in `benchmarks.run`.
 """
@@ -26,28 +27,31 @@ import fire
 import numpy as np
 
 from benchmarks.options import chosen, words
-from scripts.cohort.plan import Plan
-from scripts.cohort.run import run_cohort
-from scripts.cohort.worker import Call, Outcome, Resources, Task, register_pair
-from scripts.datasets import Pairs, checked
-from scripts.files import claim_folder, record_of, save_json
-from scripts.names import METRICS_FILE, PAIR_KEYS, RUN_FILE
-from scripts.presets import config_files
-from scripts.summary import cell, markdown
+from ncf.cohort.plan import Plan
+from ncf.cohort.run import run_cohort
+from ncf.cohort.worker import Call, Outcome, Resources, Task, register_pair
+from ncf.core.files import claim_folder, record_of, save_json
+from ncf.core.names import METRICS_FILE, PAIR_KEYS, RUN_FILE
+from ncf.core.presets import config_files
+from ncf.evaluate.tables import cell, markdown
+from ncf.io.pair_lists import Pairs, checked
 
 MANY, SMALL = 10_000, 60
 SMALL_SIZE, USUAL_SIZE = (40, 36, 40), (112, 96, 104)
 SETUPS = {"1 worker": Resources(1, 1), "2 workers": Resources(2, 1), "1 worker, 2 threads": Resources(1, 2)}
-WORKED_IN = 5  # pairs after which memory is compared: libraries are loaded and buffers have their size
+WORKED_IN = 5  # pairs after which memory is compared: by then libraries are loaded and buffers have their size
 
 
 def main(
     parts: str = "engine,memory,throughput", *, pairs: int = 6, many: int = MANY, output_dir: str | None = None
 ) -> None:
-    """Prints the tables and writes them to OUTPUT_DIR/table.md.
+    """Print the tables and write them to OUTPUT_DIR/table.md.
 
     Args:
-        parts: some of engine, memory, throughput. pairs: of the throughput. many: pairs of the engine's part.
+        parts: some of engine, memory, throughput.
+        pairs: number of pairs for the throughput.
+        many: number of pairs for the engine.
+        output_dir: where everything goes; by default a new temporary folder.
     """
     folder = Path(output_dir or tempfile.mkdtemp(prefix="ncf-cohorts-")).absolute()
     measures = {"engine": lambda: engine(folder, many), "memory": lambda: memory(folder)}
@@ -62,7 +66,15 @@ def main(
 
 
 def engine(folder: Path, many: int) -> str:
-    """Seconds of ``many`` pairs that are not registered, and of finding them all done."""
+    """Measure the seconds of ``many`` pairs that are not registered, and of finding them all done.
+
+    Args:
+        folder: for scans and results.
+        many: number of pairs.
+
+    Returns:
+        A Markdown table.
+    """
     images = claim_folder(folder / "engine" / "scans")
     count = next(n for n in range(2, many + 2) if n * (n - 1) >= many)
     for number in range(count):
@@ -77,7 +89,7 @@ def engine(folder: Path, many: int) -> str:
 
 
 def leave_a_result(task: Task) -> Outcome:
-    """The outcome of a pair that is not registered: its folder has the two files that tell of a result."""
+    """Write the two files that tell of a result, without a registration."""
     pair = json.loads(task.pair)
     folder = claim_folder(Path(task.output_dir) / task.name)
     save_json(folder / RUN_FILE, {"inputs": {key: record_of(pair[key]) for key in PAIR_KEYS if key in pair}})
@@ -87,7 +99,7 @@ def leave_a_result(task: Task) -> Outcome:
 
 
 def memory(folder: Path) -> str:
-    """Largest resident MiB over the pairs of one worker, and what a pair takes beyond its registration."""
+    """Measure the largest resident MiB over the pairs of one worker, and what a pair takes beyond its registration."""
     plan = _phantoms(folder / "memory", SMALL, SMALL_SIZE)
     _seconds(plan, Resources(1, 1))
     peaks = [_metrics(plan, row)["peak_memory_mib"]["host"] for row in plan.pairs]
@@ -98,7 +110,15 @@ def memory(folder: Path) -> str:
 
 
 def throughput(folder: Path, pairs: int) -> str:
-    """Pairs an hour, start of the workers included, by how the cores are used."""
+    """Measure pairs an hour, with the start of the workers, by how the cores are used.
+
+    Args:
+        folder: for scans and results.
+        pairs: number of pairs.
+
+    Returns:
+        A Markdown table.
+    """
     table = [["workers", "pairs", "s", "pairs an hour", "against 1 worker"]]
     hourly: dict[str, float] = {}
     for name, resources in SETUPS.items():
@@ -111,8 +131,8 @@ def throughput(folder: Path, pairs: int) -> str:
 
 
 def _phantoms(folder: Path, count: int, size: Sequence[int], name: str = "out") -> Plan:
-    """A cohort of phantoms, one patient each, written once."""
-    from scripts.phantom import breathing_thorax, write  # takes seconds to import
+    """Return a cohort of phantoms, one patient each; they are written once."""
+    from ncf.phantom.chest import breathing_thorax, write
 
     rows: Pairs = []
     for seed in range(count):
@@ -125,6 +145,7 @@ def _phantoms(folder: Path, count: int, size: Sequence[int], name: str = "out") 
 
 
 def _seconds(plan: Plan, resources: Resources, *, call: Call = register_pair) -> float:
+    """Run a cohort and return its seconds; exit where a pair fails."""
     begun = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()) as told:
         complete = run_cohort(plan, resources=resources, progress=True, call=call)
@@ -134,11 +155,12 @@ def _seconds(plan: Plan, resources: Resources, *, call: Call = register_pair) ->
 
 
 def _metrics(plan: Plan, row: dict[str, str]) -> dict[str, Any]:
+    """Read the metrics.json of a pair."""
     return dict(json.loads((plan.folder(row) / METRICS_FILE).read_text(encoding="utf-8")))
 
 
 def _beyond(plan: Plan) -> list[float]:
-    """Seconds between two results of one worker that are not the later one's own."""
+    """Return the seconds between two results of one worker that are not the later one's own."""
     ends = [(plan.folder(row) / METRICS_FILE).stat().st_mtime for row in plan.pairs]
     own = [_metrics(plan, row)["seconds"]["total"] for row in plan.pairs]
     return [later - earlier - s for earlier, later, s in zip(ends, ends[1:], own[1:], strict=False)]

@@ -1,6 +1,6 @@
 """Ways to make a pair harder: another place in space, a cut field of view, noise, streaks, blur, other intensities.
 
-Each takes a pair in memory and gives another; what it does to the anatomy is known, so the landmarks stay the truth.
+Each takes a pair in memory and gives another. What it does to the anatomy is known, so the landmarks stay the truth.
 Nothing is run here.
 """
 
@@ -18,21 +18,26 @@ from scipy.spatial.transform import Rotation
 
 from benchmarks.evaluate import read_labels, read_landmarks
 
-CUT = 0.3  # of the planes along the body
+CUT = 0.3  # share of the planes along the body
 NOISE_FACTOR = 3.0
-STREAKS, STREAK_HEIGHT, METAL_VOXELS = 24, 0.5, 3  # rays; of the intensity range at the metal; its radius
+# number of rays; their height at the metal, as a share of the intensity range; the metal's radius
+STREAKS, STREAK_HEIGHT, METAL_VOXELS = 24, 0.5, 3
 BLUR_VOXELS = 1.0
-FAR_MM = 5000.0  # further than any scan is long
+FAR_MM = 5000.0  # longer than any scan
 PERCENTILES = (0.5, 99.5)
-CONTRAST = (
-    [0, 0.05, 0.2, 0.4, 0.69, 0.76, 0.85, 1.0],
-    [0, 0.02, 0.12, 0.6, 0.9, 0.42, 0.5, 0.12],
-)  # of CT: fat bright, bone dark
+# from CT to another contrast: fat bright, bone dark
+CONTRAST = ([0, 0.05, 0.2, 0.4, 0.69, 0.76, 0.85, 1.0], [0, 0.02, 0.12, 0.6, 0.9, 0.42, 0.5, 0.12])
 
 
 @dataclass(frozen=True)
 class Scan:
-    """Intensities (W, H, D), whole-numbered labels of the same shape or None, and the 4x4 affine to RAS mm."""
+    """One scan in memory.
+
+    Attributes:
+        image: intensities (W, H, D).
+        label: whole numbers of the same shape, or None.
+        affine: 4x4, voxel to RAS mm.
+    """
 
     image: np.ndarray
     label: np.ndarray | None
@@ -41,7 +46,13 @@ class Scan:
 
 @dataclass(frozen=True)
 class Scans:
-    """A pair in memory. landmarks: voxel indices (N, 6), those of fixed, then those of moving; or None."""
+    """A pair in memory.
+
+    Attributes:
+        fixed: the fixed scan.
+        moving: the moving scan.
+        landmarks: voxel indices (N, 6), those of fixed, then those of moving; or None.
+    """
 
     fixed: Scan
     moving: Scan
@@ -50,7 +61,13 @@ class Scans:
 
 @dataclass(frozen=True)
 class Disturbance:
-    """What is done to a pair. size: of the moving scan beside its true one, by which its millimetres are divided."""
+    """What is done to a pair.
+
+    Attributes:
+        change: makes the disturbed pair.
+        size: of the moving scan relative to its true one; its millimetres are divided by it.
+        align_centres: True where our method is called with this option.
+    """
 
     change: Callable[[Scans], Scans]
     size: float = 1.0
@@ -58,9 +75,10 @@ class Disturbance:
 
 
 def read_scans(files: Mapping[str, Path]) -> Scans:
-    """The files of a pair, see `benchmarks.pairs.Pair`."""
+    """Read the files of a pair, see `benchmarks.pairs.Pair`."""
 
     def scan(key: str) -> Scan:
+        """Read one scan and its label."""
         found: Any = nib.load(files[key])
         label = read_labels(files[f"{key}_label"]) if f"{key}_label" in files else None
         return Scan(np.asarray(found.dataobj, np.float32), label, np.asarray(found.affine, np.float64))
@@ -69,7 +87,15 @@ def read_scans(files: Mapping[str, Path]) -> Scans:
 
 
 def write_scans(scans: Scans, folder: Path) -> dict[str, Path]:
-    """The files of a pair, written to ``folder``."""
+    """Write the files of a pair to a folder.
+
+    Args:
+        scans: the pair.
+        folder: is made.
+
+    Returns:
+        Paths by key.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     paths: dict[str, Path] = {}
     for key, scan in (("fixed", scans.fixed), ("moving", scans.moving)):
@@ -85,11 +111,21 @@ def write_scans(scans: Scans, folder: Path) -> dict[str, Path]:
 
 
 def placed(
-    *, shift_mm: tuple[float, float, float] = (0, 0, 0), turn_deg: tuple[float, float, float] = (0, 0, 0), size: float = 1.0
+    *,
+    shift_mm: tuple[float, float, float] = (0, 0, 0),
+    turn_deg: tuple[float, float, float] = (0, 0, 0),
+    size: float = 1.0,
 ) -> Callable[[Scans], Scans]:
-    """The moving scan turned about its centre (rotation vector), made larger, then shifted: its header alone differs."""
+    """Return a change of the moving scan's header alone: turned about its centre, made larger, then shifted.
+
+    Args:
+        shift_mm: in RAS mm.
+        turn_deg: rotation vector, in degrees.
+        size: factor for all axes.
+    """
 
     def change(scans: Scans) -> Scans:
+        """Change the header of the moving scan."""
         moving = scans.moving
         centre = moving.affine @ [*(np.array(moving.image.shape) - 1) / 2, 1]
         move = np.eye(4)
@@ -101,9 +137,15 @@ def placed(
 
 
 def cut(which: str, end: str) -> Callable[[Scans], Scans]:
-    """The lowest or highest 30 % of a scan's planes along the body taken away, with the landmarks that lie there."""
+    """Return a change that takes away 30 % of a scan's planes along the body, with the landmarks that lie there.
+
+    Args:
+        which: ``fixed`` or ``moving``.
+        end: ``top`` or ``bottom``.
+    """
 
     def change(scans: Scans) -> Scans:
+        """Cut the planes of the scan."""
         scan: Scan = getattr(scans, which)
         axis = _along(scan)
         sign = nib.io_orientation(scan.affine)[axis, 1]  # 1: the index grows upwards
@@ -124,15 +166,16 @@ def cut(which: str, end: str) -> Callable[[Scans], Scans]:
 
 
 def _along(scan: Scan) -> int:
-    """The axis of the array that lies along the body."""
+    """Return the axis of the array that lies along the body."""
     return int(nib.io_orientation(scan.affine)[:, 0].tolist().index(2))
 
 
 def noisy(scans: Scans) -> Scans:
-    """White noise on both scans, three times as strong as their own."""
+    """Add white noise to both scans, three times as strong as their own."""
     random = np.random.default_rng(0)
 
     def with_noise(scan: Scan) -> Scan:
+        """Add noise to one scan."""
         sigma = NOISE_FACTOR * own_noise(scan.image)
         return replace(scan, image=scan.image + random.normal(0, sigma, scan.image.shape).astype(np.float32))
 
@@ -140,19 +183,22 @@ def noisy(scans: Scans) -> Scans:
 
 
 def own_noise(image: np.ndarray) -> float:
-    """Standard deviation of a scan's noise: of what a median over 3x3x3 voxels takes away, by the median absolute value,
-    where it is not exactly zero (padding has no noise)."""
+    """Return the standard deviation of a scan's noise.
+
+    It is estimated, by the median absolute value, from what a median filter of 3x3x3 voxels takes away. Voxels where
+    that is exactly zero do not count (padding has no noise).
+    """
     rest = np.abs(image - median_filter(image, size=3))
     rest = rest[rest > 0]
     return float(np.median(rest) / 0.6745) if rest.size else 0.0
 
 
 def streaked(scans: Scans) -> Scans:
-    """Metal in the middle of the moving scan, with bright and dark rays that fade away from it, in a tenth of its planes."""
+    """Put metal in the middle of the moving scan, with bright and dark rays that fade, in a tenth of its planes."""
     moving = scans.moving
     low, high = np.percentile(moving.image, PERCENTILES)
     axis = _along(moving)
-    image = np.moveaxis(moving.image.copy(), axis, 2)  # a view: planes across the body last
+    image = np.moveaxis(moving.image.copy(), axis, 2)  # a view; the last axis lies along the body
     middle = image.shape[2] // 2
     x, y = np.meshgrid(*(np.arange(n) - (n - 1) / 2 for n in image.shape[:2]), indexing="ij")
     distance, angle = np.hypot(x, y), np.arctan2(y, x)
@@ -165,19 +211,19 @@ def streaked(scans: Scans) -> Scans:
 
 
 def blurred(scans: Scans) -> Scans:
-    """The moving scan as by a smooth reconstruction kernel."""
+    """Blur the moving scan, as a smooth reconstruction kernel does."""
     return replace(scans, moving=replace(scans.moving, image=gaussian_filter(scans.moving.image, BLUR_VOXELS)))
 
 
 def rescaled(scans: Scans) -> Scans:
-    """The moving intensities times 1.2, plus a tenth of their range."""
+    """Multiply the moving intensities by 1.2 and add a tenth of their range."""
     low, high = np.percentile(scans.moving.image, PERCENTILES)
     image = (1.2 * scans.moving.image + 0.1 * (high - low)).astype(np.float32)
     return replace(scans, moving=replace(scans.moving, image=image))
 
 
 def recoloured(scans: Scans) -> Scans:
-    """The moving intensities by a curve that rises and falls, as those of another modality; the darkest stay so."""
+    """Map the moving intensities by a curve that rises and falls, as in another modality; the darkest stay dark."""
     low, high = np.percentile(scans.moving.image, PERCENTILES)
     image = np.interp((scans.moving.image - low) / (high - low), *CONTRAST).astype(np.float32)
     return replace(scans, moving=replace(scans.moving, image=(1000 * image).round()))

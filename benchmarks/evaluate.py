@@ -1,7 +1,7 @@
-"""The referee: what a displacement field reaches on a pair, from files alone, the same for every method.
+"""The referee: how good a displacement field is for a pair, from files alone, the same for every method.
 
 It reads the field as any ITK program does (NIfTI, (W, H, D, 1, 3), LPS millimetres, on the fixed grid) and works in
-millimetres. It uses numpy, scipy and nibabel only and nothing of `scripts`, so it judges our own code as it judges others.
+millimetres. It uses only numpy, scipy and nibabel and nothing of `ncf`, so it judges our own code as it judges others.
 
 ``python -m benchmarks.evaluate FIELD --fixed F --moving M [--fixed_label ...] [--moving_label ...] [--landmarks ...]``
 """
@@ -18,22 +18,24 @@ import nibabel as nib
 import numpy as np
 from scipy.ndimage import map_coordinates
 
-LPS = np.array([-1.0, -1.0, 1.0])  # RAS mm <-> LPS mm
+LPS = np.array([-1.0, -1.0, 1.0])  # factors between RAS mm and LPS mm
 SLAB_PLANES = 16  # planes worked on at a time
-GRID_SLACK_VOX = 0.05  # corners of the field's grid and of the fixed scan's may lie this far apart (float32 headers)
+GRID_SLACK_VOX = 0.05  # corners of the field's grid and the fixed scan's may lie so far apart (float32 headers)
 NOT_A_LABEL = 0
 
 
 def evaluate(field: Path | None, files: Mapping[str, Path]) -> dict[str, Any]:
-    """What the field reaches; None stands for no registration (the same place in millimetres).
-
-    Entries: ``tre_mm`` {mean, median, p95, count} and ``tre_voxel`` (mean over the cubic root of a voxel's volume) where
-    there are landmarks; ``dice`` {mean, labels} where there are both label maps; ``folded_share`` and
-    ``log_jacobian_std`` {all, in_label}. Shares run from 0 to 1; what cannot be known is left out.
+    """Evaluate a field on a pair.
 
     Args:
-        field: a saved displacement field, fixed -> moving. files: paths by name: fixed, moving and any of fixed_label,
-            moving_label, landmarks (six columns: voxel indices in the fixed scan, then in the moving one).
+        field: a saved displacement field, fixed to moving; None for no registration (the same place in millimetres).
+        files: paths by name: fixed, moving and any of fixed_label, moving_label, landmarks (six columns: voxel indices
+            in the fixed scan, then in the moving one).
+
+    Returns:
+        ``tre_mm`` {mean, median, p95, count} and ``tre_voxel`` (mean over the cubic root of a voxel's volume) where
+        there are landmarks; ``dice`` {mean, labels} where there are both label maps; ``folding_fraction`` and
+        ``sd_log_jacobian`` {all, in_label}. Shares run from 0 to 1. What cannot be known is left out.
 
     Raises:
         ValueError: the field is no vector field, holds nan, or lies on another grid than the fixed scan.
@@ -58,7 +60,19 @@ def evaluate(field: Path | None, files: Mapping[str, Path]) -> dict[str, Any]:
 
 
 def read_field(path: Path, *, shape: tuple[int, int, int], affine: np.ndarray) -> np.ndarray:
-    """Displacements in RAS mm, (W, H, D, 3), float32, of a field file that lies on the grid given."""
+    """Read displacements from a field's file.
+
+    Args:
+        path: of the file.
+        shape: of the fixed grid, on which the field must lie.
+        affine: of the fixed grid.
+
+    Returns:
+        (W, H, D, 3), float32, RAS mm.
+
+    Raises:
+        ValueError: as of `evaluate`.
+    """
     image = _opened(path)
     if image.shape != (*shape, 1, 3):
         raise ValueError(f"{path}: expected a vector field of shape {(*shape, 1, 3)}, got {image.shape}")
@@ -73,7 +87,7 @@ def read_field(path: Path, *, shape: tuple[int, int, int], affine: np.ndarray) -
 
 
 def read_landmarks(path: Path) -> np.ndarray:
-    """Voxel indices (N, 6); a first line of names is passed over."""
+    """Read voxel indices (N, 6); a first line of names is skipped."""
     lines = [line for line in Path(path).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     if lines and any(character.isalpha() and character not in "eE" for character in lines[0]):
         lines = lines[1:]
@@ -81,29 +95,46 @@ def read_landmarks(path: Path) -> np.ndarray:
 
 
 def read_labels(path: Path) -> np.ndarray:
-    """Whole numbers (W, H, D)."""
+    """Read whole numbers (W, H, D)."""
     return np.rint(np.asarray(_opened(path).dataobj)).astype(np.int32)
 
 
 def _opened(path: Path) -> Any:
-    """An image whose values are not read yet."""
+    """Open an image whose values are not read yet."""
     return nib.load(path)
 
 
 def _moved(points: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """Points (..., 3) through a 4x4 matrix."""
+    """Map points (..., 3) by a 4x4 matrix."""
     return points @ affine[:3, :3].T + affine[:3, 3]
 
 
 def landmark_errors(u: np.ndarray, landmarks: np.ndarray, *, affines: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """Distance in mm, (N,), between where the field takes each fixed landmark and its partner; read linearly."""
+    """Return the distance between the place where the field takes each fixed landmark and the landmark's partner.
+
+    The field is read linearly.
+
+    Args:
+        u: field (W, H, D, 3), RAS mm.
+        landmarks: voxel indices (N, 6).
+        affines: of the fixed and the moving scan.
+
+    Returns:
+        (N,), mm.
+    """
     fixed, moving = landmarks[:, :3], landmarks[:, 3:]
     step = [map_coordinates(u[..., axis], fixed.T, order=1, mode="nearest", output=np.float64) for axis in range(3)]
     return np.linalg.norm(_moved(fixed, affines[0]) + np.stack(step, axis=-1) - _moved(moving, affines[1]), axis=1)
 
 
 def warp_labels(u: np.ndarray, labels: np.ndarray, *, affines: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """The moving labels on the fixed grid, each voxel that of the nearest voxel of the moving file; 0 off its grid."""
+    """Carry moving labels to the fixed grid by nearest neighbour; 0 off the moving grid.
+
+    Args:
+        u: field (W, H, D, 3), RAS mm.
+        labels: on the moving grid.
+        affines: of the fixed scan and of the moving labels.
+    """
     back = np.linalg.inv(affines[1])
     warped = np.zeros(u.shape[:3], labels.dtype)
     for planes in _slabs(u.shape[0]):
@@ -116,7 +147,15 @@ def warp_labels(u: np.ndarray, labels: np.ndarray, *, affines: tuple[np.ndarray,
 
 
 def dice(fixed: np.ndarray, warped: np.ndarray, moving: np.ndarray) -> dict[str, float]:
-    """Dice by label, of every label but 0 that both scans' own maps hold."""
+    """Return Dice by label, of every label except 0 that the own maps of both scans hold.
+
+    Dice 1945, doi:10.2307/1932409.
+
+    Args:
+        fixed: labels on the fixed grid.
+        warped: moving labels on the fixed grid.
+        moving: labels on the moving grid.
+    """
     shared = sorted(set(np.unique(fixed).tolist()) & set(np.unique(moving).tolist()) - {NOT_A_LABEL})
     size = int(max(fixed.max(), warped.max(), 0)) + 1
     in_fixed, in_warped, in_both = (
@@ -126,25 +165,35 @@ def dice(fixed: np.ndarray, warped: np.ndarray, moving: np.ndarray) -> dict[str,
 
 
 def regularity(u: np.ndarray, *, affine: np.ndarray, label: np.ndarray | None) -> dict[str, dict[str, float]]:
-    """Share of voxels where the map folds, and the standard deviation of the logarithm of its Jacobian determinant.
+    """Return the folding fraction, and the standard deviation of the logarithm of the Jacobian determinant (SDlogJ).
 
-    Central differences of the map in mm, one-sided at the borders of the grid. A determinant of 0 or less is a fold; it
-    has no logarithm, so the deviation is over the others. ``in_label``: where the fixed label is not 0.
+    Leow et al. 2007, doi:10.1109/TMI.2007.892646. Differences of the map in mm are central, and one-sided at the
+    borders of the grid. A determinant of 0 or less is a fold. It has no logarithm, so the deviation is over the others.
+
+    Args:
+        u: field (W, H, D, 3), RAS mm.
+        affine: of the fixed grid.
+        label: on the fixed grid; ``in_label`` is where it is not 0.
     """
     det = jacobian(u, affine)
     masks = {"all": np.ones(det.shape, bool)} | ({} if label is None else {"in_label": label != NOT_A_LABEL})
-    found: dict[str, dict[str, float]] = {"folded_share": {}, "log_jacobian_std": {}}
+    found: dict[str, dict[str, float]] = {"folding_fraction": {}, "sd_log_jacobian": {}}
     for name, mask in masks.items():
         values = det[mask]
         if values.size:
-            found["folded_share"][name] = float((values <= 0).mean())
+            found["folding_fraction"][name] = float((values <= 0).mean())
         if (values > 0).any():
-            found["log_jacobian_std"][name] = float(np.log(values[values > 0], dtype=np.float64).std())
+            found["sd_log_jacobian"][name] = float(np.log(values[values > 0], dtype=np.float64).std())
     return found
 
 
 def jacobian(u: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """Determinant (W, H, D) of p -> p + u(p), p in mm, from u (W, H, D, 3) on the grid of ``affine``."""
+    """Return the determinant (W, H, D) of the map p + u(p), p in mm.
+
+    Args:
+        u: field (W, H, D, 3), RAS mm.
+        affine: of its grid.
+    """
     to_grid = np.linalg.inv(affine[:3, :3])  # d(voxel) / d(mm)
     det = np.empty(u.shape[:3], np.float32)
     for planes in _slabs(u.shape[0]):
@@ -156,7 +205,7 @@ def jacobian(u: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
 
 def _slabs(count: int) -> Iterator[slice]:
-    """Slices that cover ``count`` planes, each of 2 at least so that a difference can be taken."""
+    """Yield slices that cover ``count`` planes, each of at least 2 planes so that a difference can be taken."""
     starts = list(range(0, max(count - 1, 1), SLAB_PLANES))
     for start, stop in zip(starts, [*starts[1:], count], strict=True):
         yield slice(start, stop)
@@ -166,7 +215,7 @@ FILES = ("fixed", "moving", "fixed_label", "moving_label", "landmarks")
 
 
 def main() -> None:
-    """Prints the numbers of one field as JSON; without FIELD those of no registration."""
+    """Print the numbers of one field as JSON; without FIELD those of no registration."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("field", nargs="?", type=Path)
     for name in FILES:

@@ -1,4 +1,4 @@
-"""Draws a result as the README shows it: fixed, moving before and after, and both differences, on two planes.
+"""The picture of a result as the README shows it: fixed, moving before and after, and both differences, on two planes.
 
 ``python -m benchmarks.figure RESULT_DIR --fixed FIXED --moving MOVING --out docs/before_after.png``.
 """
@@ -13,13 +13,22 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from scripts.geometry import spacing_mm
-from scripts.sampling import moving_positions, sample
-from scripts.transforms import read_image
+from ncf.io.image_files import read_image
+from ncf.space.geometry import spacing_mm
+from ncf.space.sampling import moving_positions, sample
 
 
 def draw(result_dir: str, *, fixed: str, moving: str, out: str, low: float = -1000.0, high: float = 300.0) -> None:
-    """Nothing; writes the picture. Grey values run from ``low`` to ``high``; differences from -(high - low) / 2 up."""
+    """Write the picture of a result.
+
+    Args:
+        result_dir: its folder.
+        fixed: the fixed scan.
+        moving: the moving scan.
+        out: path of the picture.
+        low: intensity that is black; differences run from -(high - low) / 2 to (high - low) / 2.
+        high: intensity that is white.
+    """
     folder = Path(result_dir)
     target, source = read_image("fixed", fixed), read_image("moving", moving)
     affines = {"fixed_affine": target.affine.numpy(), "moving_affine": source.affine.numpy()}
@@ -38,7 +47,9 @@ def draw(result_dir: str, *, fixed: str, moving: str, out: str, low: float = -10
             shown = {"cmap": "gray", "vmin": low, "vmax": high}
             if title.startswith("difference"):
                 shown = {"cmap": "RdBu_r", "vmin": -(high - low) / 2, "vmax": (high - low) / 2}
-            cell.imshow(plane.T, origin="lower", aspect=spacing[up] / spacing[across], interpolation="bilinear", **shown)
+            cell.imshow(
+                plane.T, origin="lower", aspect=spacing[up] / spacing[across], interpolation="bilinear", **shown
+            )
             cell.set_axis_off()
             if row == 0:
                 cell.set_title(title, fontsize=13)

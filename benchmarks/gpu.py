@@ -1,7 +1,7 @@
 """Seconds, memory and repeatability of a fit on an accelerator, without file reading: ``python -m benchmarks.gpu``.
 
-The phantom at 192 x 192 x 208 lies on the device before the clock starts, and the first fit of a preset, which also loads
-kernels, is not counted. The floor is the time the device needs to move the bytes that no step can do without, at the
+The phantom at 192 x 192 x 208 lies on the device before the clock starts. The first fit of a preset also loads kernels
+and is not counted. The floor is the time that the device needs to move the bytes which no step can do without, at the
 bandwidth that copying reaches there. OUTPUT_DIR/gpu.json has every number.
 """
 
@@ -24,19 +24,21 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.methods import circumstances
 from benchmarks.options import words
 from benchmarks.pairs import Pair, with_phantom
-from scripts.engine import Fit, PairOptimizer, prepare_pair
-from scripts.guard import DeviceCheck
-from scripts.presets import config_files, presets
-from scripts.pyramid import PairImages
-from scripts.summary import cell
-from scripts.summary import markdown as rows
+from ncf.core.presets import config_files, presets
+from ncf.evaluate.tables import cell
+from ncf.evaluate.tables import markdown as rows
+from ncf.fit.fitted import Fit
+from ncf.fit.optimizer import PairOptimizer
+from ncf.fit.pyramid import PairImages
+from ncf.pair.prepare import prepare_batch
+from ncf.run.guard import DeviceCheck
 
-# A step at least: fixed, its weight and moving with its weight are read, the field and its gradient written and read, the
-# warped image and its gradient written; each once, in float32.
+# What every step does at least: it reads fixed, its weight, and moving with its weight; it writes and reads the field
+# and its gradient; it writes the warped image and its gradient. Each once, in float32.
 VOLUMES_MOVED = 1 + 1 + 2 + 4 * 3 + 2
 FLOAT_BYTES = 4
 COPY_MIB, COPIES = 1024, 20
-SLOWEST = 12  # kernels told
+SLOWEST = 12  # so many kernels are named
 GIB, MIB = 2**30, 2**20
 
 
@@ -49,11 +51,15 @@ def main(
     output_dir: str | None = None,
     copy_mib: int = COPY_MIB,
 ) -> None:
-    """Prints a table of the presets and one of the kernels that take the longest; exits with status 1 without the device.
+    """Print a table of the presets and one of the slowest kernels; exit with status 1 without the device.
 
     Args:
-        size: voxels of the phantom. preset: names, comma-separated. repeats: fits that are timed; the paper's is done once.
-        copy_mib: of the copy by which the bandwidth is measured.
+        size: voxels of the phantom.
+        preset: names, comma-separated.
+        device: as torch names it.
+        repeats: fits that are timed; the paper's is done once.
+        output_dir: where everything goes; by default a new temporary folder.
+        copy_mib: MiB of the copy by which the bandwidth is measured.
     """
     DeviceCheck(device).run()
     names = words(preset)
@@ -72,7 +78,9 @@ def main(
         "gb_per_s": bandwidth / 1e9,
         "size": words(size),
     }
-    (folder / "gpu.json").write_text(json.dumps({**circumstances(), **told, "presets": found}, indent=2), encoding="utf-8")
+    (folder / "gpu.json").write_text(
+        json.dumps({**circumstances(), **told, "presets": found}, indent=2), encoding="utf-8"
+    )
     print(f"{told['device']}, torch {told['torch']}, copies at {cell(bandwidth / 1e9)} GB/s")
     print(f"{preset_table(found)}\n")
     for name, numbers in ((n, told_of) for n, told_of in found.items() if told_of["kernels"]):
@@ -81,10 +89,20 @@ def main(
 
 
 def measure(name: str, pair: Pair, *, device: str, repeats: int) -> dict[str, Any]:
-    """The numbers of one preset: seconds of every timed fit and its levels, peak memory, whether all had the same bytes."""
+    """Measure one preset.
+
+    Args:
+        name: of the preset.
+        pair: has files.
+        device: as torch names it.
+        repeats: fits that are timed.
+
+    Returns:
+        Seconds of every timed fit and of its levels, peak memory in GiB, and whether all fits gave the same bytes.
+    """
     inputs, optimizer, network = prepared(name, pair, device=device)
     fits, seconds = [], []
-    if name != "paper":  # it takes long, and the presets before it have loaded most kernels
+    if name != "paper":  # that one takes long, and the presets before it have loaded most kernels
         optimizer(inputs, network)
     _reset_peak(device)
     for _ in range(repeats):
@@ -93,13 +111,14 @@ def measure(name: str, pair: Pair, *, device: str, repeats: int) -> dict[str, An
         _wait(device)
         seconds.append(time.perf_counter() - begun)
         fits.append(_fingerprint(fit))
-    told = name != "paper" and torch.device(device).type == "cuda"  # a CPU's log of a whole fit takes minutes to read
-    nodes = [int(np.prod(level["shape"])) for level in fit.history]
-    steps = [len(next(iter(level["losses"].values()))) for level in fit.history]
+    # on a CPU, the log of a whole fit takes minutes to read
+    told = name != "paper" and torch.device(device).type == "cuda"
+    nodes = [int(np.prod(level.shape)) for level in fit.history]
+    steps = [len(next(iter(level.losses.values()))) for level in fit.history]
     return {
         "seconds": seconds,
-        "levels_s": [level["seconds"] for level in fit.history],
-        "global_s": fit.global_s,
+        "levels_s": [level.seconds for level in fit.history],
+        "alignment_s": fit.alignment_s,
         "peak_gib": _peak_gib(device),
         "same_bytes": len(set(fits)) == 1 if repeats > 1 else None,
         "bytes_at_least": sum(n * s for n, s in zip(nodes, steps, strict=True)) * VOLUMES_MOVED * FLOAT_BYTES,
@@ -108,18 +127,31 @@ def measure(name: str, pair: Pair, *, device: str, repeats: int) -> dict[str, An
 
 
 def prepared(name: str, pair: Pair, *, device: str) -> tuple[PairImages, PairOptimizer, torch.nn.Module]:
-    """The pair on the device, and the fit and the network that a preset's config declares."""
+    """Return the pair on the device, and the fit and the network that a preset's config declares.
+
+    Args:
+        name: of the preset.
+        pair: has files.
+        device: as torch names it.
+    """
     parser = ConfigParser()
     parser.read_config(list(config_files(None if name == "default" else name)))
     for option, path in (("fixed", pair.files["fixed"]), ("moving", pair.files["moving"])):
         parser[option] = path
     parser["output_dir"], parser["progress"], parser["device"] = pair.files["fixed"].parent, False, device
-    inputs, _ = prepare_pair(parser.get_parsed_content("dataset")[0], device)
+    inputs, _ = prepare_batch(parser.get_parsed_content("dataset")[0], device)
     return inputs, parser.get_parsed_content("inferer"), parser.get_parsed_content("network_def")
 
 
 def kernels(optimizer: PairOptimizer, inputs: PairImages, network: torch.nn.Module, *, device: str) -> dict[str, float]:
-    """Share in percent of the device's time of the kernels (on a CPU: operations) of one fit that take the most of it."""
+    """Return the slowest kernels of one fit (on a CPU: operations), with their share of the device's time in percent.
+
+    Args:
+        optimizer: fits.
+        inputs: the pair.
+        network: of the fit.
+        device: as torch names it.
+    """
     on_gpu = torch.device(device).type == "cuda"
     with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as record:
         optimizer(inputs, network)
@@ -130,7 +162,12 @@ def kernels(optimizer: PairOptimizer, inputs: PairImages, network: torch.nn.Modu
 
 
 def copy_bandwidth(device: torch.device, *, mib: int) -> float:
-    """Bytes per second, read and written together, of copying a block on the device."""
+    """Measure the bytes per second, read and written together, of copying a block on the device.
+
+    Args:
+        device: as torch names it.
+        mib: MiB of the block.
+    """
     block = torch.zeros(mib * MIB, dtype=torch.uint8, device=device)
     target = torch.empty_like(block)
     for count in (2, COPIES):  # the first two are for warming up
@@ -143,37 +180,41 @@ def copy_bandwidth(device: torch.device, *, mib: int) -> float:
 
 
 def preset_table(found: dict[str, dict[str, Any]]) -> str:
-    """Markdown, one row a preset."""
-    table = [["preset", "s (median)", "global stage, s", "levels, s", "peak GiB", "floor, s", "same bytes"]]
+    """Return a Markdown table with one row for each preset."""
+    table = [["preset", "s (median)", "initial alignment, s", "levels, s", "peak GiB", "floor, s", "same bytes"]]
     for name, numbers in found.items():
         levels = " + ".join(cell(s) for s in numbers["levels_s"])
         same = {True: "yes", False: "NO", None: "-"}[numbers["same_bytes"]]
         middle = float(np.median(numbers["seconds"]))
-        told = [cell(number) for number in (middle, numbers["global_s"])]
+        told = [cell(number) for number in (middle, numbers["alignment_s"])]
         table.append([name, *told, levels, cell(numbers["peak_gib"]), cell(numbers["floor_s"]), same])
     return rows(table)
 
 
 def _fingerprint(fit: Fit) -> str:
+    """Return a hash of a fit's field."""
     return hashlib.sha256(fit.field_vox.cpu().numpy().tobytes()).hexdigest()
 
 
 def _wait(device: str | torch.device) -> None:
+    """Wait until the device has done all its work."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def _reset_peak(device: str) -> None:
+    """Begin a new measurement of peak memory."""
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def _peak_gib(device: str) -> float:
-    """What torch had allocated at most; nan on a CPU, where it does not count."""
+    """Return the most that torch had allocated, in GiB; nan on a CPU, where it does not count."""
     return torch.cuda.max_memory_allocated(device) / GIB if torch.device(device).type == "cuda" else float("nan")
 
 
 def _device_name(device: str) -> str:
+    """Return the name of the accelerator."""
     return torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else device
 
 

@@ -1,4 +1,4 @@
-"""How time and memory grow with the size of a scan: the phantom at several sizes through our method, one Markdown table.
+"""Growth of time and memory with the size of a scan: our method on the phantom at several sizes, one Markdown table.
 
 ``python -m benchmarks.growth [--sizes 96x96x104,144x144x156] [--threads 2] [--preset NAME] [--output_dir D]``
 """
@@ -19,19 +19,31 @@ from benchmarks.methods import Method, Settings, known, loaded_mib, run_one
 from benchmarks.pairs import Pair, with_phantom
 from benchmarks.results import read_lines, value
 from benchmarks.table import RUNS, TABLE
-from scripts.summary import cell
-from scripts.summary import markdown as rows
+from ncf.evaluate.tables import cell
+from ncf.evaluate.tables import markdown as rows
 
 SIZES = "96x96x104,144x144x156,192x192x208,240x240x260,288x288x312"
 MILLION = 1e6
 
 
 def main(
-    sizes: str = SIZES, *, threads: int = 2, preset: str = "default", output_dir: str | None = None, device: str = "auto"
+    sizes: str = SIZES,
+    *,
+    threads: int = 2,
+    preset: str = "default",
+    output_dir: str | None = None,
+    device: str = "auto",
 ) -> None:
-    """Prints and writes a table of seconds by stage and peak MiB, each also for a million voxels; lines as in a benchmark.
+    """Print and write a table of seconds by stage and peak MiB, each also for a million voxels.
 
-    Sizes that are done in OUTPUT_DIR/runs.jsonl are not run again.
+    The lines of runs.jsonl are as in a benchmark. Sizes that are done in OUTPUT_DIR/runs.jsonl are not run again.
+
+    Args:
+        sizes: of the phantom, comma-separated.
+        threads: that every library may use.
+        preset: of our method.
+        output_dir: where everything goes; by default a new temporary folder.
+        device: auto, or cpu.
     """
     method = known().get("ours" if preset == "default" else f"ours-{preset}")
     if method is None:
@@ -55,7 +67,14 @@ def main(
 
 
 def measure(name: str, size: Sequence[int], *, method: Method, settings: Settings) -> dict[str, Any]:
-    """The line of one size, with what the libraries and the pair alone take."""
+    """Run one size, and return its line with the memory that libraries and pair alone take.
+
+    Args:
+        name: of the size.
+        size: voxels along the axes.
+        method: ours, with a preset.
+        settings: of the run.
+    """
     pair = with_phantom(Pair(name), settings.output_dir / f"phantom_{name}", size=size)
     line = run_one(method, pair, seed=0, settings=settings)
     loaded = loaded_mib(pair.files, settings=settings) if line["status"] == "done" else None
@@ -65,10 +84,16 @@ def measure(name: str, size: Sequence[int], *, method: Method, settings: Setting
 
 
 def growth_table(lines: Sequence[tuple[dict[str, Any], float]]) -> str:
-    """Markdown; ``lines`` are those of runs.jsonl, each with its million voxels."""
+    """Return a Markdown table.
+
+    Args:
+        lines: of runs.jsonl, each with its million voxels.
+    """
     stages = list(dict.fromkeys(stage for line, _ in lines for stage in line.get("seconds", {})))
     per_voxel = ("s / Mvoxel", "MiB / Mvoxel", "MiB above / Mvoxel")
-    table = [["size", "Mvoxel", *(f"{stage}, s" for stage in stages), "MiB", "MiB above", *per_voxel, "TRE mm", "status"]]
+    table = [
+        ["size", "Mvoxel", *(f"{stage}, s" for stage in stages), "MiB", "MiB above", *per_voxel, "TRE mm", "status"]
+    ]
     for line, millions in lines:
         seconds = [cell(line.get("seconds", {}).get(stage, math.nan)) for stage in stages]
         numbers = [value(line, column) for column in ("s", "MiB", "MiB above")]
@@ -80,7 +105,7 @@ def growth_table(lines: Sequence[tuple[dict[str, Any], float]]) -> str:
 
 
 def _size(text: str) -> tuple[int, ...]:
-    """96x96x104 as three numbers; exits with one line for anything else."""
+    """Return 96x96x104 as three numbers; exit with one line for anything else."""
     parts = str(text).split("x")
     if len(parts) != 3 or not all(part.isdecimal() for part in parts):
         sys.exit(f"error: a size is three whole numbers such as 96x96x104, got {text!r}")

@@ -1,7 +1,7 @@
 """Runs one command and writes its wall time and peak memory: ``python launch.py REPORT COMMAND...``.
 
-A process of its own, of the standard library alone, because Linux counts the memory of whoever starts a program into that
-program's peak: started from a large process, a small one looks large.
+It is a process of its own that uses the standard library alone, because Linux counts the memory of the process that
+starts a program into that program's peak: started from a large process, a small program looks large.
 """
 
 from __future__ import annotations
@@ -16,7 +16,12 @@ KIB_PER_MIB, BYTES_PER_MIB = 2**10, 2**20
 
 
 def main(report: str, *command: str) -> None:
-    """Nothing; REPORT holds seconds, peak MiB of the direct child and its exit status, which is ours as well."""
+    """Run a command, and end with its exit status.
+
+    Args:
+        report: path of a JSON file for the seconds, the peak MiB of the direct child, and its exit status.
+        command: with its arguments.
+    """
     begun = time.perf_counter()
     with subprocess.Popen(command) as process:
         _, status, usage = os.wait4(process.pid, 0)

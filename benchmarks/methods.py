@@ -1,4 +1,4 @@
-"""The methods by name, and one run of one of them on one pair: a process of its own, then the referee, then one line."""
+"""The methods by name, and one run of a method on one pair: a process of its own, then the referee, then one line."""
 
 from __future__ import annotations
 
@@ -17,15 +17,21 @@ from typing import Any
 from benchmarks import ours
 from benchmarks.pairs import Pair
 from benchmarks.processes import ROOT, Outcome, measured
-from scripts.presets import presets
+from ncf.core.presets import presets
 
 OURS, NONE = "ours", "none"
-CANNOT_RUN = 3  # exit status of benchmarks.peers
+CANNOT_RUN = 3  # exit status of benchmarks.peers where a peer cannot run
 
 
 @dataclass(frozen=True)
 class Method:
-    """A method by the name in the tables: our own, no registration, or a module of benchmarks.peers, with a preset."""
+    """A method by its name in the tables.
+
+    Attributes:
+        name: in the tables.
+        program: our own, no registration, or a module of benchmarks.peers.
+        preset: of the program.
+    """
 
     name: str
     program: str
@@ -33,7 +39,7 @@ class Method:
 
     @property
     def seeded(self) -> bool:
-        """Whether it takes a seed; the others are run once."""
+        """True where the method takes a seed; the others are run once."""
         return self.program == OURS
 
 
@@ -48,19 +54,30 @@ PEERS = [
 
 
 def known() -> dict[str, Method]:
-    """All methods by name, ours first: ``ours``, ``ours-<preset>`` for each overlay of configs/, ``none``, the peers."""
+    """Return all methods by name: ``ours``, ``ours-<preset>`` for each preset, ``none``, then the peers."""
     own = [Method(OURS, OURS), *(Method(f"{OURS}-{preset}", OURS, preset) for preset in presets())]
     return {method.name: method for method in [*own, Method(NONE, NONE), *PEERS]}
 
 
 def by_default() -> list[str]:
-    """What is run when none are named: not the paper's preset, which takes hours on a CPU, nor what few need."""
+    """Return the methods that run when none are named.
+
+    The paper's preset is not among them, because it takes hours on a CPU, nor presets that few need.
+    """
     return [name for name, method in known().items() if method.preset in ("default", "fast", "lung")]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What all runs of a benchmark share."""
+    """What all runs of a benchmark share.
+
+    Attributes:
+        output_dir: where everything goes.
+        threads: that every library may use.
+        device: auto, or cpu.
+        peers_python: the Python that has the peers installed.
+        keep_fields: True keeps every field and result.
+    """
 
     output_dir: Path
     threads: int = 2
@@ -70,7 +87,17 @@ class Settings:
 
 
 def run_one(method: Method, pair: Pair, *, seed: int | None, settings: Settings) -> dict[str, Any]:
-    """One line of runs.jsonl: ``status`` is done, left out or failed (with ``reason``), and what was measured."""
+    """Run one method on one pair, and return its line of runs.jsonl.
+
+    Args:
+        method: that is run.
+        pair: has files.
+        seed: of our method, None for the others.
+        settings: of all runs.
+
+    Returns:
+        ``status`` is done, left out or failed (with ``reason``); besides, what was measured.
+    """
     line: dict[str, Any] = {"pair": pair.name, "group": pair.group or pair.name, "method": method.name}
     line |= {"preset": method.preset, "seed": seed, "threads": settings.threads, **circumstances()}
     if method.program == NONE:
@@ -97,7 +124,7 @@ def run_one(method: Method, pair: Pair, *, seed: int | None, settings: Settings)
 
 
 def _told(method: Method, outcome: Outcome, *, folder: Path) -> dict[str, Any]:
-    """Status, seconds and memory of a run, and what the program says of itself."""
+    """Return status, seconds and memory of a run, and what the program says of itself."""
     if outcome.status == CANNOT_RUN and method.program != OURS:
         return {"status": "left out", "reason": outcome.last_line}
     if outcome.status:
@@ -108,7 +135,14 @@ def _told(method: Method, outcome: Outcome, *, folder: Path) -> dict[str, Any]:
 
 
 def judged(field: Path | None, pair: Pair) -> dict[str, Any]:
-    """The referee's numbers, or how it failed; in a process of its own, as it needs as much memory as a method."""
+    """Return the referee's numbers, or how it failed.
+
+    The referee runs in a process of its own, because it needs as much memory as a method.
+
+    Args:
+        field: path of the field, None for no registration.
+        pair: has files.
+    """
     words = [sys.executable, "-m", "benchmarks.evaluate", *([str(field)] if field else [])]
     words += [f"--{key}={path}" for key, path in pair.files.items()]
     run = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=False)
@@ -119,7 +153,15 @@ def judged(field: Path | None, pair: Pair) -> dict[str, Any]:
 
 
 def loaded_mib(files: Mapping[str, Path], *, settings: Settings) -> float | None:
-    """Peak MiB of a process that imports what our method imports and reads the pair, without a fit; None if it fails."""
+    """Measure the memory of a process that imports what our method imports and reads the pair, without a fit.
+
+    Args:
+        files: of the pair.
+        settings: of all runs.
+
+    Returns:
+        Peak MiB; None if the process fails.
+    """
     words = [sys.executable, "-m", "benchmarks.ours", str(files["fixed"]), str(files["moving"])]
     words.append(str(settings.output_dir / "runs"))
     log = settings.output_dir / "logs" / "loaded.txt"
@@ -128,12 +170,13 @@ def loaded_mib(files: Mapping[str, Path], *, settings: Settings) -> float | None
 
 
 def circumstances() -> dict[str, Any]:
-    """When, on what machine, of which commit: a + behind it says that tracked files differed."""
+    """Return the date, the machine and the commit; a + behind the commit says that tracked files differed."""
     where = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
     return {"date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": where, "commit": _commit()}
 
 
 def _commit() -> str | None:
+    """Return the short commit of the checkout, None outside of one."""
     if not shutil.which("git"):
         return None
     git = ["git", "-C", str(ROOT)]

@@ -1,4 +1,4 @@
-"""Words of a benchmark's command line -> what they mean; a mistake ends in one line."""
+"""The words of a benchmark's command line as values; a mistake ends in one line."""
 
 from __future__ import annotations
 
@@ -12,13 +12,19 @@ T = TypeVar("T")
 
 
 def words(text: object) -> list[str]:
-    """The entries of a comma-separated option; Fire hands ``0,1`` over as a tuple and ``0`` as a number."""
+    """Return the entries of a comma-separated option; Fire hands over ``0,1`` as a tuple and ``0`` as a number."""
     parts = text if isinstance(text, (tuple, list)) else str(text).split(",")
     return [str(part).strip() for part in parts if str(part).strip()]
 
 
 def chosen(offered: Mapping[str, T], names: Iterable[str], *, what: str) -> list[T]:
-    """The entries of these names, each once."""
+    """Return the entries of these names, each once; exit with one line for an unknown name.
+
+    Args:
+        offered: entries by name.
+        names: that are wanted.
+        what: an entry is, for the line.
+    """
     names = list(names)
     unknown = [name for name in names if name not in offered]
     if unknown:
@@ -27,15 +33,22 @@ def chosen(offered: Mapping[str, T], names: Iterable[str], *, what: str) -> list
 
 
 def flag(option: str, given: bool | str) -> bool:
-    """True or false; Fire hands ``--resume true`` over as a word."""
+    """Return true or false; Fire hands over ``--resume true`` as a word.
+
+    Args:
+        option: its name, for the line.
+        given: its value.
+    """
     if str(given).lower() not in ("true", "false"):
         sys.exit(f"error: --{option} is true or false, got {given!r}")
     return str(given).lower() == "true"
 
 
 def python(path: str | None) -> str:
-    """The interpreter of the peers as an absolute path, not followed through links: a virtual environment is known by its
-    link."""
+    """Return the interpreter of the peers as an absolute path.
+
+    Links are not followed, because a virtual environment is known by its link.
+    """
     if path is None:
         return sys.executable
     found = shutil.which(str(Path(path).expanduser()))

@@ -1,6 +1,6 @@
 """The pairs that are measured, and what our method must reach on them.
 
-The phantom always; real and semi-real scans where they lie beside the checkout; any others by a list of pairs.
+The phantom is there always; real and semi-real scans where they lie beside the checkout; any others by a list of pairs.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from itertools import permutations
 from pathlib import Path
 
-from scripts.datasets import read_pairs
+from ncf.io.pair_lists import read_pairs
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 PHANTOM_SIZE = (112, 96, 104)
@@ -19,7 +19,13 @@ FILE_KEYS = ("fixed", "moving", "fixed_label", "moving_label", "landmarks")
 
 @dataclass(frozen=True)
 class Contest:
-    """Our value of a column against a peer's in the same run: at most ``factor`` times it, or above it for Dice."""
+    """Our value of a column against a peer's in the same run: at most ``factor`` times it, or above it for Dice.
+
+    Attributes:
+        column: of the table.
+        peer: a method.
+        factor: of the peer's value.
+    """
 
     column: str
     peer: str
@@ -30,10 +36,13 @@ class Contest:
 class Pair:
     """A named pair.
 
-    files: paths by option name of the command line; the phantom has none until `with_phantom` has written it. group: its
-    pairs share a row of means, a panel of the plot, and the contests; one pair alone is its own group. limits: what a run
-    of our default must reach, by column of the table. contests: what the group's means must reach against peers.
-    align_centres: headers that do not overlap, so our method is called with the option for that.
+    Attributes:
+        name: in the tables.
+        files: paths by option name of the command line; the phantom has none until `with_phantom` has written it.
+        limits: what a run of our default must reach, by column of the table.
+        contests: what the means of the group must reach against peers.
+        group: its pairs share a row of means, a panel of the plot, and the contests; a pair alone is its own group.
+        align_centres: True where headers do not overlap; our method is then called with the option for that.
     """
 
     name: str
@@ -45,44 +54,58 @@ class Pair:
 
     @property
     def missing(self) -> list[Path]:
-        """The files that are not there."""
+        """The files that do not exist."""
         return [path for path in self.files.values() if not path.exists()]
 
 
 def with_phantom(pair: Pair, folder: Path, *, size: Sequence[int] = PHANTOM_SIZE) -> Pair:
-    """The phantom with its files, written to ``folder`` once so that all methods read the same; other pairs as they are."""
+    """Return a pair with its files. The phantom is written once, so that all methods read the same.
+
+    Args:
+        pair: without files for the phantom; others are returned as they are.
+        folder: for the phantom.
+        size: voxels of the phantom.
+    """
     if pair.files:
         return pair
     paths = {key: folder / f"{key}{'.csv' if key == 'landmarks' else '.nii.gz'}" for key in FILE_KEYS}
     if not all(path.exists() for path in paths.values()):
-        from scripts.phantom import breathing_thorax, write  # takes seconds to import
+        from ncf.phantom.chest import breathing_thorax, write
 
         write(breathing_thorax(size, seed=0), folder)
     return replace(pair, files=paths)
 
 
 def read_dataset(path: Path) -> list[Pair]:
-    """The pairs of any list that `datasets.read_pairs` reads, in one group named after the file.
+    """Read the pairs of any list that `ncf.io.pair_lists.read_pairs` reads, in one group named after the file.
 
-    Raises ValueError with one line for a list that is not understood, and for entries that the referee does not know.
+    Args:
+        path: of the list.
+
+    Raises:
+        ValueError: the list is not understood, or has entries that the referee does not know.
     """
     pairs = []
     for row in read_pairs(path):
         unknown = sorted(set(row) - {"name", *FILE_KEYS})
         if unknown:
-            raise ValueError(f"{path}: {row['name']} has {', '.join(unknown)}; a benchmark knows {', '.join(FILE_KEYS)}")
+            raise ValueError(
+                f"{path}: {row['name']} has {', '.join(unknown)}; a benchmark knows {', '.join(FILE_KEYS)}"
+            )
         files = {key: Path(row[key]) for key in FILE_KEYS if key in row}
         pairs.append(Pair(row["name"], files, group=path.stem))
     return pairs
 
 
 def _lung(name: str, folder: str, limits: dict[str, float], *contests: Contest) -> Pair:
+    """Return a pair of lung scans with masks and landmarks."""
     names = {"fixed": "fixed.nii.gz", "moving": "moving.nii.gz", "landmarks": "landmarks.csv"}
     names |= {"fixed_label": "fixed_lungmask.nii.gz", "moving_label": "moving_lungmask.nii.gz"}
     return Pair(name, {key: DATA / folder / file for key, file in names.items()}, limits, contests)
 
 
 def _segmented(name: str, folder: str, stems: tuple[str, str, str, str], **told: object) -> Pair:
+    """Return a pair of scans with label maps."""
     keys = ("fixed", "fixed_label", "moving", "moving_label")
     files = {key: DATA / folder / f"{stem}.nii.gz" for key, stem in zip(keys, stems, strict=True)}
     return replace(Pair(name, files, contests=MORE_DICE), **told)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Accuracy against time, one panel a group of pairs, one marker a method."""
+"""A plot of accuracy against time, one panel for each group of pairs, one marker for each method."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.results import Line, mean, ordered
 
 PANELS_A_ROW = 3
 PANEL_INCHES = (4.3, 3.4)
-COLOURS = {  # a family of methods has one colour; told apart by people who see few colours (Okabe and Ito)
+COLOURS = {  # one colour for a family of methods; colour-blind people can tell them apart (Okabe and Ito)
     "ours": "#0072B2",
     "elastix": "#D55E00",
     "syn": "#009E73",
@@ -21,10 +21,10 @@ COLOURS = {  # a family of methods has one colour; told apart by people who see 
     "fireants": "#E69F00",
 }
 SHAPES = ("o", "s", "D", "^", "v")  # of the methods of one family
-MARGINS = (0.08, 0.3)  # of an axis's width, beyond its outermost markers
-TICK_GAP = 0.1  # of an axis, at least
-LOG_FROM = 4  # times the least error: beyond it, heights are logarithmic
-TIMES = (1, 2, 3, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600, 7200, 14400, 36000)  # seconds worth a tick
+MARGINS = (0.08, 0.3)  # share of an axis's width, beyond its outermost markers
+TICK_GAP = 0.1  # least share of an axis between two ticks
+LOG_FROM = 4  # heights are logarithmic where the largest error is more than so many times the least
+TIMES = (1, 2, 3, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600, 7200, 14400, 36000)  # seconds that may have a tick
 ERRORS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 3, 5, 10, 20, 30, 50)  # mm, or 1 - Dice
 FONT_POINTS, LETTER_POINTS, MARKER_POINTS = 8.0, 5.2, 4.5  # height of text, width of a letter, half a marker
 INNER_POINTS = (0.84 * 72 * PANEL_INCHES[0], 0.78 * 72 * PANEL_INCHES[1])  # a panel's inside, about
@@ -33,7 +33,12 @@ Box = tuple[float, float, float, float]  # middle, then half the width and the h
 
 
 def draw(lines: Sequence[Line], path: Path) -> None:
-    """Nothing; the picture is written, unless no run took time."""
+    """Draw the plot, unless no run took time.
+
+    Args:
+        lines: of runs.jsonl.
+        path: of the picture.
+    """
     groups = [g for g in ordered(lines, "group") if points([line for line in lines if line["group"] == g])[1]]
     if not groups:
         return
@@ -49,7 +54,13 @@ def draw(lines: Sequence[Line], path: Path) -> None:
 
 
 def points(lines: Sequence[Line]) -> tuple[str, dict[str, tuple[float, float]]]:
-    """What the height is, and (seconds, height) of each method that took time: TRE in mm, or 1 - Dice without landmarks."""
+    """Return what the height is, TRE in mm or 1 - Dice without landmarks, and (seconds, height) of each method.
+
+    Methods that took no time are left out.
+
+    Args:
+        lines: of one group.
+    """
     what = "TRE mm" if not math.isnan(mean(lines, "TRE mm")) else "Dice"
     found = {}
     for method in ordered(lines, "method"):
@@ -61,6 +72,7 @@ def points(lines: Sequence[Line]) -> tuple[str, dict[str, tuple[float, float]]]:
 
 
 def _panel(axes: Any, group: str, lines: Sequence[Line]) -> None:
+    """Draw the panel of one group."""
     title, found = points(lines)
     pairs = len(ordered(lines, "pair"))
     axes.set_title(group + (f" (mean of {pairs} pairs)" if pairs > 1 else ""), fontsize=10, loc="left")
@@ -71,7 +83,7 @@ def _panel(axes: Any, group: str, lines: Sequence[Line]) -> None:
     if max(heights) > LOG_FROM * min(heights) > 0:
         _scale(axes.yaxis, heights, ERRORS, margins=(0.1, 0.1))
     else:
-        axes.set_ylim(0, 1.12 * max(heights) or 1)  # from 0, so that heights compare
+        axes.set_ylim(0, 1.12 * max(heights) or 1)  # from 0, so that heights can be compared
     places = axes.transAxes.inverted().transform(axes.transData.transform(list(found.values()))) * INNER_POINTS
     offsets = place_labels(dict(zip(found, map(tuple, places), strict=True)))
     family = {method: method.partition("-")[0] for method in found}
@@ -89,13 +101,13 @@ def _panel(axes: Any, group: str, lines: Sequence[Line]) -> None:
 
 
 def _scale(axis: Any, values: Sequence[float], ticks: Sequence[float], *, margins: tuple[float, float]) -> None:
-    """Nothing; a logarithmic axis with plain numbers at its ticks, and room for labels at both ends."""
+    """Make an axis logarithmic, with plain numbers at its ticks and room for labels at both ends."""
     logs = [math.log10(value) for value in values]
     width = max(max(logs) - min(logs), 0.5)
     low, high = 10 ** (min(logs) - margins[0] * width), 10 ** (max(logs) + margins[1] * width)
     axis.axes.set(**{f"{axis.axis_name}scale": "log", f"{axis.axis_name}lim": (low, high)})
     inside: list[float] = []
-    for tick in ticks:  # those far enough from the one before
+    for tick in ticks:  # only those that are far enough from the one before
         if low <= tick <= high and (not inside or math.log(tick / inside[-1]) > math.log(high / low) * TICK_GAP):
             inside.append(tick)
     axis.set_ticks(inside, [f"{tick:g}" for tick in inside])
@@ -103,10 +115,13 @@ def _scale(axis: Any, values: Sequence[float], ticks: Sequence[float], *, margin
 
 
 def place_labels(places: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
-    """How far each label's middle lies from its marker, in points; the first side where it covers no marker, no label.
+    """Return how far the middle of each label lies from its marker: on the first side where it covers nothing else.
 
     Args:
         places: of the markers in points, by label.
+
+    Returns:
+        In points, by label.
     """
     taken = [(x, y, MARKER_POINTS, MARKER_POINTS) for x, y in places.values()]
     found = {}
@@ -123,7 +138,7 @@ def place_labels(places: Mapping[str, tuple[float, float]]) -> dict[str, tuple[f
 
 
 def _covers(box: Box, others: Sequence[Box]) -> bool:
-    """Whether a box overlaps any of the others or leaves the panel."""
+    """Tell whether a box overlaps any of the others or leaves the panel."""
     x, y, wide, high = box
     if x < wide or x > INNER_POINTS[0] - wide or y < high:
         return True

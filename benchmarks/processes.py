@@ -1,4 +1,4 @@
-"""One command in a process of its own, with a given number of threads, its wall time and its peak memory."""
+"""One command in a process of its own, with a given number of threads: its wall time and its peak memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,14 @@ THREAD_COUNTS = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a command ended: wall seconds, peak MiB of memory, exit status, and the last line that it printed."""
+    """How a command ended.
+
+    Attributes:
+        seconds: wall time.
+        peak_mib: peak memory in MiB.
+        status: exit status.
+        last_line: the last line that it printed.
+    """
 
     seconds: float
     peak_mib: float
@@ -32,16 +39,28 @@ class Outcome:
 
 
 def environment(*, threads: int, device: str) -> dict[str, str]:
-    """This process's variables with the number of threads that every library may use; ``device`` cpu hides all GPUs."""
+    """Return this process's variables, with the number of threads that every library may use.
+
+    Args:
+        threads: that number.
+        device: cpu hides all GPUs.
+    """
     counts = dict.fromkeys(THREAD_COUNTS, str(threads))
     hidden = {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}
     return {**os.environ, **counts, **hidden, "PYTHONPATH": str(ROOT)}
 
 
 def measured(command: Sequence[str | Path], *, log: Path, threads: int, device: str = "auto") -> Outcome:
-    """The outcome of a command; what it prints goes to ``log``.
+    """Run a command and return its outcome.
 
-    It runs in a folder of its own, which is removed with whatever it leaves there: the paths it is given are absolute.
+    It runs in a folder of its own, which is removed with whatever it leaves there. So the paths that it is given must
+    be absolute.
+
+    Args:
+        command: with its arguments.
+        log: file for what it prints.
+        threads: that every library may use.
+        device: auto, or cpu.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:

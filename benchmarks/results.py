@@ -1,6 +1,6 @@
-"""Lines of runs.jsonl -> numbers to show: columns, means over seeds and groups, limits, contests with peers.
+"""From the lines of runs.jsonl to numbers to show: columns, means over seeds and groups, limits, contests with peers.
 
-No files but runs.jsonl itself, and no words: `benchmarks.table` and `benchmarks.plot` make those.
+It reads no file except runs.jsonl itself, and makes no words: `benchmarks.table` and `benchmarks.plot` make those.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ COLUMNS: dict[str, tuple[tuple[str, ...], float]] = {  # where a column stands i
     "p95 mm": (("tre_mm", "p95"), 1),
     "TRE voxel": (("tre_voxel",), 1),
     "Dice": (("dice", "mean"), 1),
-    "folds %": (("folded_share", "all"), 100),
-    "folds in label %": (("folded_share", "in_label"), 100),
-    "log J": (("log_jacobian_std", "all"), 1),
+    "folds %": (("folding_fraction", "all"), 100),
+    "folds in label %": (("folding_fraction", "in_label"), 100),
+    "log J": (("sd_log_jacobian", "all"), 1),
     "s": (("seconds", "whole"), 1),
     "MiB": (("peak_mib",), 1),
     "MiB above": (("above_mib",), 1),
@@ -34,25 +34,30 @@ COLUMNS: dict[str, tuple[tuple[str, ...], float]] = {  # where a column stands i
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of runs.jsonl, of each run the latest; a last line that was cut short is left out."""
+    """Read the lines of runs.jsonl, of each run the latest; a last line that was cut short is left out."""
     latest: dict[Key, dict[str, Any]] = {}
     for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
             line = json.loads(text)
         except json.JSONDecodeError:
-            continue  # the process was ended while it wrote; the run is done again
+            continue  # the process ended while it wrote this line; the run is done again
         latest.pop(key(line), None)
         latest[key(line)] = line
     return list(latest.values())
 
 
 def key(line: Line) -> Key:
-    """What makes two lines the same run."""
+    """Return what makes two lines the same run."""
     return line["pair"], line["method"], line["seed"], line["threads"]
 
 
 def value(line: Line, column: str) -> float:
-    """The number of a column; nan where it was not measured."""
+    """Return the number of a column; nan where it was not measured.
+
+    Args:
+        line: of runs.jsonl.
+        column: a key of `COLUMNS`.
+    """
     path, factor = COLUMNS[column]
     found: Any = line
     for entry in path:
@@ -61,21 +66,40 @@ def value(line: Line, column: str) -> float:
 
 
 def mean(lines: Iterable[Line], column: str) -> float:
-    """The mean over the lines that are done; nan where none of them has the column."""
+    """Return the mean over the lines that are done; nan where none of them has the column.
+
+    Args:
+        lines: of runs.jsonl.
+        column: a key of `COLUMNS`.
+    """
     values = [value(line, column) for line in lines if line["status"] == "done"]
     values = [number for number in values if not math.isnan(number)]
     return sum(values) / len(values) if values else math.nan
 
 
 def beyond(column: str, number: float, limits: Mapping[str, float]) -> bool:
-    """Whether a number misses its limit; False where there is none, True where the number is missing."""
+    """Tell whether a number misses its limit.
+
+    Args:
+        column: of the number.
+        number: nan where it is missing; that misses every limit.
+        limits: by column.
+
+    Returns:
+        False where there is no limit.
+    """
     if column not in limits:
         return False
     return not (number >= limits[column] if column in LARGER_IS_BETTER else number <= limits[column])
 
 
 def missed_limits(lines: Iterable[Line], pairs: Sequence[Pair]) -> list[str]:
-    """One sentence for each number of a run of our default beyond its pair's limit, and for each such run that failed."""
+    """Say which limits our default misses: one sentence for each number, and for each of its runs that failed.
+
+    Args:
+        lines: of runs.jsonl.
+        pairs: with their limits.
+    """
     limits = {pair.name: pair.limits for pair in pairs}
     found = []
     for line in lines:
@@ -92,7 +116,7 @@ def missed_limits(lines: Iterable[Line], pairs: Sequence[Pair]) -> list[str]:
 
 
 def contests(pairs: Sequence[Pair]) -> dict[str, list[Contest]]:
-    """The contests of each group."""
+    """Return the contests of each group."""
     found: dict[str, list[Contest]] = {}
     for pair in pairs:
         listed = found.setdefault(pair.group or pair.name, [])
@@ -101,9 +125,16 @@ def contests(pairs: Sequence[Pair]) -> dict[str, list[Contest]]:
 
 
 def contest_lost(contest: Contest, lines: Sequence[Line]) -> bool | None:
-    """Whether our mean over a group's lines misses what it must reach against a peer's; None where either is missing.
+    """Tell whether our mean over a group's lines misses what it must reach against a peer's.
 
     Only pairs that both have are compared.
+
+    Args:
+        contest: what is compared.
+        lines: of the group.
+
+    Returns:
+        None where either mean is missing.
     """
     mine, theirs = shared(lines, JUDGED, contest.peer)
     our, other = mean(mine, contest.column), mean(theirs, contest.column)
@@ -113,14 +144,25 @@ def contest_lost(contest: Contest, lines: Sequence[Line]) -> bool | None:
 
 
 def shared(lines: Sequence[Line], first: str, second: str) -> tuple[list[Line], list[Line]]:
-    """The done lines of two methods, on the pairs that both have done."""
+    """Return the lines of two methods that are done, on the pairs that both have done.
+
+    Args:
+        lines: of runs.jsonl.
+        first: a method.
+        second: another.
+    """
     done = {m: [x for x in lines if x["method"] == m and x["status"] == "done"] for m in (first, second)}
     both = {x["pair"] for x in done[first]} & {x["pair"] for x in done[second]}
     return [x for x in done[first] if x["pair"] in both], [x for x in done[second] if x["pair"] in both]
 
 
 def lost_contests(lines: Sequence[Line], pairs: Sequence[Pair]) -> list[str]:
-    """One sentence for each contest of a group that our default loses."""
+    """Say which contests our default loses: one sentence for each.
+
+    Args:
+        lines: of runs.jsonl.
+        pairs: with their contests.
+    """
     found = []
     for group, listed in contests(pairs).items():
         here = [line for line in lines if line["group"] == group]
@@ -133,10 +175,15 @@ def lost_contests(lines: Sequence[Line], pairs: Sequence[Pair]) -> list[str]:
 
 
 def wish(contest: Contest) -> str:
-    """What a contest asks for, in words."""
+    """Say what a contest asks for."""
     return "above it" if contest.column in LARGER_IS_BETTER else f"at most {contest.factor:g} times it"
 
 
 def ordered(lines: Iterable[Line], what: str) -> list[str]:
-    """The different values of an entry, in the order of their first line."""
+    """Return the different values of an entry, in the order of their first line.
+
+    Args:
+        lines: of runs.jsonl.
+        what: the entry.
+    """
     return list(dict.fromkeys(line[what] for line in lines))

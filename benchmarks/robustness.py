@@ -1,8 +1,9 @@
-"""How a registration bears what goes wrong: a pair disturbed in one way after another, ours beside peers, as one table.
+"""Robustness of a registration: a pair disturbed in one way after another, our method beside peers, as one table.
 
 ``python -m benchmarks.robustness [--pairs phantom,lung_ct_real] [--methods ours,elastix] [--cases NAME,NAME]``
 
-OUTPUT_DIR holds runs.jsonl, as `benchmarks.run` writes it, table.md and logs/; runs that are done there are not run again.
+OUTPUT_DIR holds runs.jsonl, as `benchmarks.run` writes it, table.md and logs/. Runs that are done there are not run
+again.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ from benchmarks.options import chosen, python, words
 from benchmarks.pairs import PAIRS, PHANTOM_SIZE, Pair, with_phantom
 from benchmarks.results import Line, key, read_lines, value
 from benchmarks.table import RUNS, TABLE
-from scripts.summary import NOTHING, cell
-from scripts.summary import markdown as rows
+from ncf.evaluate.tables import NOTHING, cell
+from ncf.evaluate.tables import markdown as rows
 
 UNDISTURBED = next(iter(DISTURBANCES))
 HOW = (
     "TRE in mm of the undisturbed anatomy, and how much more it is than the same method's on the undisturbed pair. The "
-    "cut pairs have the landmarks that both scans still show. `--align_centres` is our option; others are called as always."
+    "cut pairs have the landmarks that both scans still show. `--align_centres` is our option; "
+    "others are called as always."
 )
 
 
@@ -44,11 +46,17 @@ def main(
     peers_python: str | None = None,
     phantom_size: str | None = None,
 ) -> None:
-    """Prints and writes the table.
+    """Print the table and write it.
 
     Args:
-        pairs, methods: names as for `benchmarks.run`. cases: of `benchmarks.disturb.DISTURBANCES`; by default all.
-        threads, device, output_dir, peers_python, phantom_size: as for `benchmarks.run`.
+        pairs: names as for `benchmarks.run`.
+        methods: names as for `benchmarks.run`.
+        cases: names of `benchmarks.disturb.DISTURBANCES`; by default all.
+        threads: as for `benchmarks.run`.
+        device: as for `benchmarks.run`.
+        output_dir: as for `benchmarks.run`.
+        peers_python: as for `benchmarks.run`.
+        phantom_size: as for `benchmarks.run`.
     """
     asked = chosen({case: case for case in DISTURBANCES}, words(cases) or list(DISTURBANCES), what="case")
     wanted = chosen({pair.name: pair for pair in PAIRS}, words(pairs), what="pair")
@@ -68,7 +76,7 @@ def main(
 
 
 def _measure(pair: Pair, cases: Sequence[str], *, methods: Sequence[Method], settings: Settings) -> None:
-    """Nothing; every run that is not done yet is a line of runs.jsonl as soon as it has ended."""
+    """Do every run that is not done yet, and write its line to runs.jsonl as soon as it has ended."""
     path = settings.output_dir / RUNS
     scans = read_scans(pair.files)
     for case in cases:
@@ -90,7 +98,7 @@ def _measure(pair: Pair, cases: Sequence[str], *, methods: Sequence[Method], set
 
 
 def _at_true_size(line: Line, size: float) -> dict[str, Any]:
-    """The errors of a line, which are in mm of the moving scan, as if that had its true size."""
+    """Return the errors of a line, in mm of the moving scan, as if that scan had its true size."""
     if "tre_mm" not in line:
         return {}
     errors = {name: number if name == "count" else number / size for name, number in line["tre_mm"].items()}
@@ -98,7 +106,7 @@ def _at_true_size(line: Line, size: float) -> dict[str, Any]:
 
 
 def robustness_table(lines: Iterable[Line]) -> str:
-    """Markdown: a row for each pair and case, for each method its errors, the growth of its error, Dice and folds."""
+    """Return a Markdown table: a row for each pair and case; for each method errors, their growth, Dice and folds."""
     by_run = {(line["group"], line["case"], line["method"]): line for line in lines}
     groups, methods = (list(dict.fromkeys(run[i] for run in by_run)) for i in (0, 2))
     heads = ("TRE mm", "p95 mm", "+ %", "Dice", "folds %")
@@ -113,7 +121,7 @@ def robustness_table(lines: Iterable[Line]) -> str:
 
 
 def _cells(line: Line | None, undisturbed: Line | None) -> list[str]:
-    """The numbers of one run; a run that did not end well has its status in place of the first."""
+    """Return the numbers of one run; a run that did not end well has its status in place of the first number."""
     if line is None or line["status"] != "done":
         return [NOTHING if line is None else line["status"], *[NOTHING] * 4]
     base = math.nan if undisturbed is None else value(undisturbed, "TRE mm")
@@ -124,7 +132,10 @@ def _cells(line: Line | None, undisturbed: Line | None) -> list[str]:
 
 
 def _told(line: Line) -> str:
-    return f"TRE {cell(value(line, 'TRE mm'))} mm" if line["status"] == "done" else f"{line['status']}, {line['reason']}"
+    """Say the result of one run."""
+    return (
+        f"TRE {cell(value(line, 'TRE mm'))} mm" if line["status"] == "done" else f"{line['status']}, {line['reason']}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Runs methods on pairs, each run in a process of its own, and writes one JSON line a run, a table and a plot.
+"""Runs methods on pairs, each run in a process of its own, and writes one JSON line for each run, a table and a plot.
 
 ``python -m benchmarks.run [--pairs phantom,lung_ct_real] [--methods ours,elastix] [--seeds 0,1,2] [--output_dir D]``
 
-Everything lies in OUTPUT_DIR: runs.jsonl, table.md, accuracy_time.png, logs/. Status 1 when our default misses a limit.
-The peers are other programs: requirements-peers.txt says how to install them; those that are not there are left out.
+Everything lies in OUTPUT_DIR: runs.jsonl, table.md, accuracy_time.png, logs/. The exit status is 1 when our default
+misses a limit. The peers are other programs: requirements-peers.txt says how to install them; those that are not there
+are left out.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def main(
     resume: bool | str = False,
     phantom_size: str | None = None,
 ) -> None:
-    """Nothing; the table is printed and written. Exits with status 1 when our default misses a limit.
+    """Run the methods, print the table and write it; exit with status 1 when our default misses a limit.
 
     Args:
         pairs: names, comma-separated; by default all whose files are there (with DATASET: all of it).
@@ -55,7 +56,7 @@ def main(
         peers_python: the Python that has the peers installed; by default this one.
         keep_fields: true keeps every field and result in OUTPUT_DIR/runs.
         resume: true skips the runs that are done in OUTPUT_DIR/runs.jsonl; those left out or failed are tried again.
-        phantom_size: voxels of the phantom, such as 64,56,60; made once for each OUTPUT_DIR.
+        phantom_size: voxels of the phantom, such as 64,56,60; it is made once for each OUTPUT_DIR.
     """
     if device not in ("auto", "cpu"):
         sys.exit(f"error: --device is auto or cpu, got {device!r}")
@@ -75,11 +76,18 @@ def main(
 
 
 def perform(plan: Plan, *, settings: Settings, phantom_size: Sequence[int] = PHANTOM_SIZE) -> None:
-    """Nothing; each run of the plan that is not done yet stands in runs.jsonl as soon as it has ended."""
+    """Do each run of the plan that is not done yet, and write its line to runs.jsonl as soon as it has ended.
+
+    Args:
+        plan: all runs in their order.
+        settings: of all runs.
+        phantom_size: voxels of the phantom.
+    """
     path = settings.output_dir / table.RUNS
     done = {key(line) for line in read_lines(path) if line["status"] == "done"}
     loaded: dict[str, float | None] = {}  # MiB by pair
-    absent: dict[str, dict[str, Any]] = {}  # the line of a program that cannot run here: it is not tried pair after pair
+    # the line of a program that cannot run here: it is not tried again for every pair
+    absent: dict[str, dict[str, Any]] = {}
     for number, (pair, method, seed) in enumerate(plan, start=1):
         if (pair.name, method.name, seed, settings.threads) in done:
             continue
@@ -102,14 +110,25 @@ def perform(plan: Plan, *, settings: Settings, phantom_size: Sequence[int] = PHA
 
 
 def register(pair: Pair, *, seed: int, threads: int, preset: str | None, output_dir: Path) -> dict[str, float]:
-    """The numbers of one run of our method by column, nan for what was not measured; for a test of one pair."""
+    """Run our method once, for a test of one pair, and return its numbers by column.
+
+    Args:
+        pair: has files, or is the phantom.
+        seed: of the network's first weights.
+        threads: that every library may use.
+        preset: of our method.
+        output_dir: where everything goes.
+
+    Returns:
+        nan for what was not measured.
+    """
     method = known()[OURS if preset is None else f"{OURS}-{preset}"]
     line = run_one(method, pair, seed=seed, settings=Settings(output_dir, threads))
     return {column: value(line, column) for column in COLUMNS}
 
 
 def progress(line: Line) -> str:
-    """One run in one line."""
+    """Say the result of one run in one line."""
     name = f"{line['pair']} {line['method']}" + (f" seed {line['seed']}" if line["seed"] else "")
     if line["status"] != "done":
         return f"{name}: {line['status']}, {line['reason']}"
@@ -118,7 +137,7 @@ def progress(line: Line) -> str:
 
 
 def _offered(dataset: str | None) -> list[Pair]:
-    """The pairs there are to choose from; exits with one line for a dataset that cannot be understood."""
+    """Return the pairs there are to choose from; exit with one line for a dataset that cannot be understood."""
     if dataset is None:
         return PAIRS
     try:
@@ -128,7 +147,7 @@ def _offered(dataset: str | None) -> list[Pair]:
 
 
 def _plan(offered: Sequence[Pair], names: Sequence[str], *, methods: Sequence[str], seeds: Sequence[int]) -> Plan:
-    """All runs in their order, pair by pair; pairs whose files are not there are told and left out."""
+    """Return all runs in their order, pair by pair; pairs without their files are named and left out."""
     pairs = chosen({pair.name: pair for pair in offered}, names or [p.name for p in offered], what="pair")
     table_of_methods = known()
     wanted = chosen(table_of_methods, methods or by_default(), what="method")

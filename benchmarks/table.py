@@ -1,4 +1,7 @@
-"""runs.jsonl -> table.md and accuracy_time.png, at any time and without a run: ``python -m benchmarks.table OUTPUT_DIR``."""
+"""From runs.jsonl to table.md and accuracy_time.png, at any time, without a run.
+
+``python -m benchmarks.table OUTPUT_DIR``
+"""
 
 from __future__ import annotations
 
@@ -27,23 +30,28 @@ from benchmarks.results import (
     value,
     wish,
 )
-from scripts.summary import NOTHING, cell
-from scripts.summary import markdown as rows
+from ncf.evaluate.tables import NOTHING, cell
+from ncf.evaluate.tables import markdown as rows
 
 RUNS, TABLE, PLOT = "runs.jsonl", "table.md", "accuracy_time.png"
 RATIOS = ("s", "MiB", "TRE mm", "p95 mm")  # ours over theirs, below 1 is better
 SPREAD = ("TRE mm", "Dice", "folds %", "s")
 HOW = (
-    "TRE, Dice, folds and log J (standard deviation of the logarithm of the Jacobian determinant) are of one independent "
-    "evaluation of each method's field in mm (`benchmarks/evaluate.py`). Seconds and MiB are of the whole process, start "
-    "and imports included; MiB above is what ours needs beyond a process that has loaded the same libraries and the pair. "
-    "Where there are several seeds, numbers are means over them, and a limit is missed when one of them misses it. Bold: "
-    "missed; for a number, its limit stands behind it."
+    "TRE, Dice, folds and log J (standard deviation of the logarithm of the Jacobian determinant) are of one "
+    "independent evaluation of each method's field in mm (`benchmarks/evaluate.py`). Seconds and MiB are of the whole "
+    "process, start and imports included; MiB above is what ours needs beyond a process that has loaded the same "
+    "libraries and the pair. Where there are several seeds, numbers are means over them, and a limit is missed when "
+    "one of them misses it. Bold: missed; for a number, its limit stands behind it."
 )
 
 
 def main_table(lines: Sequence[Line], pairs: Sequence[Pair]) -> str:
-    """One row for each pair and method, one of means for each group of several pairs and method."""
+    """Return the main table: a row for each pair and method, and for each method the means of a group of several pairs.
+
+    Args:
+        lines: of runs.jsonl.
+        pairs: with their limits.
+    """
     limits = {pair.name: pair.limits for pair in pairs}
     used = [column for column in COLUMNS if any(not math.isnan(value(line, column)) for line in lines)]
     table = [["pair", "method", "device", *used]]
@@ -60,8 +68,10 @@ def main_table(lines: Sequence[Line], pairs: Sequence[Pair]) -> str:
     return rows(table)
 
 
-def _row(title: str, method: str, lines: Sequence[Line], *, columns: Sequence[str], limits: dict[str, float]) -> list[str]:
-    """The cells of one method's runs; limits are asked of our default alone."""
+def _row(
+    title: str, method: str, lines: Sequence[Line], *, columns: Sequence[str], limits: dict[str, float]
+) -> list[str]:
+    """Return the cells of one method's runs; only our default has limits."""
     runs = [line for line in lines if line["method"] == method]
     done = [line for line in runs if line["status"] == "done"]
     if not done:
@@ -77,9 +87,19 @@ def _row(title: str, method: str, lines: Sequence[Line], *, columns: Sequence[st
 
 
 def ratio_table(lines: Sequence[Line], pairs: Sequence[Pair]) -> str:
-    """Our default against every other method on the same pairs: ours over theirs, and for Dice ours less theirs."""
+    """Compare our default with every other method on the same pairs: ours over theirs, and for Dice ours less theirs.
+
+    Args:
+        lines: of runs.jsonl.
+        pairs: with their contests.
+
+    Returns:
+        A Markdown table; empty where there is nothing to compare.
+    """
     asked = contests(pairs)
-    table = [["pair", "ours against", "pairs", *(f"{c}: ours / theirs" for c in RATIOS), "Dice: ours - theirs", "asked"]]
+    table = [
+        ["pair", "ours against", "pairs", *(f"{c}: ours / theirs" for c in RATIOS), "Dice: ours - theirs", "asked"]
+    ]
     for group in ordered(lines, "group"):
         here = [line for line in lines if line["group"] == group]
         for method in ordered(here, "method"):
@@ -95,19 +115,27 @@ def ratio_table(lines: Sequence[Line], pairs: Sequence[Pair]) -> str:
 
 
 def _asked(contest: Contest, lines: Sequence[Line]) -> str:
-    """What a contest asks for, bold where it is lost."""
+    """Say what a contest asks for, bold where it is lost."""
     text = f"{contest.column}: {wish(contest)}"
     return f"**{text}**" if contest_lost(contest, lines) else text
 
 
 def _ratio(mine: Sequence[Line], theirs: Sequence[Line], column: str) -> float:
-    """Mean over mean; nan where either was not measured or theirs is 0."""
+    """Return mean over mean; nan where either was not measured or theirs is 0."""
     below = mean(theirs, column)
     return mean(mine, column) / below if below else math.nan
 
 
 def spread_table(lines: Sequence[Line], pairs: Sequence[Pair]) -> str:
-    """Mean, least and largest over the seeds, and how many runs missed a limit or failed; empty for one seed."""
+    """Return mean, least and largest over the seeds, and how many runs missed a limit or failed.
+
+    Args:
+        lines: of runs.jsonl.
+        pairs: with their limits.
+
+    Returns:
+        A Markdown table; empty for one seed.
+    """
     table = [["pair", "method", "seeds", *(f"{column}: mean (least to largest)" for column in SPREAD), "failures"]]
     for name in ordered(lines, "pair"):
         for method in ordered([line for line in lines if line["pair"] == name], "method"):
@@ -125,7 +153,10 @@ def spread_table(lines: Sequence[Line], pairs: Sequence[Pair]) -> str:
 
 
 def labels_table(lines: Sequence[Line]) -> str:
-    """Dice of each label, mean over a group's pairs; for groups with 2 to 12 labels (45 would be no table to read)."""
+    """Return Dice of each label, mean over a group's pairs, for groups with 2 to 12 labels.
+
+    A table of 45 labels would not be read.
+    """
     parts = []
     for group in ordered(lines, "group"):
         here = [line for line in lines if line["group"] == group and line["status"] == "done" and "dice" in line]
@@ -142,7 +173,7 @@ def labels_table(lines: Sequence[Line]) -> str:
 
 
 def left_out(lines: Sequence[Line]) -> str:
-    """One entry for each method and reason that has no numbers, with its pairs."""
+    """List each method and reason that has no numbers, with its pairs."""
     found: dict[tuple[str, str], list[str]] = {}
     for line in lines:
         if line["status"] != "done":
@@ -152,7 +183,12 @@ def left_out(lines: Sequence[Line]) -> str:
 
 
 def markdown(lines: Sequence[Line], pairs: Sequence[Pair]) -> str:
-    """The whole of table.md."""
+    """Return the whole of table.md.
+
+    Args:
+        lines: of runs.jsonl.
+        pairs: with their limits and contests.
+    """
     missed = [*missed_limits(lines, pairs), *lost_contests(lines, pairs)]
     told = {what: ", ".join(str(v) for v in ordered(lines, what)) for what in ("machine", "commit", "threads")}
     days = ", ".join(sorted({line["date"][:10] for line in lines}))
@@ -175,7 +211,15 @@ def markdown(lines: Sequence[Line], pairs: Sequence[Pair]) -> str:
 
 
 def make(folder: Path, pairs: Sequence[Pair] = tuple(PAIRS)) -> list[str]:
-    """The limits and contests missed; table.md and the plot are written. Exits with one line without any runs."""
+    """Write table.md and the plot; exit with one line if there are no runs.
+
+    Args:
+        folder: has runs.jsonl.
+        pairs: with their limits and contests.
+
+    Returns:
+        A sentence for each limit and each contest that was missed.
+    """
     lines = read_lines(folder / RUNS)
     if not lines:
         sys.exit(f"error: no runs in {folder / RUNS}; make some with python -m benchmarks.run --output_dir={folder}")
@@ -185,7 +229,11 @@ def make(folder: Path, pairs: Sequence[Pair] = tuple(PAIRS)) -> list[str]:
 
 
 def main(output_dir: str) -> None:
-    """Writes table.md and accuracy_time.png of OUTPUT_DIR again, prints the table; status 1 when a limit is missed."""
+    """Write table.md and accuracy_time.png again and print the table; exit with status 1 when a limit is missed.
+
+    Args:
+        output_dir: has runs.jsonl.
+    """
     missed = make(Path(output_dir))
     print((Path(output_dir) / TABLE).read_text(encoding="utf-8"))
     if missed:

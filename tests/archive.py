@@ -1,4 +1,4 @@
-"""The phantom in the layout of Zenodo's record 3835682: a patient a seed, exhale fixed, inhale moving, labels as masks."""
+"""The phantom in the layout of Zenodo's record 3835682: one patient for each seed, exhale fixed, inhale moving."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from scripts.phantom import breathing_thorax, write
+from ncf.phantom.chest import breathing_thorax, write
 
 FOLDERS = {"": "scans", "_label": "lungMasks"}
 

@@ -1,6 +1,6 @@
 """A headless Chromium by its own protocol over a pipe: pages opened, scripts run in them, keys pressed, pictures taken.
 
-No port, no driver, no package: Chromium reads JSON messages from file descriptor 3 and answers on 4, each ended by a zero
+No port, driver or package: Chromium reads JSON messages from file descriptor 3 and answers on 4, each ended by a zero
 byte (``--remote-debugging-pipe``).
 """
 
@@ -79,7 +79,9 @@ class Browser:
 
     def press(self, key: str) -> None:
         """Nothing; the key went down and up again."""
-        named = {"key": key, "windowsVirtualKeyCode": KEYS[key], "code": key} if key in KEYS else {"key": key, "text": key}
+        named = (
+            {"key": key, "windowsVirtualKeyCode": KEYS[key], "code": key} if key in KEYS else {"key": key, "text": key}
+        )
         self.send("Input.dispatchKeyEvent", type="keyDown", **named)
         self.send("Input.dispatchKeyEvent", type="keyUp", **{k: v for k, v in named.items() if k != "text"})
 
@@ -133,7 +135,13 @@ def browser(program: str, profile: Path) -> Iterator[Browser]:
     reads, to_browser = os.pipe()
     from_browser, writes = os.pipe()
     options = ["--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-    options += ["--no-first-run", "--disable-extensions", "--hide-scrollbars", f"--user-data-dir={profile}", "about:blank"]
+    options += [
+        "--no-first-run",
+        "--disable-extensions",
+        "--hide-scrollbars",
+        f"--user-data-dir={profile}",
+        "about:blank",
+    ]
 
     def place() -> None:  # in the child: the pipes get the numbers that Chromium expects
         high = [os.dup(reads), os.dup(writes)]

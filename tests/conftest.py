@@ -11,11 +11,13 @@ import pytest
 import torch
 from monai.bundle import ConfigWorkflow
 
-from scripts.phantom import PhantomPair, breathing_thorax, write
+from ncf.phantom.chest import PhantomPair, breathing_thorax, write
 
 ROOT = Path(__file__).parent.parent
-LEVELS = [{"voxels": 3000, "control_points": 300, "iterations": 12, "learning_rate": 1e-3}]  # 50 ms, and it moves
-CONFIGURED = ("", "scripts", "ignite")  # loggers of configs/logging.conf
+LEVELS = {
+    "only": {"voxels": 3000, "control_points": 300, "iterations": 12, "learning_rate": 1e-3}
+}  # 50 ms, and it moves
+CONFIGURED = ("", "ncf", "ignite")  # loggers of configs/logging.conf
 
 
 @pytest.fixture(autouse=True)

@@ -8,13 +8,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from scripts.engine import Fit, PairOptimizer
-from scripts.geometry import spacing_mm
-from scripts.local_losses import SSIMLoss
-from scripts.losses import ImageTerm, OccupancyLoss, OccupancyTerm, WeightedSum
-from scripts.phantom import PhantomPair
-from scripts.pyramid import PairImages
-from scripts.sampling import Warp
+from ncf.fit.fitted import Fit
+from ncf.fit.losses.occupancy import OccupancyLoss
+from ncf.fit.losses.ssim import SSIMLoss
+from ncf.fit.optimizer import PairOptimizer
+from ncf.fit.pyramid import PairImages
+from ncf.fit.terms import ImageTerm, OccupancyTerm, WeightedSum
+from ncf.phantom.chest import PhantomPair
+from ncf.space.geometry import spacing_mm
+from ncf.space.sampling import Warp
 
 AIR_HU, RANGE_HU = -1045.0, 1470.0  # of the chest: what becomes 0, and how much becomes 1
 
@@ -25,7 +27,7 @@ def images_of(chest: PhantomPair, **changes: Any) -> PairImages:
     for name in ("fixed", "moving"):
         scaled = torch.from_numpy((getattr(chest, name) - AIR_HU) / RANGE_HU).clamp(0, 1)[None, None]
         volumes |= {name: scaled, f"{name}_weight": torch.ones_like(scaled)}
-    affines = {"fixed_affine": chest.affine, "moving_affine": chest.moving_affine, "start": np.eye(4)}
+    affines = {"fixed_affine": chest.affine, "moving_affine": chest.moving_affine, "initial": np.eye(4)}
     return PairImages(**{**volumes, **affines, **changes})
 
 
@@ -42,12 +44,15 @@ GENTLE = level(3, learning_rate=2e-4)  # three steps of 1e-3 end above where the
 
 
 def optimizer(*levels: dict[str, Any], **options: Any) -> PairOptimizer:
-    return PairOptimizer(**{"loss": terms(), "warp": Warp(), "levels": levels, "progress": False, **options})
+    named = {f"level_{number}": entries for number, entries in enumerate(levels, start=1)}
+    return PairOptimizer(**{"loss": terms(), "warp": Warp(), "levels": named, "progress": False, **options})
 
 
 def bytes_of(fit: Fit) -> bytes:
     """The field and all weights, in their steps."""
-    return b"".join(tensor.numpy().tobytes() for tensor in (fit.field_vox, *(kept.codes for kept in fit.weights.values())))
+    return b"".join(
+        tensor.numpy().tobytes() for tensor in (fit.field_vox, *(kept.codes for kept in fit.weights.values()))
+    )
 
 
 def left_mm(fit: Fit, chest: PhantomPair, where: np.ndarray) -> tuple[float, float]:

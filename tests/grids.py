@@ -7,7 +7,7 @@ import pytest
 from nibabel.affines import apply_affine
 from scipy.spatial.transform import Rotation
 
-from scripts import geometry as g
+from ncf.space import grids
 
 SPACING = np.array([0.7, 1.6, 2.5])
 SHAPE = (9, 7, 6)
@@ -41,6 +41,6 @@ def points_inside(shape: tuple[int, ...], *, beyond: float = 0.0) -> np.ndarray:
     return draw * (np.reshape(shape, (3, 1, 1, 1)) - 1 + 2 * beyond) - beyond
 
 
-def world(lattice: g.Lattice, affine: np.ndarray) -> np.ndarray:
+def world(lattice: grids.Lattice, affine: np.ndarray) -> np.ndarray:
     """RAS mm (3, *shape) of a lattice's nodes, by nibabel."""
     return np.moveaxis(apply_affine(affine, np.moveaxis(lattice.points().double().numpy(), 0, -1)), -1, 0)

@@ -47,7 +47,10 @@ class Answer:
         """Name -> file name and content, of a reply in several parts."""
         message = email.message_from_bytes(f"Content-Type: {self.kind}\r\n\r\n".encode() + self.body)
         return {
-            str(part.get_param("name", header="content-disposition")): (part.get_filename(), part.get_payload(decode=True))
+            str(part.get_param("name", header="content-disposition")): (
+                part.get_filename(),
+                part.get_payload(decode=True),
+            )
             for part in message.get_payload()
         }
 
@@ -97,7 +100,9 @@ class Client:
         body = json.dumps({"images": images, **given}).encode()
         return self.ask("POST", "/batch/infer/ncf", body=body, run_sync=run_sync)
 
-    def infer(self, image: str, output: str = "json", *, model: str = "ncf", params: Any = None, **given: Any) -> Answer:
+    def infer(
+        self, image: str, output: str = "json", *, model: str = "ncf", params: Any = None, **given: Any
+    ) -> Answer:
         """POST /infer; ``given`` are the parameters, or ``params`` as they stand."""
         form = urllib.parse.urlencode({"params": json.dumps(given) if params is None else params}).encode()
         kind = "application/x-www-form-urlencoded"

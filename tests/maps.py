@@ -9,8 +9,11 @@ import SimpleITK as sitk
 import torch
 from scipy.spatial.transform import Rotation
 
-from scripts.geometry import Grid, to_mm
-from scripts.maps import SpatialMap
+from ncf.io.fields.base import FieldToSave
+from ncf.io.fields.table import field_formats
+from ncf.space.geometry import to_mm
+from ncf.space.grids import Grid
+from ncf.space.mapping import SpatialMap
 
 SHAPE, SPACING = (20, 24, 28), (2.1, 1.6, 1.3)
 MOVING_SHAPE, MOVING_SPACING = (40, 44, 36), (1.9, 1.7, 2.0)
@@ -69,6 +72,11 @@ def moving_image() -> np.ndarray:
 def through_itk(transform: sitk.Transform, points_mm: np.ndarray) -> np.ndarray:
     """Points (N, 3) in RAS mm moved by SimpleITK."""
     return np.array([transform.TransformPoint((p * RAS_TO_LPS).tolist()) for p in points_mm]) * RAS_TO_LPS
+
+
+def save_map(path: Path, mapping: SpatialMap) -> None:
+    """Write a map's field in the format that the suffix names."""
+    field_formats()[path.name.partition(".")[2]].save(path, FieldToSave(mapping.field, mapping.grid, None))
 
 
 def itk_transform(path: Path) -> sitk.Transform:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from scripts.errors import PairError
+from ncf.core.errors import PairError
 
 
 def refused(telling: str, call: Callable[..., object], *args: Any) -> None:

@@ -1,4 +1,4 @@
-"""What workers of a cohort do in tests instead of registering; in a module of its own, so that processes can import it."""
+"""What workers of a cohort do in tests instead of registering; a module of its own, so that processes can import it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import signal
 import time
 from pathlib import Path
 
-from scripts.cohort.worker import Outcome, Task
-from scripts.files import claim_folder, save_json, sha256_of
+from ncf.cohort.worker import Outcome, Task
+from ncf.core.files import claim_folder, save_json, sha256_of
 
 LATE_S = 2.0
 

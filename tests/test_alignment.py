@@ -1,4 +1,4 @@
-"""The global stage: far starts are found again, near ones are left alone, and the simplest map that does is taken."""
+"""The initial alignment: scans far apart are found again, near ones left alone, and the simplest map is taken."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 from nibabel.affines import apply_affine
 from scipy.spatial.transform import Rotation
 
-from scripts.alignment import NUMBERS, InitialAlignment, _Coarse
-from scripts.phantom import PhantomPair, breathing_thorax
-from scripts.pyramid import PairImages
+from ncf.fit.initial_alignment import PARAMETERS, InitialAlignment, _Coarse
+from ncf.fit.pyramid import PairImages
+from ncf.phantom.chest import PhantomPair, breathing_thorax
 
 AIR_HU, RANGE_HU = -1045.0, 1470.0  # of the chest: what becomes 0, and how much becomes 1
 FOUND_MM = 6.0  # mean over the fixed image, from the map that undoes the displacement; half a coarse node; seen 1 to 4
@@ -38,10 +38,12 @@ def images_of(chest: PhantomPair, moved: np.ndarray | None = None) -> PairImages
         scaled = torch.from_numpy((getattr(chest, name) - AIR_HU) / RANGE_HU).clamp(0, 1)[None, None].float()
         volumes |= {name: scaled, f"{name}_weight": torch.ones_like(scaled)}
     away = np.eye(4) if moved is None else moved
-    return PairImages(**volumes, fixed_affine=chest.affine, moving_affine=away @ chest.moving_affine, start=np.eye(4))
+    return PairImages(**volumes, fixed_affine=chest.affine, moving_affine=away @ chest.moving_affine, initial=np.eye(4))
 
 
-def wrong_header(chest: PhantomPair, *, shift_mm: float = 0, turn: float = 0, size: float = 1, seed: int = 0) -> np.ndarray:
+def wrong_header(
+    chest: PhantomPair, *, shift_mm: float = 0, turn: float = 0, size: float = 1, seed: int = 0
+) -> np.ndarray:
     """A map in mm about the middle of the moving image, in a direction drawn from the seed."""
     rng = np.random.default_rng(seed)
     axis, direction = (v / np.linalg.norm(v) for v in rng.normal(size=(2, 3)))
@@ -75,41 +77,45 @@ def test_a_far_start_is_found_again(chest: PhantomPair, shift_mm: float, turn: f
         pair = images_of(chest, moved)
         assert off_mm(np.eye(4), moved, chest) > 4 * FOUND_MM
         found = InitialAlignment()(pair)
-        assert off_mm(found.start, moved, chest) < FOUND_MM * size
+        assert off_mm(found.initial, moved, chest) < FOUND_MM * size
         assert np.array_equal(found.moving_affine, pair.moving_affine) and found.fixed is pair.fixed
 
 
 @pytest.mark.parametrize(("shift_mm", "turn"), [(TRANSLATION_MM, 0), (TRANSLATION_MM, TURN_DEGREES)])
-def test_a_far_start_of_another_contrast_is_found_by_any_function(chest: PhantomPair, shift_mm: float, turn: float) -> None:
+def test_a_far_start_of_another_contrast_is_found_by_any_function(
+    chest: PhantomPair, shift_mm: float, turn: float
+) -> None:
     moved = wrong_header(chest, shift_mm=shift_mm, turn=turn)
     pair = images_of(chest, moved)
     at, value = ([0, 0.1, 0.6, 0.75, 1], [0, 0.2, 0.9, 0.4, 0.1])  # air dark, fat bright, bone dark
     other = torch.from_numpy(np.interp(pair.moving.numpy(), at, value)).float()
-    start = InitialAlignment(bins=16)(replace(pair, moving=other)).start
+    start = InitialAlignment(bins=16)(replace(pair, moving=other)).initial
     assert off_mm(start, moved, chest) < 2 * FOUND_MM
 
 
 def test_an_inverse_relation_is_no_reason_to_move(chest: PhantomPair) -> None:
     pair = images_of(chest)
-    assert np.array_equal(InitialAlignment()(replace(pair, moving=1 - pair.moving)).start, np.eye(4))
+    assert np.array_equal(InitialAlignment()(replace(pair, moving=1 - pair.moving)).initial, np.eye(4))
 
 
 def test_any_function_explains_all_of_itself_and_nothing_of_chance(chest: PhantomPair) -> None:
     pair = images_of(chest)
-    nothing = torch.zeros(1, NUMBERS)
+    nothing = torch.zeros(1, PARAMETERS)
     for bins, moving, expected in (
         (0, 1 - pair.fixed, -1.0),
         (16, 1 - pair.fixed, 1.0),
         (16, torch.rand(pair.fixed.shape, generator=torch.Generator().manual_seed(0)), 0.0),
     ):
         same = replace(pair, moving=moving, moving_affine=pair.fixed_affine)
-        assert float(_Coarse(same, 12_000, bins=bins).explained(nothing)) == pytest.approx(expected, abs=EXPLAINED), bins
+        assert float(_Coarse(same, 12_000, bins=bins).explained(nothing)) == pytest.approx(expected, abs=EXPLAINED), (
+            bins
+        )
 
 
 def test_the_simplest_map_that_does_is_taken(chest: PhantomPair) -> None:
-    only_moved = InitialAlignment()(images_of(chest, wrong_header(chest, shift_mm=60))).start[:3, :3]
+    only_moved = InitialAlignment()(images_of(chest, wrong_header(chest, shift_mm=60))).initial[:3, :3]
     np.testing.assert_array_equal(only_moved, np.eye(3))
-    turned = InitialAlignment()(images_of(chest, wrong_header(chest, turn=20))).start[:3, :3]
+    turned = InitialAlignment()(images_of(chest, wrong_header(chest, turn=20))).initial[:3, :3]
     np.testing.assert_allclose(turned @ turned.T, np.eye(3), atol=1e-6)
     assert np.abs(turned - np.eye(3)).max() > 0.1
 
@@ -132,12 +138,12 @@ def test_no_map_is_taken_that_explains_little_more(chest: PhantomPair) -> None:
 def test_it_follows_a_start_that_is_there_already(chest: PhantomPair) -> None:
     moved = wrong_header(chest, shift_mm=500)
     near = wrong_header(chest, shift_mm=450)
-    found = InitialAlignment()(replace(images_of(chest, moved), start=near))
-    assert off_mm(found.start, moved, chest) < FOUND_MM
+    found = InitialAlignment()(replace(images_of(chest, moved), initial=near))
+    assert off_mm(found.initial, moved, chest) < FOUND_MM
 
 
 def test_the_same_pair_has_the_same_start_to_the_bit(chest: PhantomPair) -> None:
     pair = images_of(chest, wrong_header(chest, shift_mm=40, turn=20))
-    first = InitialAlignment()(pair).start
+    first = InitialAlignment()(pair).initial
     torch.manual_seed(5)
-    np.testing.assert_array_equal(first, InitialAlignment()(pair).start)
+    np.testing.assert_array_equal(first, InitialAlignment()(pair).initial)

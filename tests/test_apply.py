@@ -1,4 +1,4 @@
-"""From a result folder to files: what was registered comes out again, points go both ways, the inverse knows its error."""
+"""From a result folder to files: images and labels carried, points both ways, the inverse and its error."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from scripts.__main__ import main
-from scripts.apply import apply_to_images, apply_to_points, open_map
-from scripts.exporters import load_itk_field, save_itk_field
-from scripts.folders import ResultFolders
-from scripts.geometry import Grid, from_lps, to_mm, translation
-from scripts.inputs import CheckOutput
-from scripts.inverse import CLOSE_VOX
-from scripts.inversion import there_and_back
-from scripts.maps import SpatialMap
-from scripts.metrics import jacobian_determinant
-from scripts.point_files import in_ras
-from scripts.saved import SavedResult, saved_map, saved_network
+from ncf.commands.main import main
+from ncf.core.folders import ResultFolders
+from ncf.io.nifti import load_itk_field, save_itk_field
+from ncf.io.points.base import in_ras
+from ncf.pair.source import HoldOutput
+from ncf.result.folder import SavedResult, saved_map
+from ncf.result.network_file import saved_network
+from ncf.space.geometry import from_lps, to_mm, translation
+from ncf.space.grids import Grid
+from ncf.space.jacobian import jacobian_determinant
+from ncf.space.mapping import SpatialMap
+from ncf.space.preimages import CLOSE_VOX
+from ncf.use.carry import apply_to_images, apply_to_points, open_map
+from ncf.use.invert import inverse_consistency_error
 from tests.conftest import Run
 from tests.maps import itk_transform, through_itk
 from tests.refusing import refused
@@ -66,7 +68,11 @@ def refusal(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str:
 
 
 def test_what_was_registered_comes_out_the_same(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, result: Path, pair: Mapping[str, str], tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    result: Path,
+    pair: Mapping[str, str],
+    tmp_path: Path,
 ) -> None:
     out = said(monkeypatch, capsys, "apply", result, "--to=image", f"--output_dir={tmp_path}")
     assert out.split() == [str(tmp_path / "moving.nii.gz")]
@@ -116,7 +122,9 @@ def test_fixed_points_go_along_and_moving_ones_come_back(
     assert found[:, 3].tolist() == [1] * 6 + [0] and np.isnan(found[6, :3]).all()
     moved = to_mm(found[:6, :3], opened.moving.affine) if space == "voxel" else in_ras(found[:6, :3], space)
     np.testing.assert_allclose(moved, truth, atol=POINT_MM)
-    there.write_text("\n".join(line.rpartition(",")[0] for line in there.read_text().splitlines()[:7]), encoding="utf-8")
+    there.write_text(
+        "\n".join(line.rpartition(",")[0] for line in there.read_text().splitlines()[:7]), encoding="utf-8"
+    )
     back = ("apply", result, there, "--to", "points", "--from", "moving", f"--space={space}")
     assert "all points are known" in said(monkeypatch, capsys, *back, f"--output_dir={tmp_path / 'back'}")
     home = np.genfromtxt(tmp_path / "back" / "p.csv", delimiter=",", skip_header=1)
@@ -124,7 +132,11 @@ def test_fixed_points_go_along_and_moving_ones_come_back(
 
 
 def test_what_an_inverse_does_not_know_stays_unknown(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, result: Path, pair: Mapping[str, str], tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    result: Path,
+    pair: Mapping[str, str],
+    tmp_path: Path,
 ) -> None:
     said(monkeypatch, capsys, "invert", result, f"--output_dir={tmp_path}")
     valid = np.asarray(nib.load(tmp_path / "inverse_valid.nii.gz").dataobj) > 0
@@ -133,17 +145,25 @@ def test_what_an_inverse_does_not_know_stays_unknown(
     np.testing.assert_array_equal(inverse.to_moving(points)[1], valid.ravel())
     moved, _ = inverse.to_moving(points)
     assert not inverse.to_reference(moved)[1][~valid.ravel()].any()
-    (carried,) = apply_to_images(open_map(tmp_path / "inverse.nii.gz"), [pair["fixed"]], tmp_path / "out", mode="bilinear")
+    (carried,) = apply_to_images(
+        open_map(tmp_path / "inverse.nii.gz"), [pair["fixed"]], tmp_path / "out", mode="bilinear"
+    )
     fixed, found = (np.asarray(nib.load(path).dataobj) for path in (pair["fixed"], carried))
     assert 0 < (~valid).mean() < 0.5 and (found[~valid] == fixed.min()).all()
-    told = said(monkeypatch, capsys, "export", tmp_path / "inverse.nii.gz", "--format=h5", f"--output_dir={tmp_path / 'h5'}")
+    told = said(
+        monkeypatch, capsys, "export", tmp_path / "inverse.nii.gz", "--format=h5", f"--output_dir={tmp_path / 'h5'}"
+    )
     assert told.startswith("inverse.h5: ") and "of its voxels lie outside the range of the map" in told
     (tmp_path / "inverse_valid.nii.gz").write_bytes(b"nothing")
     refused("cannot read .*inverse_valid", saved_map, tmp_path / "inverse.nii.gz")
 
 
 def test_nothing_that_is_read_is_written_over(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, result: Path, pair: Mapping[str, str], tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    result: Path,
+    pair: Mapping[str, str],
+    tmp_path: Path,
 ) -> None:
     for day in ("day1", "day2"):
         (tmp_path / day).mkdir()
@@ -153,9 +173,21 @@ def test_nothing_that_is_read_is_written_over(
     before = {path: path.read_bytes() for path in [*tmp_path.rglob("*.gz"), *result.iterdir()] if path.is_file()}
     reference = f"--reference={tmp_path / 'day1' / 'ct.nii.gz'}"
     for words in (
-        ("apply", result, tmp_path / "day2" / "ct.nii.gz", "--to=image", reference, f"--output_dir={tmp_path / 'day1'}"),
+        (
+            "apply",
+            result,
+            tmp_path / "day2" / "ct.nii.gz",
+            "--to=image",
+            reference,
+            f"--output_dir={tmp_path / 'day1'}",
+        ),
         ("apply", result, tmp_path / "warped.nii.gz", "--to=image", f"--output_dir={result}"),
-        ("invert", tmp_path / "back" / "inverse.nii.gz", f"--moving={pair['fixed']}", f"--output_dir={tmp_path / 'back'}"),
+        (
+            "invert",
+            tmp_path / "back" / "inverse.nii.gz",
+            f"--moving={pair['fixed']}",
+            f"--output_dir={tmp_path / 'back'}",
+        ),
         ("export", tmp_path / "back" / "inverse.nii.gz", "--format=nii.gz", f"--output_dir={tmp_path / 'back'}"),
     ):
         assert "is to be read and would be overwritten" in refusal(monkeypatch, *words)
@@ -181,19 +213,25 @@ def test_values_that_cannot_be_carried_are_refused(
 
 
 def test_the_inverse_is_measured_where_the_field_lies(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, result: Path, pair: Mapping[str, str], tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    result: Path,
+    pair: Mapping[str, str],
+    tmp_path: Path,
 ) -> None:
     np.savetxt(tmp_path / "far.txt", translation([1000.0, 0, 0]))
     out = [tmp_path / name for name in ("near", "far")]
     said(monkeypatch, capsys, "invert", result, f"--output_dir={out[0]}")
-    said(monkeypatch, capsys, "invert", result, f"--before={tmp_path}/far.txt", f"--output_dir={out[1]}")
+    said(monkeypatch, capsys, "invert", result, f"--pre_transform={tmp_path}/far.txt", f"--output_dir={out[1]}")
     near, far = (json.loads((folder / "inverse.json").read_text()) for folder in out)
     for key, value in near["known_share"].items():
         assert far["known_share"][key] == pytest.approx(value, abs=0.002), key
-    for region, errors in near["there_and_back_mm"].items():
-        assert far["there_and_back_mm"][region]["mean"] == pytest.approx(errors["mean"], rel=0.05), region
+    for region, errors in near["inverse_consistency_error_mm"].items():
+        assert far["inverse_consistency_error_mm"][region]["mean"] == pytest.approx(errors["mean"], rel=0.05), region
     label = nib.load(pair["fixed_label"])
-    nib.save(nib.Nifti1Image(np.asarray(label.dataobj), translation([500.0, 0, 0]) @ label.affine), tmp_path / "off.nii")
+    nib.save(
+        nib.Nifti1Image(np.asarray(label.dataobj), translation([500.0, 0, 0]) @ label.affine), tmp_path / "off.nii"
+    )
     words = ("invert", result, f"--label={tmp_path}/off.nii", f"--output_dir={tmp_path / 'out'}")
     assert "off.nii does not lie on the grid of the field" in refusal(monkeypatch, *words)
 
@@ -215,7 +253,7 @@ def test_the_inverse_says_how_exact_it_is(
 ) -> None:
     out = said(monkeypatch, capsys, "invert", result, f"--output_dir={tmp_path}")
     errors = json.loads((tmp_path / "inverse.json").read_text())
-    assert set(errors["there_and_back_mm"]) == {"all", "in_label", "outside_label"} and "of label" in out
+    assert set(errors["inverse_consistency_error_mm"]) == {"all", "in_label", "outside_label"} and "of label" in out
     assert 0.5 < errors["known_share"]["of_fixed_grid"] < 1 and errors["known_share"]["of_moving_grid"] < 1
     forward = itk_transform(result / "displacement.nii.gz")
     back = itk_transform(tmp_path / "inverse.nii.gz")
@@ -224,12 +262,12 @@ def test_the_inverse_says_how_exact_it_is(
     assert valid.shape == moving.shape and set(np.unique(valid)) == {0, 1}
     world = to_mm(np.argwhere(valid)[::50], moving.affine)
     np.testing.assert_allclose(through_itk(forward, through_itk(back, world)), world, atol=SOLVED_MM)
-    told = errors["there_and_back_mm"]["in_label"]
+    told = errors["inverse_consistency_error_mm"]["in_label"]
     assert 0 < told["mean"] <= told["p95"] <= told["max"] and told["mean"] < INVERSE_MM
     field, _ = load_itk_field(tmp_path / "inverse.nii.gz")
     opened = open_map(result)
     inverse = SpatialMap(torch.from_numpy(field), moving)
-    off, sure = there_and_back(opened.map, inverse, torch.from_numpy(valid > 0))
+    off, sure = inverse_consistency_error(opened.map, inverse, torch.from_numpy(valid > 0))
     some = np.argwhere(sure.numpy())[::97]
     points = to_mm(some, opened.reference.affine)
     referee = np.linalg.norm(through_itk(back, through_itk(forward, points)) - points, axis=1)
@@ -241,7 +279,7 @@ def test_outside_of_the_fixed_grid_nothing_is_known(tmp_path: Path) -> None:
     save_itk_field(tmp_path / "field.nii.gz", np.full((3, 9, 8, 7), 1.0, np.float32), affine)
     nib.save(nib.Nifti1Image(np.zeros((12, 8, 7), np.float32), affine), tmp_path / "moving.nii")
     opened = open_map(tmp_path / "field.nii.gz", moving=tmp_path / "moving.nii")
-    from scripts.inversion import invert_map
+    from ncf.use.invert import invert_map
 
     written, _ = invert_map(opened, tmp_path / "out", label=None)
     valid = np.asarray(nib.load(written[1]).dataobj)
@@ -253,14 +291,19 @@ def test_outside_of_the_fixed_grid_nothing_is_known(tmp_path: Path) -> None:
 
 
 def test_other_programs_files_are_results_too(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, result: Path, pair: Mapping[str, str], tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    result: Path,
+    pair: Mapping[str, str],
+    tmp_path: Path,
 ) -> None:
     for name in ("mha", "h5"):
         path = said(monkeypatch, capsys, "export", result, f"--format={name}", f"--output_dir={tmp_path}").split()[-1]
         assert path == str(tmp_path / f"chest.{name}")
         said(monkeypatch, capsys, "apply", path, pair["moving"], "--to=image", f"--output_dir={tmp_path / name}")
         ours, saved = (
-            np.asarray(nib.load(p).dataobj, float) for p in (tmp_path / name / "moving.nii.gz", result / "warped.nii.gz")
+            np.asarray(nib.load(p).dataobj, float)
+            for p in (tmp_path / name / "moving.nii.gz", result / "warped.nii.gz")
         )
         assert np.median(np.abs(ours - saved)) <= 0.5 and (np.abs(ours - saved) <= 1).mean() > 0.99
     jacobian = said(monkeypatch, capsys, "export", result, "--format=jacobian", f"--output_dir={tmp_path}").split()[-1]
@@ -273,7 +316,7 @@ def test_other_programs_files_are_results_too(
     np.testing.assert_allclose(nib.load(jacobian).get_fdata()[inner], sitk.GetArrayFromImage(itks).T[inner], atol=1e-3)
 
 
-def test_affines_before_and_after(
+def test_a_transform_before_and_one_after(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, result: Path, tmp_path: Path
 ) -> None:
     before, after = np.eye(4), np.eye(4)
@@ -287,8 +330,8 @@ def test_affines_before_and_after(
         "--to=points",
         "--from=fixed",
         "--space=ras",
-        f"--before={tmp_path}/before.txt",
-        f"--after={tmp_path}/after.csv",
+        f"--pre_transform={tmp_path}/before.txt",
+        f"--post_transform={tmp_path}/after.csv",
     )
     said(monkeypatch, capsys, "apply", result, tmp_path / "p.csv", *given, f"--output_dir={tmp_path / 'out'}")
     found = np.genfromtxt(tmp_path / "out" / "p.csv", delimiter=",")[:3]
@@ -308,7 +351,9 @@ def test_what_an_exported_field_does_not_know_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, result: Path, tmp_path: Path
 ) -> None:
     grid = SavedResult(result).grid("fixed")
-    wider = Grid((grid.shape[0] + 2, *grid.shape[1:]), grid.affine)  # half a voxel is known, so one layer and a half is not
+    wider = Grid(
+        (grid.shape[0] + 2, *grid.shape[1:]), grid.affine
+    )  # half a voxel is known, so one layer and a half is not
     nib.save(nib.Nifti1Image(np.zeros(wider.shape, np.float32), wider.affine), tmp_path / "wider.nii")
     out = (f"--reference={tmp_path}/wider.nii", f"--output_dir={tmp_path / 'out'}")
     told = said(monkeypatch, capsys, "export", result, "--format=mha", *out).splitlines()
@@ -331,7 +376,7 @@ def test_what_cannot_be_is_one_line(
         "--from is one of fixed, moving": (*points, "--from=both"),
         "unknown option --from_": (*points, "--from_=fixed"),
         "--from needs a value": (*points, "--from"),
-        "give --space: lps": (*points, "--from=fixed"),
+        "give the space: lps": (*points, "--from=fixed"),
         "--space is one of": (*points, "--from=fixed", "--space=mm"),
         "--reference is for --to=image": (*points, "--from=fixed", "--reference=x"),
         "--from is for --to=points": ("apply", result, "--to=image", "--from=fixed", out),
@@ -347,21 +392,29 @@ def test_what_cannot_be_is_one_line(
         "two files would become": ("apply", result, pair["moving"], pair["moving"], "--to=image", out),
         "which files?": ("apply", result / "displacement.nii.gz", "--to=image", out),
         "is no result folder": ("apply", tmp_path, "--to=image", out),
-        "name a scan with --moving": ("invert", result / "network.pt", out),
+        "name a scan on it as the moving one": ("invert", result / "network.pt", out),
         "voxel indices need the grid": ("apply", result / "network.pt", *points[2:], "--from=fixed", "--space=voxel"),
         "--format is one of": ("export", result, "--format=xyz", out),
-        "--names is for Learn2Reg": ("export", result, "--format=h5", "--names=short", out),
+        "--names is not for the format h5": ("export", result, "--format=h5", "--names=short", out),
         "give a result folder": ("export", tmp_path / "nothing", "--format=mha", out),
         "a field's file ends in": ("export", result / "metrics.json", "--format=mha", out),
         "holds no results of ours": ("export", tmp_path, "--format=mha", out),
-        "--before is not for Learn2Reg": ("export", result, f"--before={tmp_path}/p.csv", out),
-        "the affine after must be 4x4": ("export", result, "--format=h5", f"--after={tmp_path}/p.csv", out),
+        "--pre_transform is not for the format learn2reg": ("export", result, f"--pre_transform={tmp_path}/p.csv", out),
+        "the affine post_transform must be 4x4": (
+            "export",
+            result,
+            "--format=h5",
+            f"--post_transform={tmp_path}/p.csv",
+            out,
+        ),
     }.items():
         assert telling in refusal(monkeypatch, *words), words
     assert {p.name for p in tmp_path.iterdir()} == {"p.csv"}  # nor an empty folder
 
 
-def test_the_help_names_options_as_they_are_typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_the_help_names_options_as_they_are_typed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     text = said(monkeypatch, capsys, "apply", "--help")
     assert text.startswith("usage: ncf apply [RESULT FILES ...]")
     assert "--from: where the points are" in text and "from_" not in text
@@ -376,7 +429,7 @@ def test_the_worked_numbers_of_the_documentation() -> None:
     assert here.tolist() == [[-20, -20, 15]] and there.tolist() == [[-22, -20, 21]] and known.all()
     assert in_ras(there, "lps").tolist() == [[22, 20, 21]]
     np.testing.assert_allclose(mapping.to_reference(there)[0], here, atol=SOLVED_MM)
-    shifted = mapping.composed(after=translation([1.0, 0, 0])).to_moving(here)[0]
+    shifted = mapping.composed(post_transform=translation([1.0, 0, 0])).to_moving(here)[0]
     assert shifted.tolist() == [[-21, -20, 21]]
     assert from_lps(translation([-1.0, 0, 0])).tolist() == translation([1.0, 0, 0]).tolist()
 
@@ -399,7 +452,7 @@ def test_a_result_that_was_interrupted_or_whose_scan_changed_is_not_used(
     shutil.copy(pair["fixed"], moving)
     refused(r"moving\.nii\.gz has changed since it was registered", lambda: open_map(folder).registered("moving"))
     with pytest.raises(ValueError, match=r"holds the result of .* other scans than these"):
-        CheckOutput(ResultFolders(tmp_path))({"name": "chest", "files": {**pair}})
+        HoldOutput(ResultFolders(tmp_path))({"name": "chest", "files": {**pair}})
     (folder / "metrics.json").unlink()
     refused("holds no complete result", open_map, folder)
     refused("there is no .*gone", open_map, tmp_path / "gone")

@@ -1,4 +1,4 @@
-"""What the benchmark concludes from its lines: limits, contests, means, ratios, spread, and the files it makes of them."""
+"""What the benchmark concludes from its lines: limits, contests, means, ratios, deviations, and its files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def line(method: str = "ours", pair: str = "p", seed: int | None = 0, **changes:
         "device": "cpu",
         "tre_mm": {"mean": 0.4, "median": 0.3, "p95": 0.8},
         "dice": {"mean": 0.95, "labels": {"1": 0.96, "2": 0.94}},
-        "folded_share": {"all": 0.0, "in_label": 0.0},
+        "folding_fraction": {"all": 0.0, "in_label": 0.0},
         "seconds": {"whole": 10.0, "fitting": 8.0},
         "peak_mib": 100.0,
     }
@@ -80,7 +80,9 @@ def test_limits_are_for_every_run_of_our_default_alone() -> None:
         (CONTESTS[1], {"dice": None}, None),
     ],
 )
-def test_a_contest_is_against_a_peer_of_the_same_run(contest: Contest, theirs: dict[str, Any], lost: bool | None) -> None:
+def test_a_contest_is_against_a_peer_of_the_same_run(
+    contest: Contest, theirs: dict[str, Any], lost: bool | None
+) -> None:
     assert r.contest_lost(contest, [line(), line(contest.peer, **theirs)]) is lost
     assert r.contest_lost(contest, [line()]) is None
 
@@ -123,7 +125,9 @@ def test_ratios_are_ours_over_theirs() -> None:
         "tre_mm": {"mean": 0.5, "p95": 0.8},
         "dice": {"mean": 0.9},
     }
-    text = table.ratio_table([line(), line(seed=1, seconds={"whole": 6.0}), line("elastix", **slow), line("none")], [PAIR])
+    text = table.ratio_table(
+        [line(), line(seed=1, seconds={"whole": 6.0}), line("elastix", **slow), line("none")], [PAIR]
+    )
     assert "| p | elastix | 1 | 0.50 | 0.25 | 0.80 | 1.00 | +0.0500 | s: at most 0.5 times it |" in text
     assert table.ratio_table([line()], [PAIR]) == ""
     lost = table.ratio_table([line(), line("elastix", seconds={"whole": 12.0})], [PAIR])

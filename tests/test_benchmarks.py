@@ -1,4 +1,4 @@
-"""The benchmark's runs: which are planned, what becomes of a method that is missing or crashes, and of a second start."""
+"""The benchmark's runs: which are planned, what becomes of a method that is missing or crashes, and a second start."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from benchmarks.peers.common import LeftOutError, need
 from benchmarks.processes import measured
 from benchmarks.results import read_lines
 from benchmarks.run import main
-from scripts.exporters import save_itk_field
+from ncf.io.nifti import save_itk_field
 
 BALLAST_MIB = 300
 
@@ -77,7 +77,9 @@ def test_a_dataset_that_is_not_understood_is_refused_in_one_line(dataset: Path, 
 
 def test_the_pairs_of_a_dataset_are_one_group(dataset: Path, pair: dict[str, str]) -> None:
     (one,) = read_dataset(dataset)
-    assert (one.name, one.group) == ("chest", "set") and {key: str(path) for key, path in one.files.items()} == dict(pair)
+    assert (one.name, one.group) == ("chest", "set") and {key: str(path) for key, path in one.files.items()} == dict(
+        pair
+    )
 
 
 def test_a_pair_without_its_files_says_so() -> None:
@@ -122,7 +124,9 @@ def test_a_peer_is_judged_by_its_field(dataset: Path, chest: Any, tmp_path: Path
     assert line["seconds"]["whole"] > 0
     assert not list((tmp_path / "runs").iterdir())  # fields are large; kept only when asked for
     broken = fake_peer(tmp_path / "python", f'cp {dataset} "$6"; echo \'{report}\' > "$7"')
-    line = run_one(known()["syn"], read_dataset(dataset)[0], seed=None, settings=Settings(tmp_path, peers_python=broken))
+    line = run_one(
+        known()["syn"], read_dataset(dataset)[0], seed=None, settings=Settings(tmp_path, peers_python=broken)
+    )
     assert line["status"] == "failed"
     assert line["reason"].startswith("the field cannot be judged: ")
 

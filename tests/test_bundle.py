@@ -14,24 +14,25 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
 from monai.losses import SSIMLoss as MonaiSSIMLoss
 
-from scripts.local_losses import SSIMLoss
+from ncf.fit.losses.ssim import SSIMLoss
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "configs"
-OVERLAYS = sorted(p for p in CONFIGS.glob("*.json") if p.stem not in ("inference", "evaluate", "metadata"))
+PRESETS = CONFIGS / "presets"
+OVERLAYS = [*sorted(PRESETS.glob("*.json")), CONFIGS / "import.json", CONFIGS / "multi_gpu.json"]
 BASES = {"import": "evaluate"}  # of overlays that are not over inference.json
 ADDS = {
     "import": {"folders"},
     "multi_gpu": {"pairs", "which", "local_rank"},
-    "multimodal": {"loss::terms::local_correlation", "global_stage::bins"},
+    "multimodal": {"loss::terms::local_correlation", "initial_alignment::bins"},
 }  # entries of an overlay that are its own
 MODEL_BYTES = 300_000  # 60,870 float32 parameters are 243,480
-# Not referred to, because MONAI itself looks for them: two by name at the start of a run, two only as required properties.
+# Not referred to, because MONAI itself looks for them: two at the start of a run, two only as required properties.
 READ_BY_MONAI = {"imports", "run", "bundle_root", "dataset_dir"}
 MAKE_MODEL = """
 import torch
 from monai.bundle import ConfigParser
-from scripts.engine import start_afresh
+from ncf.fit.optimizer import start_afresh
 parser = ConfigParser()
 parser.read_config("configs/inference.json")
 network = parser.get_parsed_content("network_def")
@@ -125,7 +126,8 @@ def test_every_version_is_told_once(metadata: dict[str, Any]) -> None:
     listed = [(ROOT / f"requirements{part}.txt").read_text(encoding="utf-8") for part in ("-core", "")]
     pins = dict(re.findall(r"^([\w-]+)==(\S+)$", "\n".join(listed), re.M))
     named = {"monai": "monai_version", "torch": "pytorch_version", "numpy": "numpy_version"}
-    assert {name: metadata[key] for name, key in named.items()} | metadata["required_packages_version"] == pins
+    packages = metadata["required_packages_version"] | metadata["optional_packages"]
+    assert {name: metadata[key] for name, key in named.items()} | packages == pins
 
 
 def strings(config: Any) -> Iterator[str]:
@@ -176,29 +178,32 @@ def test_the_model_file_is_the_start_of_every_fit(tmp_path: Path, monkeypatch: p
 
 
 def test_the_paper_overlay_is_the_paper(run: Run, tmp_path: Path) -> None:
-    told = json.loads((CONFIGS / "paper.json").read_text(encoding="utf-8"))
-    assert [level["iterations"] for level in told["fit::levels"]] == [1000]
+    told = json.loads((PRESETS / "paper.json").read_text(encoding="utf-8"))
+    assert [level["iterations"] for level in told["fit::levels"].values()] == [1000]
     # the levels of `run` are an override and would win over the overlay's
-    levels = [{**level, "iterations": 3} for level in told["fit::levels"]]
-    workflow = run(tmp_path, {}, CONFIGS / "paper.json", phantom_size=[16, 17, 18], **{"fit::levels": levels})
+    levels = {name: {**level, "iterations": 3} for name, level in told["fit::levels"].items()}
+    workflow = run(tmp_path, {}, PRESETS / "paper.json", phantom_size=[16, 17, 18], **{"fit::levels": levels})
     fit = workflow.evaluator.state.output["pred"]
-    assert fit.history[0]["shape"] == (16, 17, 18) == fit.space.control(fit.control_points).shape
+    assert fit.history[0].shape == (16, 17, 18) == fit.space.control(fit.control_points).shape
     assert fit.space.order == 1 and sum(kept.codes.numel() for kept in fit.weights.values()) == 60870
     terms = workflow.inferer.loss.terms
     assert {name: term.weight for name, term in terms.items()} == {"photometric": 1.0, "ssim": 1.0, "occupancy": 0.1}
     assert type(terms["ssim"].loss) is MonaiSSIMLoss and not issubclass(MonaiSSIMLoss, SSIMLoss)
     assert (terms["ssim"].loss.kernel_size, terms["ssim"].loss.kernel_sigma) == ((11,) * 3, (1.5,) * 3)
-    assert [(level.learning_rate, level.learning_rate_end) for level in workflow.inferer.levels] == [(1e-3, 1e-6)]
-    assert workflow.inferer.global_stage is None and fit.offsets is None
+    assert [(level.learning_rate, level.learning_rate_end) for level in workflow.inferer.levels.values()] == [
+        (1e-3, 1e-6)
+    ]
+    assert workflow.inferer.initial_alignment is None and fit.offsets is None
 
 
 def test_the_fast_overlay_is_the_default_with_less_to_do() -> None:
     base, fast = (ConfigParser() for _ in range(2))
     base.read_config(CONFIGS / "inference.json")
-    fast.read_config([CONFIGS / "inference.json", CONFIGS / "fast.json"])
-    plain, quick = (parser.get_parsed_content("inferer").levels for parser in (base, fast))
+    fast.read_config([CONFIGS / "inference.json", PRESETS / "fast.json"])
+    plain, quick = (list(parser.get_parsed_content("inferer").levels.values()) for parser in (base, fast))
     assert (
-        sum(level.voxels * level.iterations for level in quick) < sum(level.voxels * level.iterations for level in plain) / 3
+        sum(level.voxels * level.iterations for level in quick)
+        < sum(level.voxels * level.iterations for level in plain) / 3
     )
     assert quick[-1].offset_rate == plain[-1].offset_rate > 0
     assert {key for key in base.get() if base.get()[key] != fast.get()[key]} == {"fit", "_desc_"}
@@ -225,12 +230,12 @@ def test_each_rank_of_torchrun_has_its_share(
 
 ADDED = {
     "lncc": {
-        "_target_": "scripts.losses.CorrelationTerm",
+        "_target_": "ncf.fit.terms.CorrelationTerm",
         "loss": {"_target_": "LocalNormalizedCrossCorrelationLoss", "spatial_dims": 3, "kernel_size": 5},
         "weight": 0.5,
     },
-    "bending": {"_target_": "scripts.losses.FieldTerm", "loss": {"_target_": "BendingEnergyLoss"}, "weight": 0.1},
-    "diffusion": {"_target_": "scripts.losses.FieldTerm", "loss": {"_target_": "DiffusionLoss"}, "weight": 0.1},
+    "bending": {"_target_": "ncf.fit.terms.FieldTerm", "loss": {"_target_": "BendingEnergyLoss"}, "weight": 0.1},
+    "diffusion": {"_target_": "ncf.fit.terms.FieldTerm", "loss": {"_target_": "DiffusionLoss"}, "weight": 0.1},
 }
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.checkpoint import CHECKPOINT_FORMAT, load_checkpoint, save_checkpoint
-from scripts.errors import PairError
+from ncf.core.errors import PairError
+from ncf.io.checkpoint import CHECKPOINT_FORMAT, load_checkpoint, save_checkpoint
 from tests.refusing import refused
 
 
@@ -72,7 +72,7 @@ def test_a_checkpoint_is_never_executed(tmp_path: Path) -> None:
 def test_other_formats_are_refused_by_number(tmp_path: Path) -> None:
     for content, found in (({"format": 99}, "99"), ({"w": torch.ones(2)}, "None"), (torch.ones(2), "None")):
         torch.save(content, tmp_path / "a.pt")
-        line = f"format {found}, this program reads format {CHECKPOINT_FORMAT}: register again"
+        line = f"format {found}, this program reads 3 and {CHECKPOINT_FORMAT}: register again"
         refused(line, load_checkpoint, tmp_path / "a.pt")
     refused("No such file", load_checkpoint, tmp_path / "missing.pt")
     with pytest.raises(TypeError, match="ndarray"):

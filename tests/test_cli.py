@@ -18,13 +18,14 @@ from typing import Any
 import pytest
 from monai.bundle import ConfigWorkflow
 
-from scripts.__main__ import VERBS, main, register
-from scripts.presets import CONFIGS
+from ncf.commands.main import VERBS, main, register
+from tests.bundles import copy_bundle
 
 ROOT = Path(__file__).parent.parent
+CONFIGS = ROOT / "configs"
 PATIENCE_S = 240  # a process imports for 4 to 8 s on a quiet machine
 LEVEL = {"voxels": 3000, "control_points": 300, "iterations": 12, "learning_rate": 1e-3}
-OVERLAYS = {"tiny": [LEVEL], "endless": [LEVEL, {**LEVEL, "iterations": 10**7}]}
+OVERLAYS = {"tiny": {"only": LEVEL}, "endless": {"first": LEVEL, "last": {**LEVEL, "iterations": 10**7}}}
 ODD_NAMES = ("$(touch evil) @seed#1 %x::y.nii.gz", "$__import__('os').mkdir('evil').nii.gz")
 
 Run = Callable[..., ConfigWorkflow]
@@ -41,12 +42,7 @@ def calm(one_thread: None) -> None:
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the bundle with two presets more, somewhere else."""
-    root = tmp_path_factory.mktemp("elsewhere") / "bundle"
-    shutil.copytree(CONFIGS, root / "configs")
-    shutil.copytree(ROOT / "scripts", root / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
-    for name, levels in OVERLAYS.items():
-        (root / "configs" / f"{name}.json").write_text(json.dumps({"fit::levels": levels}), encoding="utf-8")
-    return root
+    return copy_bundle(tmp_path_factory.mktemp("elsewhere") / "bundle", OVERLAYS)
 
 
 def start(bundle: Path, here: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -54,11 +50,13 @@ def start(bundle: Path, here: Path, *arguments: str) -> subprocess.Popen[str]:
     here.mkdir(exist_ok=True)
     settings = {**os.environ, "PYTHONPATH": str(bundle), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     command, pipe = [sys.executable, "-m", *arguments], subprocess.PIPE
-    return subprocess.Popen(command, cwd=here, env=settings, text=True, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe)
+    return subprocess.Popen(
+        command, cwd=here, env=settings, text=True, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe
+    )
 
 
 def configs(bundle: Path, overlay: str) -> list[str]:
-    files = [str(bundle / "configs" / f"{name}.json") for name in ("inference", overlay)]
+    files = [str(bundle / "configs" / f"{name}.json") for name in ("inference", f"presets/{overlay}")]
     return ["monai.bundle", "run", "--config_file", str(files), "--device", "cpu"]
 
 
@@ -67,7 +65,7 @@ def test_both_commands_give_the_same_bytes(bundle: Path, pair: Mapping[str, str]
     for copy, key in zip(copies, ("fixed", "moving"), strict=True):
         shutil.copyfile(pair[key], copy)
     both = ["--fixed", pair["fixed"], "--moving", pair["moving"]]
-    ours = ["scripts", "register", *[f"../{name}" for name in ODD_NAMES], "--preset=tiny", "--device=cpu", "--name=out"]
+    ours = ["ncf", "register", *[f"../{name}" for name in ODD_NAMES], "--preset=tiny", "--device=cpu", "--name=out"]
     processes = {
         "monai": start(bundle, tmp_path / "monai", *configs(bundle, "tiny"), *both, "--name", "out"),
         "ours": start(bundle, tmp_path / "ours", *ours),
@@ -87,7 +85,7 @@ def test_both_commands_give_the_same_bytes(bundle: Path, pair: Mapping[str, str]
 
 
 def test_output_that_nobody_reads_costs_no_result(bundle: Path, pair: Mapping[str, str], tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "scripts", "register", pair["fixed"], pair["moving"], "--preset=tiny", "--device=cpu"]
+    command = [sys.executable, "-m", "ncf", "register", pair["fixed"], pair["moving"], "--preset=tiny", "--device=cpu"]
     for name, how in (("left", "| head -c 1 | cat > /dev/null"), ("closed", ">&-"), ("both", ">&- 2>&-")):
         (tmp_path / name).mkdir()
         line = f"{shlex.join([*command, '--name=r'])} {how}"
@@ -104,8 +102,10 @@ def test_output_that_nobody_reads_costs_no_result(bundle: Path, pair: Mapping[st
         assert (tmp_path / name / "output" / "r" / "report.html").is_file()
 
 
-def test_two_runs_of_one_name_do_not_write_over_each_other(bundle: Path, pair: Mapping[str, str], tmp_path: Path) -> None:
-    command = ["scripts", "register", pair["fixed"], pair["moving"], "--device=cpu", "--report=false", "--name=r"]
+def test_two_runs_of_one_name_do_not_write_over_each_other(
+    bundle: Path, pair: Mapping[str, str], tmp_path: Path
+) -> None:
+    command = ["ncf", "register", pair["fixed"], pair["moving"], "--device=cpu", "--report=false", "--name=r"]
     first = start(bundle, tmp_path, *command, "--preset=endless")
     try:
         wait_until(lambda: (tmp_path / "output" / "r" / ".lock").exists())
@@ -145,7 +145,7 @@ def test_ctrl_c_is_one_line_and_no_files(bundle: Path, pair: Mapping[str, str], 
     finally:
         process.kill()
     assert process.returncode == 1
-    assert said.splitlines() == ["error: interrupted; the result is not complete and metrics.json was not written"]
+    assert said.splitlines() == ["error: interrupted; the result is not complete, nothing of it was written"]
     assert not list((tmp_path / "here").iterdir())
 
 
@@ -153,7 +153,7 @@ def test_a_mistake_is_one_line_and_status_1(bundle: Path, pair: Mapping[str, str
     missing = ["--fixed", pair["fixed"], "--moving", "missing.nii.gz"]
     processes = {
         "cannot open missing.nii.gz": start(bundle, tmp_path / "a", *configs(bundle, "tiny"), *missing),
-        "unknown option --fixd (did you mean --fixed?)": start(bundle, tmp_path / "b", "scripts", "register", "--fixd=x"),
+        "unknown option --fixd (did you mean --fixed?)": start(bundle, tmp_path / "b", "ncf", "register", "--fixd=x"),
     }
     for telling, process in processes.items():
         _, said = process.communicate(timeout=PATIENCE_S)
@@ -168,7 +168,7 @@ def test_a_mistake_is_one_line_and_status_1(bundle: Path, pair: Mapping[str, str
 def refusal(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
     """The one line that the command line ends with; nothing was started."""
     monkeypatch.setattr(sys, "argv", ["ncf", *arguments])
-    monkeypatch.setattr("scripts.verbs.common.ConfigJob.start", lambda job: pytest.fail(f"started {job}"))
+    monkeypatch.setattr("ncf.commands.common.ConfigJob.start", lambda job: pytest.fail(f"started {job}"))
     with pytest.raises(SystemExit) as stop:
         main()
     assert isinstance(stop.value.code, str) and "\n" not in stop.value.code and stop.value.code.startswith("error: ")
@@ -226,7 +226,7 @@ def test_an_interruption_before_the_fit_is_one_line(monkeypatch: pytest.MonkeyPa
         raise KeyboardInterrupt
 
     monkeypatch.setattr(sys, "argv", ["ncf", "register"])
-    monkeypatch.setattr("scripts.verbs.common.ConfigJob.start", interrupted)
+    monkeypatch.setattr("ncf.commands.common.ConfigJob.start", interrupted)
     with pytest.raises(SystemExit, match=r"^error: interrupted"):
         main()
 
@@ -250,7 +250,7 @@ def test_every_option_is_a_knob_and_paths_are_whole(monkeypatch: pytest.MonkeyPa
 def test_what_is_missing_is_said_before_anything_is_loaded(
     pair: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for room in ("scripts.verbs.common", "scripts.workflow"):
+    for room in ("ncf.commands.common", "ncf.run.config"):
         monkeypatch.setattr(f"{room}.load_libraries", lambda: pytest.fail("loaded"))
     gone = str(tmp_path / "gone.nii.gz")
     for job, telling in (

@@ -1,4 +1,4 @@
-"""Cohorts: plan and resume, failures that stay with their pair, tables; workers do a stand-in instead of a registration."""
+"""Cohorts: plan and resume, failures that stay with their pair, tables; workers run a stand-in."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from pathlib import Path
 
 import pytest
 
-from scripts.cohort.collect import collect, outliers
-from scripts.cohort.lock import LOCK_FILE, only_run
-from scripts.cohort.plan import DONE, FAILED, OPEN, Plan, differences, open_pairs, prepared, without_report
-from scripts.cohort.run import default_resources, run_cohort
-from scripts.cohort.worker import REPORTED_BY, Outcome, Resources, Task, task_of
-from scripts.datasets import checked
-from scripts.saved import saved_results
+from ncf.cohort.collect import collect, outliers
+from ncf.cohort.lock import COHORT_LOCK_FILE, only_run
+from ncf.cohort.plan import DONE, FAILED, OPEN, Plan, differences, open_pairs, prepared, without_report
+from ncf.cohort.run import default_resources, run_cohort
+from ncf.cohort.worker import REPORTED_BY, Outcome, Resources, Task, task_of
+from ncf.io.pair_lists import checked
+from ncf.result.folder import saved_results
 from tests import stand_ins
 from tests.conftest import ROOT
 from tests.refusing import refused
@@ -73,10 +73,10 @@ def test_every_pair_is_done_once(plan: Plan, capsys: pytest.CaptureFixture[str])
         and "5 of 5 pairs done" in out
     )
     times = {name: (plan.output_dir / name / "metrics.json").stat().st_mtime_ns for name in NAMES}
-    told = {"concerns": [{"level": "serious", "text": "The map folds."}]}
-    (plan.output_dir / "bb" / "concerns.json").write_text(json.dumps(told), encoding="utf-8")
+    told = {"findings": [{"level": "warning", "text": "The map folds."}]}
+    (plan.output_dir / "bb" / "findings.json").write_text(json.dumps(told), encoding="utf-8")
     assert started(plan, stand_ins.die_some)  # nothing is left to do
-    assert "serious, by their reports: bb\n" in capsys.readouterr().out
+    assert "with warnings in their reports: bb\n" in capsys.readouterr().out
     assert times == {name: (plan.output_dir / name / "metrics.json").stat().st_mtime_ns for name in NAMES}
     assert (plan.output_dir / "cohort_table.png").stat().st_size > 5000 and not listed_failures(plan)
 
@@ -103,7 +103,7 @@ def test_a_pair_that_fails_is_recorded_and_the_rest_goes_on(
 
 
 def draw_some(task: Task) -> Outcome:
-    """A report that tells its process; of a pair called bad there is none, and that of dddd costs the process its life."""
+    """A report that tells its process; a pair called bad has none, and that of dddd ends the process."""
     time.sleep(0.2)
     if task.name == "dddd":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -145,7 +145,9 @@ def test_missing_reports_are_made_by_the_workers_and_one_that_fails_stops_no_oth
     assert started(grown, stand_ins.die_some)  # nothing is left to do
 
 
-def test_a_process_that_ends_after_the_result_costs_the_report_alone(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_process_that_ends_after_the_result_costs_the_report_alone(
+    plan: Plan, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert not started(replace(plan, pairs=plan.pairs[:1]), finish_undrawn)
     assert "no report: a: the worker process ended with signal 9" in (out := capsys.readouterr().out)
     assert "1 of 1 pairs done" in out and not (plan.output_dir / "a" / "failure.json").exists()
@@ -177,7 +179,9 @@ def test_dask_workers_elsewhere(plan: Plan) -> None:
         resources = Resources(1, 1, scheduler=cluster.scheduler_address)
         assert started(plan, engine="dask", resources=resources)
         address = cluster.scheduler_address
-    refused("no Dask scheduler answers at tcp://", run_dask_at, replace(plan, output_dir=plan.output_dir / "x"), address)
+    refused(
+        "no Dask scheduler answers at tcp://", run_dask_at, replace(plan, output_dir=plan.output_dir / "x"), address
+    )
 
 
 def run_dask_at(plan: Plan, address: str) -> None:
@@ -199,9 +203,9 @@ KILLED = """
 import json
 import sys
 from pathlib import Path
-from scripts.cohort.plan import Plan
-from scripts.cohort.run import run_cohort
-from scripts.cohort.worker import Resources
+from ncf.cohort.plan import Plan
+from ncf.cohort.run import run_cohort
+from ncf.cohort.worker import Resources
 from tests import stand_ins
 if __name__ == "__main__":
     told = json.loads(Path(sys.argv[1]).read_text())
@@ -261,7 +265,7 @@ def test_the_lock_is_no_result_and_needs_no_clearing(plan: Plan) -> None:
         refused("another run is at work", started, plan)
         assert not (plan.output_dir / "cohort.json").exists()
     assert started(plan)
-    assert [path.name for path in plan.output_dir.glob(".*")] == [LOCK_FILE]
+    assert [path.name for path in plan.output_dir.glob(".*")] == [COHORT_LOCK_FILE]
     assert [result.name for result in saved_results(plan.output_dir)] == sorted(NAMES)
 
 
@@ -301,7 +305,9 @@ def test_what_changed_since_is_said(plan: Plan, tmp_path: Path) -> None:
     Path(plan.config_files[0]).write_text("{}")
     rows = [{**plan.pairs[0], "fixed": plan.pairs[1]["fixed"]}, *plan.pairs[1:]]
     refused(
-        r"a was made with fixed .*fixed_a\.nii\.gz, the list now has .*fixed_bb", prepared_by_one, replace(plan, pairs=rows)
+        r"a was made with fixed .*fixed_a\.nii\.gz, the list now has .*fixed_bb",
+        prepared_by_one,
+        replace(plan, pairs=rows),
     )
     rows = [{**plan.pairs[0], "moving_label": plan.pairs[1]["fixed"]}, *plan.pairs[1:]]
     refused("a was made with moving_label None, the list now has", prepared_by_one, replace(plan, pairs=rows))
@@ -312,7 +318,10 @@ def test_what_changed_since_is_said(plan: Plan, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"bundle_version": "0.0.1", "seed": 0}, r"bundle_version was 0\.0\.1, now [\d.]+; give the same options to that"),
+        (
+            {"bundle_version": "0.0.1", "seed": 0},
+            r"bundle_version was 0\.0\.1, now [\d.]+; give the same options to that",
+        ),
         (
             {"bundle_version": "0.0.1", "seed": 1},
             r"bundle_version was 0\.0\.1, now [\d.]+, seed was 1, now 0; give the same",
@@ -326,7 +335,9 @@ def test_another_version_is_other_settings(settings: dict | None, told: str, pla
     path = plan.output_dir / "cohort.json"
     before = json.loads(path.read_text(encoding="utf-8"))
     kept = {key: before["settings"][key] for key in ("config_files", "threads")}
-    path.write_text(json.dumps({"pairs": before["pairs"]} | ({} if settings is None else {"settings": settings | kept})))
+    path.write_text(
+        json.dumps({"pairs": before["pairs"]} | ({} if settings is None else {"settings": settings | kept}))
+    )
     written = path.read_bytes()
     refused(f"begun with other settings: {told}.* or another output_dir", prepared_by_one, plan)
     assert path.read_bytes() == written
@@ -360,13 +371,13 @@ def test_outliers_lie_beyond_the_whiskers(values: Sequence[float], expected: lis
 
 
 def test_a_worker_for_every_core_as_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scripts.cohort.run.os.sched_getaffinity", lambda _: set(range(8)), raising=False)
-    monkeypatch.setattr("scripts.cohort.run.memory_mib", lambda: 64000)
+    monkeypatch.setattr("ncf.cohort.run.os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr("ncf.cohort.run.memory_mib", lambda: 64000)
     assert default_resources() == Resources(8, 1)
     assert default_resources(workers=3) == Resources(3, 1)
     assert default_resources(threads=4) == Resources(2, 4)
     assert default_resources(devices=["0", "1"]) == Resources(2, 1, ("0", "1"))
-    monkeypatch.setattr("scripts.cohort.run.memory_mib", lambda: 6000)
+    monkeypatch.setattr("ncf.cohort.run.memory_mib", lambda: 6000)
     assert default_resources() == Resources(2, 1)
 
 

@@ -1,4 +1,4 @@
-"""Cohorts that register: the same bytes whatever ran before and however many workers; the command as a person calls it."""
+"""Cohorts that register: the same bytes whatever ran before, however many workers; the command from outside."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.cohort.plan import Plan
-from scripts.cohort.run import run_cohort
-from scripts.cohort.worker import Resources, register_pair, report_pair, task_of
-from scripts.datasets import read_pairs
-from scripts.presets import presets
-from scripts.verbs.cohort import cohort
+from ncf.cohort.plan import Plan
+from ncf.cohort.run import run_cohort
+from ncf.cohort.worker import Resources, register_pair, report_pair, task_of
+from ncf.commands.cohort import cohort
+from ncf.core.presets import presets
+from ncf.io.pair_lists import read_pairs
 from tests.conftest import LEVELS, ROOT
 
 RESULTS = ("displacement.nii.gz", "warped.nii.gz", "network.pt")
@@ -90,12 +90,16 @@ def test_missing_reports_are_made_up_for_and_nothing_is_registered_again(
     first = pages[1].read_bytes()
     for page in pages:  # as if it had been killed between metrics.json and the report
         page.unlink()
-    shutil.copyfile(loud.output_dir / "there" / "run.json", loud.output_dir / "there" / "displacement.nii.gz")  # damaged
+    shutil.copyfile(
+        loud.output_dir / "there" / "run.json", loud.output_dir / "there" / "displacement.nii.gz"
+    )  # damaged
     capsys.readouterr()
     assert not run_cohort(loud, resources=resources, progress=False)
     out = capsys.readouterr().out
     assert (
-        "no report: " in out and f"(by hand: ncf report {loud.output_dir / 'there'})" in out and "2 of 2 pairs done" in out
+        "no report: " in out
+        and f"(by hand: ncf report {loud.output_dir / 'there'})" in out
+        and "2 of 2 pairs done" in out
     )
     assert pages[1].read_bytes() == first and not pages[0].exists()
     left = {path: told for path, told in results.items() if path.parent.name == "back" or path.name != RESULTS[0]}
@@ -115,10 +119,14 @@ def test_a_result_whose_scans_have_moved_has_no_report_and_says_so(
     moved.unlink()
     told = report_pair(task)
     assert told.reason is None and told.no_report is not None
-    assert told.no_report.startswith(f"there: the moving scan {moved} is not there any more; name it with --moving=PATH")
+    assert told.no_report.startswith(
+        f"there: the moving scan {moved} is not there any more; name it with --moving=PATH"
+    )
     assert "\n" not in told.no_report
     with pytest.raises(ValueError, match=r"^cannot read .*moving\.nii\.gz: .*; check the path"):
-        run_cohort(replace(plan, overrides={**plan.overrides, "report": True}), resources=Resources(1, 1), progress=False)
+        run_cohort(
+            replace(plan, overrides={**plan.overrides, "report": True}), resources=Resources(1, 1), progress=False
+        )
 
 
 @pytest.mark.slow
@@ -138,23 +146,16 @@ def test_every_engine_and_number_of_workers_gives_the_same_bytes(engine: str, li
     assert page.read_bytes() == told
 
 
-def test_the_command(
-    listed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    configs = tmp_path / "configs"  # the small fit as a preset of that name
-    configs.mkdir()
-    for path in (ROOT / "configs").iterdir():
-        (configs / path.name).write_bytes(path.read_bytes())
-    (configs / "small.json").write_bytes((listed.parent / "small.json").read_bytes())
-    monkeypatch.setattr("scripts.presets.CONFIGS", configs)
-    job = cohort(str(listed), output_dir=str(tmp_path / "out"), preset="small", workers="1", progress="false")
+def test_the_command(listed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = str(listed.parent / "small.json")
+    job = cohort(str(listed), output_dir=str(tmp_path / "out"), preset=small, workers="1", progress="false")
     with pytest.raises(SystemExit) as stop:
         job.start()
     assert stop.value.code == 1
     out = capsys.readouterr().out
     assert "failed: bad: " in out and "2 of 3 pairs done" in out and "| there |" in out
     with pytest.raises(SystemExit, match=r"^error: .*begun with other settings: seed was 0, now 1"):
-        cohort(str(listed), output_dir=str(tmp_path / "out"), preset="small", seed="1", workers="1").start()
+        cohort(str(listed), output_dir=str(tmp_path / "out"), preset=small, seed="1", workers="1").start()
 
 
 def test_mistakes_at_the_command_are_one_line(listed: Path, tmp_path: Path) -> None:
@@ -165,7 +166,9 @@ def test_mistakes_at_the_command_are_one_line(listed: Path, tmp_path: Path) -> N
         "--scheduler is for --engine dask": lambda: cohort(str(listed), scheduler="tcp://x:1", **where),
         "--workers is at least 1": lambda: cohort(str(listed), workers="0", **where),
         "--workers must be a whole number": lambda: cohort(str(listed), workers="two", **where),
-        f"no preset 'quick'; there are: {', '.join(presets())}$": lambda: cohort(str(listed), preset="quick", **where),
+        f"no preset 'quick'; there are: {', '.join(presets())}, or give the path of a JSON overlay$": lambda: cohort(
+            str(listed), preset="quick", **where
+        ),
     }
     for telling, call in calls.items():
         with pytest.raises(SystemExit, match=f"^error: .*{telling}"):

@@ -10,7 +10,9 @@ from benchmarks.pairs import PAIRS
 from benchmarks.run import COLUMNS, beyond, register
 
 REAL = next(pair for pair in PAIRS if pair.name == "lung_ct_real")
-GATE_MM = 1.55  # single runs lay between 1.36 and 1.50; the goal of 1.45 is the benchmark's, which says when it is missed
+GATE_MM = (
+    1.55  # single runs lay between 1.36 and 1.50; the goal of 1.45 is the benchmark's, which says when it is missed
+)
 TIMING = ("s", "MiB")  # what the machine's other work decides is for the benchmark to judge
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from scripts.datasets import read_pairs
+from ncf.io.pair_lists import read_pairs
 from tests.refusing import refused
 
 
@@ -45,7 +45,13 @@ def test_images_mean_all_ordered_pairs(tmp_path: Path) -> None:
     images = [{"image": i, "label": la, "name": n} for i, la, n in zip(scans, labels, "abc", strict=True)]
     found = read_pairs(as_json(tmp_path / "list.json", {"images": images}))
     assert [pair["name"] for pair in found] == ["a__b", "a__c", "b__a", "b__c", "c__a", "c__b"]
-    expected = {"name": "b__c", "fixed": scans[1], "moving": scans[2], "fixed_label": labels[1], "moving_label": labels[2]}
+    expected = {
+        "name": "b__c",
+        "fixed": scans[1],
+        "moving": scans[2],
+        "fixed_label": labels[1],
+        "moving_label": labels[2],
+    }
     assert found[3] == expected
     del images[1]["label"]
     refused("row 2: has no label, but row 1 has one", read_pairs, as_json(tmp_path / "list.json", {"images": images}))
@@ -69,7 +75,9 @@ def learn2reg(folder: Path, *, companions: Sequence[str]) -> Path:
     stems = [f"LungCT_000{case}_000{kind}" for case in (1, 2) for kind in (0, 1)]
     touched(folder, *(f"imagesTr/{stem}.nii.gz" for stem in stems))
     for part in companions:
-        touched(folder, *(f"{part}/{stem}{'.csv' if 'marks' in part or 'points' in part else '.nii.gz'}" for stem in stems))
+        touched(
+            folder, *(f"{part}/{stem}{'.csv' if 'marks' in part or 'points' in part else '.nii.gz'}" for stem in stems)
+        )
     images = [f"./imagesTr/{stem}.nii.gz" for stem in stems]
     pairs = [{"fixed": images[0], "moving": images[1]}, {"fixed": images[2], "moving": images[3]}]
     content = {"name": "LungCT", "tensorImageShape": {"0": [192, 192, 208]}, "training": [{"image": i} for i in images]}
@@ -128,7 +136,10 @@ PAIR = {"fixed": "a.nii.gz", "moving": "b.nii.gz"}
         ([], "the list is empty"),
         ([PAIR, {"fixed": "a.nii.gz"}], "row 2: moving not named"),
         ([PAIR, {**PAIR, "name": "again"}], r"row 2: the pair of row 1 again, .*b\.nii\.gz onto .*a\.nii\.gz"),
-        ([{**PAIR, "name": "x"}, {"fixed": "b.nii.gz", "moving": "a.nii.gz", "name": "X"}], "row 2: named 'X' as row 1 is"),
+        (
+            [{**PAIR, "name": "x"}, {"fixed": "b.nii.gz", "moving": "a.nii.gz", "name": "X"}],
+            "row 2: named 'X' as row 1 is",
+        ),
         ([{**PAIR, "label": "a.nii.gz"}], "row 1: unknown entry label; known are name, fixed, moving, fixed_label"),
         ([{**PAIR, "fixed_label": "gone.nii.gz"}], r"row 1: fixed_label .*gone\.nii\.gz is not there"),
         ([{"fixed": "a.nii.gz", "moving": "a.nii.gz"}], "row 1: fixed and moving are one file"),

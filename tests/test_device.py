@@ -15,13 +15,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks import gpu
 from benchmarks.gpu import prepared
 from benchmarks.pairs import Pair
-from scripts.engine import start_afresh
-from scripts.field import FieldSpace
-from scripts.network import NCF
-from scripts.objective import Objective
-from scripts.phantom import PhantomPair
-from scripts.pyramid import level_images
-from scripts.sampling import Warp
+from ncf.fit.field import FieldSpace
+from ncf.fit.network import NCF
+from ncf.fit.objective import Objective
+from ncf.fit.optimizer import start_afresh
+from ncf.fit.pyramid import level_images
+from ncf.phantom.chest import PhantomPair
+from ncf.space.sampling import Warp
 from tests.fits import GENTLE, bytes_of, images_of, level, optimizer, terms
 
 TO_THE_HOST = ("aten._local_scalar_dense", "aten.nonzero", "aten.equal", "aten.masked_select", "aten.item")

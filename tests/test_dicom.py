@@ -1,4 +1,4 @@
-"""DICOM series as scanners write them: positions and orientations decide where voxels lie, what contradicts is refused."""
+"""DICOM series as scanners write them: positions and orientations decide; what contradicts them is refused."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
 
-from scripts.apply import apply_to_images, grid_of, open_map
-from scripts.dicom import read_series
-from scripts.exporters import save_itk_field
+from ncf.io.dicom.series import read_series
+from ncf.io.nifti import save_itk_field
+from ncf.use.carry import apply_to_images, grid_of, open_map
 from tests.dicom_files import write_dicom, write_enhanced
 from tests.refusing import refused
 from tests.test_reading import DIRECTIONS, POINT_MM, SHAPE, affine_of, check_against_referee, volume
@@ -38,7 +38,7 @@ def test_a_tag_beside_the_positions_turns_nothing_round(
         data.InstanceNumber = SHAPE[2] - k
 
     folder = write_dicom(tmp_path / "series", volume(), affine_of(name), changed=changed)
-    logging.getLogger("scripts.notes").propagate = True
+    logging.getLogger("ncf.notes").propagate = True
     check(folder, affine_of(name), volume())
     assert ("SpacingBetweenSlices" in caplog.text) == (spacing != 3.4)
     if spacing > 0:
@@ -97,7 +97,7 @@ def test_what_lies_beside_a_series_is_left_out_and_told(tmp_path: Path, caplog: 
     folder = Path(write_dicom(tmp_path / "series", volume(), affine_of("RAS"), changed=thicker))
     (folder / "._1.dcm").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
     (folder / "notes.txt").write_text("not an image")
-    logging.getLogger("scripts.notes").propagate = True
+    logging.getLogger("ncf.notes").propagate = True
     check(str(folder), affine_of("RAS"), volume())
     assert "1 files of macOS" in caplog.text and "slices are 3.4 to 3.41 mm thick" in caplog.text
 

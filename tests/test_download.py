@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from scripts import download
-from scripts.download import Source, fetch
-from scripts.verbs.fetch import fetch as fetch_command
+from ncf.commands.fetch import fetch as fetch_command
+from ncf.io import download
+from ncf.io.download import Source, fetch
 from tests.refusing import refused
 
 CONTENT = {f"training/scans/case_00{n}_{b}.nii.gz": bytes([n]) * 50_000 for n in (1, 2) for b in ("exp", "insp")}
@@ -50,7 +50,9 @@ class Keeper(ThreadingHTTPServer):
     def description(self) -> dict[str, Any]:
         own = {"size": len(self.archive), "checksum": f"md5:{hashlib.md5(self.archive).hexdigest()}"}
         link = {"self": f"http://127.0.0.1:{self.server_port}/training.zip"}
-        return {"files": [{"key": "other.zip"}, {"key": "training.zip", "links": link, **own, **(self.described or {})}]}
+        return {
+            "files": [{"key": "other.zip"}, {"key": "training.zip", "links": link, **own, **(self.described or {})}]
+        }
 
 
 class Answer(BaseHTTPRequestHandler):

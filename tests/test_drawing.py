@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 
 DRAWS = """
 import os
-from scripts.drawing import load_matplotlib
+from ncf.core.drawing import load_matplotlib
 load_matplotlib()
 assert "MPLCONFIGDIR" not in os.environ
 from matplotlib.figure import Figure

@@ -13,15 +13,18 @@ import torch
 from nibabel.affines import apply_affine
 from torch import nn
 
-from scripts.engine import CAREFUL, Fit, start_afresh
-from scripts.errors import PairError
-from scripts.geometry import translation
-from scripts.network import NCF
-from scripts.phantom import PhantomPair, breathing_thorax
+from ncf.core.errors import PairError
+from ncf.fit.fitted import Fit
+from ncf.fit.network import NCF
+from ncf.fit.optimizer import CAREFUL, start_afresh
+from ncf.phantom.chest import PhantomPair, breathing_thorax
+from ncf.space.geometry import translation
 from tests.fits import GENTLE, bytes_of, images_of, left_mm, level, optimizer
 
 SHAPE, MOVING_SHAPE = (32, 32, 32), (40, 42, 44)
-STILL_VOX = 0.3  # sines of a fresh network never cancel quite; seen 0.05 to 0.18 for equal images, motions are 0.8 to 2.5
+STILL_VOX = (
+    0.3  # sines of a fresh network never cancel quite; seen 0.05 to 0.18 for equal images, motions are 0.8 to 2.5
+)
 BFLOAT_VOX = 0.15  # root mean square in the body; seen 0.01 to 0.08, while two seeds differ by 0.07 to 0.21
 ORDER_VOX = 0.2  # the same for the interpolation; seen 0.03 to 0.13
 FOUND = 0.5  # of the motion's mean length may be left after 40 coarse iterations; seen 0.28 to 0.36
@@ -67,7 +70,7 @@ def test_threads_do_not_race(chest: PhantomPair, request: pytest.FixtureRequest)
 def test_a_pair_after_another_is_a_pair_alone(chest: PhantomPair) -> None:
     shared, network = optimizer(GENTLE, level(2, voxels=6000)), NCF()
     earlier = breathing_thorax((20, 30, 24), seed=5, moving_shape=(26, 28, 30))
-    shared(images_of(earlier, start=translation([5.0, -3.0, 2.0])), network)
+    shared(images_of(earlier, initial=translation([5.0, -3.0, 2.0])), network)
     after = shared(images_of(chest), network)
     assert bytes_of(after) == bytes_of(optimizer(GENTLE, level(2, voxels=6000))(images_of(chest), NCF()))
 
@@ -99,7 +102,9 @@ def test_fresh_weights_depend_on_the_seed_alone() -> None:
 
 def test_a_fit_that_runs_away_is_tried_again_with_smaller_steps(chest: PhantomPair) -> None:
     wild = optimizer(level(20, learning_rate=1.5e-2, learning_rate_end=9e-3))(images_of(chest), NCF())
-    calm = optimizer(level(20, learning_rate=1.5e-2 / CAREFUL, learning_rate_end=9e-3 / CAREFUL))(images_of(chest), NCF())
+    calm = optimizer(level(20, learning_rate=1.5e-2 / CAREFUL, learning_rate_end=9e-3 / CAREFUL))(
+        images_of(chest), NCF()
+    )
     assert (wild.attempt, calm.attempt) == (2, 1) and bytes_of(wild) == bytes_of(calm)
     missed, motion = left_mm(wild, chest, chest.fixed_label > 0)
     assert missed < FOUND * motion and len(wild.history) == 1
@@ -151,14 +156,14 @@ def test_a_fit_that_cannot_be_had_is_refused(
     assert [message[:14] for message in warned] == [f"attempt {n} of 3" for n in (1, 2, 3)]
 
 
-@pytest.mark.parametrize("what", ["start", "moving_weight", "fixed_weight"])
+@pytest.mark.parametrize("what", ["initial", "moving_weight", "fixed_weight"])
 def test_nothing_to_compare_is_said_before_the_first_iteration(chest: PhantomPair, what: str) -> None:
     pair = images_of(chest)
-    nothing: Any = translation([0.0, 0.0, 900.0]) if what == "start" else torch.zeros_like(pair.fixed)
+    nothing: Any = translation([0.0, 0.0, 900.0]) if what == "initial" else torch.zeros_like(pair.fixed)
     network = Emits(1.0)
-    with pytest.raises(PairError, match=r"level 1 of 1: .* nothing to compare.*--align_centres true"):
+    with pytest.raises(PairError, match=r"level 1 of 1 .*: .* nothing to compare; correct the headers") as caught:
         optimizer(level(5))(replace(pair, **{what: nothing}), network)
-    assert network.calls == 0
+    assert network.calls == 0 and caught.value.hint == "align_centres"
 
 
 def test_equal_images_stay_where_they_are(chest: PhantomPair) -> None:
@@ -168,7 +173,8 @@ def test_equal_images_stay_where_they_are(chest: PhantomPair) -> None:
 
 def test_half_precision_and_the_interpolation_are_details(chest: PhantomPair) -> None:
     plain, half, linear = (
-        optimizer(level(20), **options)(images_of(chest), NCF()) for options in ({}, {"amp": True}, {"interpolation": 1})
+        optimizer(level(20), **options)(images_of(chest), NCF())
+        for options in ({}, {"amp": True}, {"interpolation": 1})
     )
     assert half.field_vox.dtype == torch.float32
     assert 0 < apart_vox(plain, half, chest) < BFLOAT_VOX
@@ -187,18 +193,18 @@ def test_a_bar_is_shown_in_a_terminal_only(
 
 def test_the_history_has_every_term_of_every_iteration(chest: PhantomPair) -> None:
     fit = optimizer(level(6), level(3, voxels=9000))(images_of(chest), NCF())
-    assert [entry["level"] for entry in fit.history] == [1, 2] and fit.attempt == 1
+    assert [entry.name for entry in fit.history] == ["level_1", "level_2"] and fit.attempt == 1
     for entry, count in zip(fit.history, (6, 3), strict=True):
-        assert list(entry["losses"]) == ["photometric", "ssim", "occupancy"] and entry["seconds"] > 0
-        assert all(len(values) == count and np.isfinite(values).all() for values in entry["losses"].values())
-    coarse, fine = (np.prod(entry["shape"]) for entry in fit.history)
+        assert list(entry.losses) == ["photometric", "ssim", "occupancy"] and entry.seconds > 0
+        assert all(len(values) == count and np.isfinite(values).all() for values in entry.losses.values())
+    coarse, fine = (np.prod(entry.shape) for entry in fit.history)
     assert coarse < fine <= np.prod(SHAPE)
 
 
 def test_a_level_begins_where_the_last_one_ended(chest: PhantomPair) -> None:
     fit = optimizer(level(20), level(2, voxels=9000))(images_of(chest), NCF())
     alone = optimizer(level(2, voxels=9000))(images_of(chest), NCF())
-    first, untrained = (sum(values[0] for values in run.history[-1]["losses"].values()) for run in (fit, alone))
+    first, untrained = (sum(values[0] for values in run.history[-1].losses.values()) for run in (fit, alone))
     assert first < 0.5 * untrained
 
 

@@ -1,4 +1,4 @@
-"""The fit in space: where it begins, what it may not see, and that it finds the motion beyond the fixed field of view."""
+"""The fit in space: where it begins, what it may not see, and motion beyond the fixed field of view."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from scripts.engine import Fit
-from scripts.field import dense_field
-from scripts.geometry import translation
-from scripts.network import NCF
-from scripts.phantom import PhantomPair, breathing_thorax
-from scripts.pyramid import PairImages
+from ncf.fit.field import dense_field
+from ncf.fit.fitted import Fit
+from ncf.fit.network import NCF
+from ncf.fit.pyramid import PairImages
+from ncf.phantom.chest import PhantomPair, breathing_thorax
+from ncf.space.geometry import translation
 from tests.fits import GENTLE, bytes_of, images_of, left_mm, level, optimizer
 
 SHAPE, MOVING_SHAPE = (32, 32, 32), (40, 42, 44)
@@ -45,13 +45,13 @@ def test_a_start_displacement_is_where_the_field_begins(chest: PhantomPair) -> N
     away = np.array([400.0, -300.0, 250.0])
     far = chest.moving_affine.copy()
     far[:3, 3] += away
-    there = optimizer(GENTLE)(images_of(chest, moving_affine=far, start=translation(away)), NCF())
+    there = optimizer(GENTLE)(images_of(chest, moving_affine=far, initial=translation(away)), NCF())
     here = optimizer(GENTLE)(images_of(chest), NCF())
     shift = away / np.diag(chest.affine)[:3]
     own = there.field_vox[0].numpy() - shift[:, None, None, None]
     assert np.abs(own).max() > 3 * SHIFTED_VOX
     np.testing.assert_allclose(own, here.field_vox[0].numpy(), atol=SHIFTED_VOX)
-    np.testing.assert_array_equal(there.space.start, translation(away))
+    np.testing.assert_array_equal(there.space.initial, translation(away))
 
 
 def test_free_offsets_belong_to_the_last_level_and_are_part_of_the_field(chest: PhantomPair) -> None:
@@ -87,29 +87,31 @@ def test_offsets_move_less_where_the_images_agree_already(chest: PhantomPair) ->
     for pair in (images, alike):
         found = optimizer(still, {**still, "offset_points": 900, "offset_rate": 1e6})(pair, NCF()).offsets
         assert found is not None
-        moved.append(float(found.values().abs().median()))  # Adam's first step is the learning rate, whatever the gradient
+        moved.append(
+            float(found.values().abs().median())
+        )  # Adam's first step is the learning rate, whatever the gradient
     assert moved[1] == pytest.approx(0.1 * moved[0], rel=0.02)
 
 
-def test_the_global_stage_says_where_a_fit_begins(chest: PhantomPair) -> None:
+def test_the_initial_alignment_says_where_a_fit_begins(chest: PhantomPair) -> None:
     seen = []
 
     def far(pair: PairImages) -> PairImages:
         seen.append(pair)
-        return replace(pair, start=translation([FAR_MM, 0.0, 0.0]))
+        return replace(pair, initial=translation([FAR_MM, 0.0, 0.0]))
 
     pair = images_of(chest, moving_affine=translation([FAR_MM, 0.0, 0.0]) @ chest.moving_affine)
-    fit = optimizer(level(2, learning_rate=1e-9), global_stage=far)(pair, NCF())
-    assert len(seen) == 1 and seen[0] is pair and fit.global_s > 0
+    fit = optimizer(level(2, learning_rate=1e-9), initial_alignment=far)(pair, NCF())
+    assert len(seen) == 1 and seen[0] is pair and fit.alignment_s > 0
     assert fit.evidence is not None and fit.evidence.taken
     moved = fit.field_vox[0] - FAR_MM / float(chest.affine[0, 0]) * torch.eye(3)[0].view(3, 1, 1, 1)
     assert moved.abs().max() < SHIFTED_VOX
 
 
 def test_a_start_that_is_worse_than_the_headers_is_left(chest: PhantomPair) -> None:
-    fit = optimizer(level(2, learning_rate=1e-9), global_stage=lambda p: replace(p, start=translation([FAR_MM, 0, 0])))(
-        images_of(chest), NCF()
-    )
+    fit = optimizer(
+        level(2, learning_rate=1e-9), initial_alignment=lambda p: replace(p, initial=translation([FAR_MM, 0, 0]))
+    )(images_of(chest), NCF())
     assert fit.evidence is not None and not fit.evidence.taken
     assert fit.field_vox.abs().max() < SHIFTED_VOX
 

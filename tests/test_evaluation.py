@@ -17,16 +17,16 @@ import torch
 from monai.bundle import ConfigWorkflow
 from scipy.ndimage import map_coordinates
 
-from scripts.convert import export_learn2reg
-from scripts.datasets import Pairs, read_pairs
-from scripts.exporters import save_itk_field
-from scripts.geometry import spacing_mm
-from scripts.learn2reg import save_displacement, to_stored
-from scripts.phantom import PhantomPair
-from scripts.report.page import label_rows
-from scripts.saved import SavedResult, saved_pairs, saved_results
-from scripts.verbs.evaluate import evaluate
-from scripts.verbs.export import export
+from ncf.commands.evaluate import evaluate
+from ncf.commands.export import export
+from ncf.io.learn2reg import save_displacement, to_stored
+from ncf.io.nifti import save_itk_field
+from ncf.io.pair_lists import Pairs, read_pairs
+from ncf.phantom.chest import PhantomPair
+from ncf.report.page import label_rows
+from ncf.result.folder import SavedResult, saved_pairs, saved_results
+from ncf.space.geometry import spacing_mm
+from ncf.use.export import export_fields
 from tests.conftest import ROOT, Run
 from tests.refusing import refused
 
@@ -74,7 +74,7 @@ def test_the_exact_field_leaves_no_error_but_that_of_reading_it(exact: dict[str,
     assert exact["tre30_mm"] == pytest.approx(exact["learn2reg"]["tre_mm"], abs=0.5)
     assert exact["dice"]["after"]["mean"] > exact["dice"]["before"]["mean"] > 0
     assert exact["hd95_mm"]["after"]["mean"] < exact["hd95_mm"]["before"]["mean"]
-    assert exact["folded_share"]["all"] == 0 and exact["seconds"] is None
+    assert exact["folding_fraction"]["all"] == 0 and exact["seconds"] is None
 
 
 def test_snapped_errors_are_those_of_whole_moving_voxels(exact: dict[str, Any], chest: PhantomPair) -> None:
@@ -91,7 +91,9 @@ def test_labels_are_judged_as_numpy_counts_them(exact: dict[str, Any], chest: Ph
     for label, score in exact["learn2reg"]["dice"]["labels"].items():
         a, b = chest.fixed_label == int(label), warped == int(label)
         assert score == pytest.approx(2 * (a & b).sum() / (a.sum() + b.sum()), abs=DIGITS)
-    assert exact["learn2reg"]["dice"]["mean"] == pytest.approx(np.mean(list(exact["learn2reg"]["dice"]["labels"].values())))
+    assert exact["learn2reg"]["dice"]["mean"] == pytest.approx(
+        np.mean(list(exact["learn2reg"]["dice"]["labels"].values()))
+    )
     assert exact["learn2reg"]["log_jac_det_std"] > 0.005
 
 
@@ -149,13 +151,16 @@ def test_an_organ_that_one_map_lacks_is_told_the_same_way_everywhere(
     assert rows[-2:] == [(f"{lost}, not in moving", "absent", "absent"), ("99, not in fixed", "absent", "absent")]
 
 
-def test_a_registration_of_ours_is_exported_and_judged_from_its_folder_alone(run: Run, listed: Path, tmp_path: Path) -> None:
+def test_a_registration_of_ours_is_exported_and_judged_from_its_folder_alone(
+    run: Run, listed: Path, tmp_path: Path
+) -> None:
     (row,) = read_pairs(listed)
     run(tmp_path, row)
     metrics = json.loads((tmp_path / "chest" / "metrics.json").read_text(encoding="utf-8"))
     assert saved_results(tmp_path) == saved_results(tmp_path / "chest") == [SavedResult(tmp_path / "chest")]
-    files = export_learn2reg(saved_results(tmp_path), tmp_path / "export", kind="learn2reg", names="auto")
-    assert [path.name for path in files] == ["disp_0001_0001.nii.gz", "submission.zip"]
+    exported = export_fields(tmp_path, tmp_path / "export", kind="learn2reg")
+    assert [path.name for path in exported.files] == ["disp_0001_0001.nii.gz"] and exported.collected is not None
+    assert exported.collected.name == "submission.zip"
     for fields in (tmp_path, tmp_path / "export"):
         found = evaluated(saved_pairs(tmp_path), fields, tmp_path / "out")
         assert found["tre_mm"]["after"]["mean"] == pytest.approx(metrics["tre_mm"]["after"]["mean"], abs=STORED_MM)
@@ -165,11 +170,11 @@ def test_a_registration_of_ours_is_exported_and_judged_from_its_folder_alone(run
     assert told["grids"]["moving"]["affine"] == nib.load(row["moving"]).affine.tolist()
     twin = shutil.copytree(tmp_path / "chest", tmp_path / "chest_again")
     with pytest.raises(ValueError, match=r"chest and .*chest_again both give disp_0001_0001\.nii\.gz"):
-        export_learn2reg(saved_results(tmp_path), tmp_path / "export", kind="learn2reg", names="auto")
+        export_fields(tmp_path, tmp_path / "export", kind="learn2reg")
     del told["grids"]
     (twin / "run.json").write_text(json.dumps(told))
     with pytest.raises(ValueError, match="written by an older version, without the scans' grids"):
-        export_learn2reg([SavedResult(twin)], tmp_path / "export", kind="learn2reg2021", names="auto")
+        export_fields(twin, tmp_path / "export", kind="learn2reg2021")
 
 
 def test_results_that_are_not_there(tmp_path: Path) -> None:
@@ -213,7 +218,9 @@ def test_fields_that_do_not_fit_are_said_and_the_rest_goes_on(
     assert [case["name"] for case in saved["cases"]] == ["good"] and len(saved["failures"]) == 5
 
 
-def test_a_field_that_itk_wrote_is_read(chest: PhantomPair, listed: Path, exact: dict[str, Any], tmp_path: Path) -> None:
+def test_a_field_that_itk_wrote_is_read(
+    chest: PhantomPair, listed: Path, exact: dict[str, Any], tmp_path: Path
+) -> None:
     save_itk_field(tmp_path / "ours.nii.gz", chest.field_vox, chest.affine)
     field = sitk.ReadImage(str(tmp_path / "ours.nii.gz"), sitk.sitkVectorFloat64)
     (tmp_path / "fields").mkdir()
@@ -228,7 +235,9 @@ def test_the_commands_judge_and_export(
     save_itk_field(tmp_path / "chest.nii.gz", chest.field_vox, chest.affine)
     evaluate(str(tmp_path), pairs=str(listed), output_dir=str(tmp_path / "out"), progress="false").start()
     assert "| chest |" in (out := capsys.readouterr().out) and "evaluation.json, .csv and .md" in out
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"evaluation.{x}" for x in ("csv", "json", "md")]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        f"evaluation.{x}" for x in ("csv", "json", "md")
+    ]
     (row,) = read_pairs(listed)
     run(tmp_path / "ours", row)
     evaluate(str(tmp_path / "ours" / "chest"), progress="false").start()
@@ -242,7 +251,9 @@ def test_mistakes_at_the_commands_are_one_line(listed: Path, tmp_path: Path) -> 
         "is no folder; give the one that holds the fields": lambda: evaluate(str(tmp_path / "gone")),
         "no data set": lambda: evaluate(str(tmp_path), pairs=str(tmp_path / "gone.json")),
         "has no lists to choose from": lambda: evaluate(str(tmp_path), pairs=str(listed), which="all_pairs"),
-        "--format is one of learn2reg, learn2reg2021, .*, got 'itk'": lambda: export(".", output_dir="x", format="itk"),
+        "--format is one of .*learn2reg, learn2reg2021, .*, got 'itk'": lambda: export(
+            ".", output_dir="x", format="itk"
+        ),
         "--names is one of auto, short, long, got 'brief'": lambda: export(".", output_dir="x", names="brief"),
         "holds no results of ours": lambda: export(str(tmp_path), output_dir=str(tmp_path / "x")).start(),
     }

@@ -13,8 +13,8 @@ import torch
 from monai.data import MetaTensor
 from scipy.spatial.transform import Rotation
 
-from scripts import exporters
-from scripts.exporters import load_itk_field, save_image, save_itk_field
+from ncf.io import nifti as exporters
+from ncf.io.nifti import load_itk_field, save_image, save_itk_field
 from tests.refusing import refused
 
 SHAPE, SPACING, CENTRE = (20, 24, 28), (2.1, 1.6, 1.3), np.array([11.0, -23.0, 40.0])

@@ -11,14 +11,16 @@ from nibabel.affines import apply_affine
 from scipy.spatial.transform import Rotation
 from torch import nn
 
-from scripts.field import FieldSpace, dense_field
-from scripts.geometry import lattice_over, translation
-from scripts.local_losses import SSIMLoss
-from scripts.losses import ImageTerm, OccupancyLoss, OccupancyTerm, Sampled, WeightedSum
-from scripts.network import NCF
-from scripts.objective import Objective
-from scripts.pyramid import LevelImages, PairImages, level_images
-from scripts.sampling import Warp, sample
+from ncf.fit.field import FieldSpace, dense_field
+from ncf.fit.losses.occupancy import OccupancyLoss
+from ncf.fit.losses.ssim import SSIMLoss
+from ncf.fit.network import NCF
+from ncf.fit.objective import Objective
+from ncf.fit.pyramid import LevelImages, PairImages, level_images
+from ncf.fit.terms import ImageTerm, OccupancyTerm, Sampled, WeightedSum
+from ncf.space.geometry import translation
+from ncf.space.grids import lattice_over
+from ncf.space.sampling import Warp, sample
 
 pytestmark = pytest.mark.filterwarnings("ignore:monai.networks.blocks.Warp")  # it announces torch's own grid sampler
 
@@ -87,7 +89,7 @@ def pair_of(**changes) -> PairImages:
     """Two views of one texture, all of them data."""
     volumes = {"fixed": drawn(SHAPE, FIXED_AFFINE), "moving": drawn(MOVING_SHAPE, MOVING_AFFINE)}
     weights = {f"{name}_weight": torch.ones_like(image) for name, image in volumes.items()}
-    affines = {"fixed_affine": FIXED_AFFINE, "moving_affine": MOVING_AFFINE, "start": np.eye(4)}
+    affines = {"fixed_affine": FIXED_AFFINE, "moving_affine": MOVING_AFFINE, "initial": np.eye(4)}
     return PairImages(**{**volumes, **weights, **affines, **changes})
 
 
@@ -99,8 +101,11 @@ def objective_of(
     points: int = 10**9,
     amp: bool = False,
 ) -> tuple[Objective, LevelImages]:
-    pair = replace(pair, start=translation(pair.fixed_affine[:3, :3] @ start))
-    images, space = level_images(pair, points, least=4), FieldSpace(pair.fixed_shape, pair.fixed_affine, 3, pair.start)
+    pair = replace(pair, initial=translation(pair.fixed_affine[:3, :3] @ start))
+    images, space = (
+        level_images(pair, points, least=4),
+        FieldSpace(pair.fixed_shape, pair.fixed_affine, 3, pair.initial),
+    )
     loss = WeightedSum({str(i): term for i, term in enumerate(terms)})
     control = space.control(300)
     return Objective(network, loss=loss, warp=Warp(), images=images, space=space, control=control, amp=amp), images
@@ -126,13 +131,15 @@ def test_an_affine_network_is_an_affine_field(order: int, spacing: tuple[float, 
     assert found.shape == (1, 3, 17, 13, 9) and found.dtype == torch.float32 and not found.requires_grad
     np.testing.assert_allclose(found[0].numpy(), truth, atol=FIELD_VOX)
     dense = network(space.network_input(space.full(), "cpu")) * space.unit_vox((1, 1, 1), "cpu")
-    np.testing.assert_allclose(space.after_start(dense)[0].detach().numpy(), truth, atol=FIELD_VOX)
+    np.testing.assert_allclose(space.after_initial(dense)[0].detach().numpy(), truth, atol=FIELD_VOX)
 
 
 def test_the_start_follows_the_networks_own_map() -> None:
-    start = posed((0.9, 1.1, 1.05), angles=(12, -7, 20), shape=(5, 6, 7))  # an affine map in mm, turned, sheared and moved
+    start = posed(
+        (0.9, 1.1, 1.05), angles=(12, -7, 20), shape=(5, 6, 7)
+    )  # an affine map in mm, turned, sheared and moved
     space, network = FieldSpace((9, 8, 7), FIXED_AFFINE, 3, start), stirred()
-    own = dense_field(network, replace(space, start=np.eye(4)), space.control(300))[0].double().numpy()
+    own = dense_field(network, replace(space, initial=np.eye(4)), space.control(300))[0].double().numpy()
     x = np.moveaxis(np.indices(space.shape).astype(float), 0, -1)
     moved = apply_affine(np.linalg.inv(FIXED_AFFINE) @ start @ FIXED_AFFINE, x + np.moveaxis(own, 0, -1)) - x
     found = dense_field(network, space, space.control(300))[0].numpy()
@@ -289,7 +296,9 @@ def test_content_beyond_the_fixed_field_of_view_is_brought_in() -> None:
 
 
 def test_the_overlap_is_the_share_of_fixed_data_that_meets_moving_data() -> None:
-    pair = pair_of(moving=drawn(SHAPE, FIXED_AFFINE), moving_weight=torch.ones(1, 1, *SHAPE), moving_affine=FIXED_AFFINE)
+    pair = pair_of(
+        moving=drawn(SHAPE, FIXED_AFFINE), moving_weight=torch.ones(1, 1, *SHAPE), moving_affine=FIXED_AFFINE
+    )
     network = Line()
     with torch.no_grad():  # the field is 6 voxels of the second axis everywhere, on top of a start of 4 of the first
         network.matrix.zero_()

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 import torch
 
-from scripts import files
-from scripts.checkpoint import save_checkpoint
-from scripts.exporters import save_image, save_itk_field
-from scripts.files import save_json
+from ncf.core import files
+from ncf.core.files import save_json
+from ncf.io.checkpoint import save_checkpoint
+from ncf.io.nifti import save_image, save_itk_field
 from tests.refusing import refused
 
 WAVES = np.sin(np.indices((20, 24, 28)).sum(axis=0) / 4 + np.arange(3).reshape(3, 1, 1, 1)).astype(np.float32)

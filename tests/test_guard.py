@@ -14,12 +14,13 @@ import pytest
 import torch
 from ignite.engine import Engine
 
-from scripts.guard import Allocator, Released
+from ncf.core.process import Allocator
+from ncf.run.guard import Released
 
 FRESH = """
 import sys
 import torch
-from scripts.guard import Allocator
+from ncf.core.process import Allocator
 
 def resident_mib():
     return int(open("/proc/self/statm").read().split()[1]) * 4096 / 2**20

@@ -13,8 +13,8 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import LoadImage
 
-from scripts.images import image_of, to_sitk
-from scripts.transforms import read_image
+from ncf.io.image_files import read_image
+from ncf.io.image_objects import image_of, to_sitk
 from tests.grids import AFFINES, SHAPE, each_affine, random
 from tests.refusing import refused
 

@@ -1,4 +1,4 @@
-"""Fields of other programs, imported: folders that the rest of the program takes for results, with the field unchanged."""
+"""Fields of other programs, imported: folders that count as results, with the field unchanged."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from scripts.exporters import save_itk_field
-from scripts.files import sha256_of
-from scripts.learn2reg import save_displacement, to_stored
-from scripts.phantom import PhantomPair
-from scripts.saved import saved_pairs, saved_results
-from scripts.verbs.import_fields import import_fields
+from ncf.commands.import_fields import import_fields
+from ncf.core.files import sha256_of
+from ncf.io.learn2reg import save_displacement, to_stored
+from ncf.io.nifti import save_itk_field
+from ncf.phantom.chest import PhantomPair
+from ncf.result.folder import saved_pairs, saved_results
 
 STORED_VOX = 2e-5  # float32 on the way there and back, over coordinates of up to 30
 HALF_VOX = 0.1  # half the resolution in half precision, of motion that bends within a few voxels here
@@ -32,7 +32,8 @@ def listed(pair: dict[str, str], tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "tolerance"), [("disp_0001_0001.nii.gz", STORED_VOX), ("disp_0001_0001.npz", HALF_VOX), ("chest.nii.gz", 0)]
+    ("name", "tolerance"),
+    [("disp_0001_0001.nii.gz", STORED_VOX), ("disp_0001_0001.npz", HALF_VOX), ("chest.nii.gz", 0)],
 )
 def test_a_field_comes_back_as_a_result(
     name: str, tolerance: float, chest: PhantomPair, listed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

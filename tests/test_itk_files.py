@@ -12,11 +12,12 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from scripts.exporters import save_image
-from scripts.geometry import Grid
-from scripts.itk_files import load_affine, load_map, save_field
-from scripts.maps import SpatialMap
-from scripts.warping import warp
+from ncf.io.fields.table import load_map
+from ncf.io.itk_fields import load_affine
+from ncf.io.nifti import save_image
+from ncf.space.grids import Grid
+from ncf.space.mapping import SpatialMap
+from ncf.space.resampling import warp
 from tests.maps import (
     DIRECTIONS,
     MOVING,
@@ -26,6 +27,7 @@ from tests.maps import (
     itk_transform,
     moving_image,
     points_in,
+    save_map,
     smooth_map,
     through_itk,
 )
@@ -48,14 +50,14 @@ def moving_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_itk_moves_points_as_we_do_and_the_file_comes_back(tmp_path: Path, suffix: str, name: str) -> None:
     mapping, path = smooth_map(name), tmp_path / f"field{suffix}"
-    save_field(path, mapping.field, mapping.grid.affine)
+    save_map(path, mapping)
     points = points_in(SHAPE, mapping.grid.affine)
     ours, known = mapping.to_moving(points)
     assert known.all() and np.linalg.norm(ours - points, axis=1).mean() > 100 * POINT_MM
     np.testing.assert_allclose(through_itk(itk_transform(path), points), ours, atol=POINT_MM)
     np.testing.assert_allclose(load_map(path).to_moving(points)[0], ours, atol=POINT_MM)
     first = path.read_bytes()
-    save_field(path, mapping.field, mapping.grid.affine)
+    save_map(path, mapping)
     assert path.read_bytes() == first
 
 
@@ -63,7 +65,7 @@ def test_itk_moves_points_as_we_do_and_the_file_comes_back(tmp_path: Path, suffi
 @pytest.mark.parametrize("name", DIRECTIONS)
 def test_itk_warps_images_as_we_do(tmp_path: Path, moving_file: Path, name: str, mode: str, itks: int) -> None:
     mapping, path = smooth_map(name), tmp_path / "field.nrrd"
-    save_field(path, mapping.field, mapping.grid.affine)
+    save_map(path, mapping)
     reference = grid(DIRECTIONS["oblique"].T, (13, 15, 11), (2.0, 1.7, 2.3))  # inside the field, at another angle
     for onto in (mapping.grid, reference):
         save_image(tmp_path / "onto.nii", np.zeros(onto.shape, np.float32), onto.affine)
@@ -77,7 +79,7 @@ def test_itk_warps_images_as_we_do(tmp_path: Path, moving_file: Path, name: str,
 
 def test_transforms_of_itk_are_read_in_their_order(tmp_path: Path) -> None:
     mapping = smooth_map("oblique")
-    save_field(tmp_path / "field.h5", mapping.field, mapping.grid.affine)
+    save_map(tmp_path / "field.h5", mapping)
     turn, scale = sitk.Euler3DTransform(), sitk.AffineTransform(3)
     turn.SetRotation(0.02, -0.03, 0.04)
     turn.SetCenter((1.0, -5.0, 9.0))
@@ -93,7 +95,9 @@ def test_transforms_of_itk_are_read_in_their_order(tmp_path: Path) -> None:
     sitk.WriteTransform(sitk.AffineTransform(scale), str(tmp_path / "scale.mat"))
     sitk.WriteTransform(scale, str(tmp_path / "scale.tfm"))
     np.testing.assert_allclose(load_affine(tmp_path / "scale.mat"), load_affine(tmp_path / "scale.tfm"), atol=1e-9)
-    given = mapping.composed(before=load_affine(tmp_path / "turn.tfm"), after=load_affine(tmp_path / "scale.tfm"))
+    given = mapping.composed(
+        pre_transform=load_affine(tmp_path / "turn.tfm"), post_transform=load_affine(tmp_path / "scale.tfm")
+    )
     np.testing.assert_allclose(given.to_moving(points)[0], truth, atol=POINT_MM)
     home, known = given.to_reference(truth)
     assert known.all()
@@ -106,7 +110,7 @@ def test_transforms_of_itk_are_read_in_their_order(tmp_path: Path) -> None:
 def test_a_composite_in_itks_old_spelling_is_read(tmp_path: Path) -> None:
     """Until 2018 ITK wrote TranformParameters, and it reads both to this day."""
     mapping, path = smooth_map("oblique"), tmp_path / "old.h5"
-    save_field(path, mapping.field, mapping.grid.affine)
+    save_map(path, mapping)
     with h5py.File(path, "r+") as file:
         for group in file["TransformGroup"].values():
             for name in ("TransformParameters", "TransformFixedParameters"):
@@ -124,7 +128,10 @@ def test_an_affine_is_rows_of_text(tmp_path: Path) -> None:
         np.testing.assert_allclose(load_affine(tmp_path / name), affine)
     mapping = smooth_map("ras")
     (tmp_path / "b.txt").write_text("1 0 0\n0 1 0\n", encoding="utf-8")
-    refused("the affine after must be 4x4", lambda: mapping.composed(after=load_affine(tmp_path / "b.txt")))
+    refused(
+        "the affine post_transform must be 4x4",
+        lambda: mapping.composed(post_transform=load_affine(tmp_path / "b.txt")),
+    )
     (tmp_path / "b.txt").write_text("one two", encoding="utf-8")
     refused("cannot read", load_affine, tmp_path / "b.txt")
 
@@ -132,7 +139,7 @@ def test_an_affine_is_rows_of_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_damaged_files_are_one_line(tmp_path: Path, suffix: str) -> None:
     mapping = smooth_map("lps")
-    save_field(tmp_path / f"field{suffix}", mapping.field, mapping.grid.affine)
+    save_map(tmp_path / f"field{suffix}", mapping)
     damaged(tmp_path / f"field{suffix}")
 
 
@@ -150,18 +157,22 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     import itk
 
     def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) if suffix == ".h5" else RuntimeError("itkMetaImageIO.cxx:77:")
+        raise (
+            OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if suffix == ".h5"
+            else RuntimeError("itkMetaImageIO.cxx:77:")
+        )
 
     monkeypatch.setattr(itk, "imwrite", full)
     monkeypatch.setattr(Path, "write_bytes", full)
     mapping = smooth_map("ras")
-    refused("cannot write .*(No space left|disk may be full)", save_field, tmp_path / f"a{suffix}", mapping.field, np.eye(4))
+    refused("cannot write .*(No space left|disk may be full)", save_map, tmp_path / f"a{suffix}", mapping)
     assert not list(tmp_path.iterdir())
 
 
 def test_transforms_that_are_none_in_space_are_refused(tmp_path: Path) -> None:
     mapping = smooth_map("ras")
-    save_field(tmp_path / "flat.tfm", mapping.field, mapping.grid.affine)
+    save_map(tmp_path / "flat.tfm", mapping)
     lines = (tmp_path / "flat.tfm").read_text(encoding="utf-8").splitlines()
     numbers = lines[-1].split()
     lines[-1] = " ".join([*numbers[:-3], *numbers[-6:-3]])  # the last axis is the one before
@@ -175,9 +186,8 @@ def test_what_no_file_holds_is_refused(tmp_path: Path) -> None:
     mapping = smooth_map("ras")
     sheared = np.eye(4)
     sheared[0, 1] = 0.2
-    refused("not at right angles", save_field, tmp_path / "a.h5", mapping.field, sheared)
-    refused("ends in .nii.gz", save_field, tmp_path / "a.png", mapping.field, np.eye(4))
-    refused("ends in .nii.gz", load_map, tmp_path / "a.png")
+    refused("not at right angles", save_map, tmp_path / "a.h5", SpatialMap(mapping.field, Grid(SHAPE, sheared)))
+    refused("ends in .nii.gz.*h5", load_map, tmp_path / "a.png")
     sitk.WriteImage(sitk.Image(4, 5, 6, sitk.sitkFloat32), str(tmp_path / "image.nrrd"))
     refused("finite vectors of 3", load_map, tmp_path / "image.nrrd")
     refused("4x4", SpatialMap, mapping.field, Grid(SHAPE, np.eye(4)), np.zeros((4, 4)))

@@ -26,9 +26,9 @@ import pytest
 import SimpleITK as sitk
 from nibabel.affines import apply_affine
 
-from scripts.phantom import LABELS, PhantomPair, breathing_thorax, write
-from scripts.presets import CONFIGS
-from scripts.saved import SavedResult
+from ncf.phantom.chest import LABELS, PhantomPair, breathing_thorax, write
+from ncf.result.folder import SavedResult
+from tests.bundles import copy_bundle
 from tests.label_client import Client, Server, processes_of, started, wait_for
 
 pytestmark = pytest.mark.label
@@ -38,7 +38,7 @@ FREE_S = 1.0  # for an answer while a fit uses every core: a few ms are usual, a
 LEVEL = {"voxels": 3000, "control_points": 300, "iterations": 30, "learning_rate": 1e-3}
 LONG = {**LEVEL, "voxels": 30000, "iterations": 250}
 # below a second; some seconds; hours
-OVERLAYS = {"tiny": [LEVEL], "long": [LONG], "endless": [{**LONG, "iterations": 10**6}]}
+OVERLAYS = {"tiny": {"only": LEVEL}, "long": {"only": LONG}, "endless": {"only": {**LONG, "iterations": 10**6}}}
 END_S = 30.0  # of a server that is told to end; 3 s were seen on a busy machine
 LEFT = 0.3  # of the way from the moving liver to the fixed one, after a fit this short; 0.12 was seen
 LABELLED = "anna_plan"
@@ -57,7 +57,9 @@ def python() -> str:
 def oblique() -> PhantomPair:
     """A chest whose scans are stored in orders of their own: fixed L P S, moving turned and mirrored."""
     shape = (24, 22, 26)
-    turned = np.array([[0, 0, 1, 0], [-1, 0, 0, 21], [0, 1, 0, 0], [0, 0, 0, 1]])  # moving index (a, b, c) -> (c, 21 - a, b)
+    turned = np.array(
+        [[0, 0, 1, 0], [-1, 0, 0, 21], [0, 1, 0, 0], [0, 0, 0, 1]]
+    )  # moving index (a, b, c) -> (c, 21 - a, b)
     affine = breathing_thorax(shape, seed=1).affine
     return breathing_thorax(shape, seed=1, moving_shape=(22, 26, 24), moving_affine=affine @ turned)
 
@@ -77,12 +79,7 @@ def study(oblique: PhantomPair, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the bundle with two presets more."""
-    root = tmp_path_factory.mktemp("bundle")
-    shutil.copytree(CONFIGS, root / "configs")
-    shutil.copytree(ROOT / "scripts", root / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
-    for name, levels in OVERLAYS.items():
-        (root / "configs" / f"{name}.json").write_text(json.dumps({"fit::levels": levels}), encoding="utf-8")
-    return root
+    return copy_bundle(tmp_path_factory.mktemp("bundle"), OVERLAYS)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +89,7 @@ def running(python: str, study: Path, bundle: Path, tmp_path_factory: pytest.Tem
     with started(command(python, study), root=bundle, here=here) as server:
         yield server
         assert server.end(signal.SIGINT) == 0
-    assert not list(here.iterdir()) and {path.name for path in bundle.iterdir()} == {"configs", "scripts"}
+    assert not list(here.iterdir()) and {path.name for path in bundle.iterdir()} == {"configs", "ncf", "scripts"}
 
 
 @pytest.fixture
@@ -102,7 +99,7 @@ def server(running: Server) -> Client:
 
 
 def command(python: str, study: Path) -> list[str]:
-    return [python, "-m", "scripts", "label_server", "--studies", str(study), "--device", "cpu"]
+    return [python, "-m", "ncf", "label_server", "--studies", str(study), "--device", "cpu"]
 
 
 def centre_mm(label: np.ndarray, affine: np.ndarray) -> np.ndarray:
@@ -143,7 +140,10 @@ def test_the_label_comes_back_on_the_fixed_grid(server: Client, study: Path, obl
     carried = np.asarray(image.dataobj)
     assert np.array_equal(carried, np.asarray(nib.load(told["paths"]["label"]).dataobj))
     assert set(np.unique(carried)) == set(LABELS.values())
-    fixed, moving = centre_mm(oblique.fixed_label, oblique.affine), centre_mm(oblique.moving_label, oblique.moving_affine)
+    fixed, moving = (
+        centre_mm(oblique.fixed_label, oblique.affine),
+        centre_mm(oblique.moving_label, oblique.moving_affine),
+    )
     missed = np.linalg.norm(centre_mm(carried, image.affine) - fixed)
     assert missed < LEFT * np.linalg.norm(moving - fixed)
 
@@ -194,7 +194,9 @@ def test_nothing_is_read_or_written_outside_of_the_study(server: Client, study: 
         save = {"image": "anna_day1", "tag": name}
         assert "plain name" in server.upload("/datastore/label", "label", scan, name="x.nii.gz", **save).sentence
     assert "a scan is one of" in server.upload("/datastore/image", "file", b"", name="x.py", image="evil").sentence
-    assert "a label is one of" in server.upload("/datastore/label", "label", b"", name="x.sh", image="ben_day1").sentence
+    assert (
+        "a label is one of" in server.upload("/datastore/label", "label", b"", name="x.sh", image="ben_day1").sentence
+    )
     assert "not found" in server.upload("/datastore/label", "label", scan, name="x.nii.gz", image="../evil").sentence
     assert "sessions are not offered" in server.ask("GET", "/session/x").sentence
     assert server.ask("GET", "/datastore/image", image="../evil").status == 404
@@ -211,7 +213,11 @@ def test_nothing_stays_of_what_passed_through(running: Server, server: Client, s
     with zipfile.ZipFile(io.BytesIO(packed.body)) as archive:
         assert archive.namelist() == [f"{kind}/{LABELLED}.nii.gz" for kind in ("image", "label")] + ["metadata.json"]
         assert archive.read(archive.namelist()[0]) == (study / f"{LABELLED}.nii.gz").read_bytes()
-    for given in ({"image": "carl"}, {"image": "anna_day1", "params": "{"}, {"image": "anna_day1", "params": '{"a": NaN}'}):
+    for given in (
+        {"image": "carl"},
+        {"image": "anna_day1", "params": "{"},
+        {"image": "anna_day1", "params": '{"a": NaN}'},
+    ):
         assert server.upload("/datastore/label", "label", scan, name="x.nii.gz", **given).sentence
     assert "ask with image=ID" in server.upload("/infer/ncf", "file", scan, name="x.nii.gz", method="POST").sentence
     assert "no DICOM" in server.infer("anna_day1", "dicom_seg", preset="tiny").sentence
@@ -255,14 +261,17 @@ def test_what_a_link_leads_to_stays(server: Client, study: Path, tmp_path: Path)
         path.write_bytes(path.name.encode())
         link.symlink_to(path)
     wait_for(
-        lambda: all(server.ask("GET", "/datastore/label", label=scan, tag="final").status == 200 for scan in carls), tmp_path
+        lambda: all(server.ask("GET", "/datastore/label", label=scan, tag="final").status == 200 for scan in carls),
+        tmp_path,
     )
     sent = (study / "anna_day1.nii.gz").read_bytes()
     assert server.upload("/datastore/label", "label", sent, name="x.nii.gz", image=carls[0]).status == 200
     assert server.upload("/datastore/image", "file", sent, name="x.nii.gz", image=carls[0]).status == 200
     assert links[0].read_bytes() == links[2].read_bytes() == sent
     assert {server.ask("DELETE", "/datastore/image", id=scan).status for scan in carls} == {200}
-    assert not any(link.is_symlink() for link in links) and all(path.read_bytes() == path.name.encode() for path in kept)
+    assert not any(link.is_symlink() for link in links) and all(
+        path.read_bytes() == path.name.encode() for path in kept
+    )
     wait_for(lambda: not set(carls) & set(server.ask("GET", "/datastore/", output="all").json["objects"]), tmp_path)
 
 
@@ -318,7 +327,8 @@ def test_a_damaged_label_is_told_where_it_is_used(server: Client, study: Path, t
     wait_for(lambda: "ben_plan" in server.ask("GET", "/info/").json["models"]["ncf"]["config"]["moving"], tmp_path)
     (study / "labels" / "final" / "ben_plan.nii.gz").write_bytes(b"no label")
     wait_for(
-        lambda: "final" in server.ask("GET", "/datastore/", output="all").json["objects"]["ben_plan"]["labels"], tmp_path
+        lambda: "final" in server.ask("GET", "/datastore/", output="all").json["objects"]["ben_plan"]["labels"],
+        tmp_path,
     )
     assert server.answers()
     assert "moving_label: cannot read" in server.infer("ben_day1", preset="tiny").sentence
@@ -346,7 +356,7 @@ def test_a_server_that_is_ended_leaves_nothing(
 
 
 def test_without_monai_label_the_command_says_so(study: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "scripts", "label_server", "--studies", str(study), "--port", "8123"]
+    command = [sys.executable, "-m", "ncf", "label_server", "--studies", str(study), "--port", "8123"]
     ended = subprocess.run(
         command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     )

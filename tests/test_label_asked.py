@@ -12,17 +12,24 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from scripts.cohort.worker import Outcome, Task
-from scripts.errors import PairError
-from scripts.label_app import worker
-from scripts.label_app.asked import AUTOMATIC, DEFAULT, EXTENSIONS, Asked, understood
-from scripts.label_app.labels import merged, names_of
-from scripts.label_app.server import HOST, serve
-from scripts.phantom import LABELS
-from scripts.verbs.label_server import label_server
+from ncf.cohort.worker import Outcome, Task
+from ncf.commands.label_server import label_server
+from ncf.core.errors import PairError
+from ncf.label import worker
+from ncf.label.asked import AUTOMATIC, DEFAULT, EXTENSIONS, Asked, understood
+from ncf.label.labels import merged, names_of
+from ncf.label.server import HOST, serve
+from ncf.phantom.chest import LABELS
 from tests.refusing import refused
 
-STUDY = {"anna_day1": False, "anna_plan": True, "anna_day0": False, "ben_plan": True, "anna": False, "annabel_plan": True}
+STUDY = {
+    "anna_day1": False,
+    "anna_plan": True,
+    "anna_day0": False,
+    "ben_plan": True,
+    "anna": False,
+    "annabel_plan": True,
+}
 PRESETS = ("fast", "paper")
 NOTICED_S = 20.0  # until the pool has noticed that its process is gone: 0.1 s, on a machine that is not busy
 
@@ -81,7 +88,9 @@ def test_names_stand_in_the_order_of_their_values(pair: dict[str, str]) -> None:
     count = max(LABELS.values())
     plain = names_of(pair["fixed_label"], {})
     assert list(plain.items()) == [(f"label_{value}", value) for value in range(1, count + 1)]
-    given = {"label_info": [{"name": "lung", "idx": 2}, {"name": "", "idx": 1}, {"idx": 3}, "what", {"name": "x", "idx": 0}]}
+    given = {
+        "label_info": [{"name": "lung", "idx": 2}, {"name": "", "idx": 1}, {"idx": 3}, "what", {"name": "x", "idx": 0}]
+    }
     named = names_of(pair["fixed_label"], given)
     assert named == {**{name: value for name, value in plain.items() if value != 2}, "lung": 2}
     assert list(named.values()) == sorted(named.values())

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scripts.landmarks import read_landmarks
+from ncf.io.landmarks import read_landmarks
 from tests.refusing import refused
 
 SHAPES = {"fixed": (9, 12, 10), "moving": (9, 12, 10)}
@@ -20,7 +20,9 @@ def written(path: Path, points: np.ndarray, header: str = "") -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("header", ["", "fixed_i,fixed_j,fixed_k,moving_i,moving_j,moving_k\n", "\ufeffx,y,z,x,y,z\r\n"])
+@pytest.mark.parametrize(
+    "header", ["", "fixed_i,fixed_j,fixed_k,moving_i,moving_j,moving_k\n", "\ufeffx,y,z,x,y,z\r\n"]
+)
 def test_landmarks_with_and_without_header(tmp_path: Path, header: str) -> None:
     points = read_landmarks({"landmarks": written(tmp_path / "points.csv", POINTS, header)}, SHAPES)
     assert points.dtype == np.float64
@@ -29,7 +31,9 @@ def test_landmarks_with_and_without_header(tmp_path: Path, header: str) -> None:
 
 def test_two_files_of_three_columns_are_one_of_six(tmp_path: Path) -> None:
     fixed, moving = (written(tmp_path / f"{n}.csv", half) for n, half in enumerate(np.hsplit(POINTS, 2)))
-    np.testing.assert_array_equal(read_landmarks({"fixed_landmarks": fixed, "moving_landmarks": moving}, SHAPES), POINTS)
+    np.testing.assert_array_equal(
+        read_landmarks({"fixed_landmarks": fixed, "moving_landmarks": moving}, SHAPES), POINTS
+    )
     refused("moving_landmarks is missing; give landmarks", read_landmarks, {"fixed_landmarks": fixed}, SHAPES)
     short = written(tmp_path / "short.csv", POINTS[:2, 3:])
     both = {"fixed_landmarks": fixed, "moving_landmarks": short}
@@ -55,7 +59,9 @@ def test_two_files_of_three_columns_are_one_of_six(tmp_path: Path) -> None:
 )
 def test_landmarks_that_cannot_be_meant(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "points.csv").write_text(text)
-    refused(rf"^landmarks .*points\.csv: .*{message}", read_landmarks, {"landmarks": str(tmp_path / "points.csv")}, SHAPES)
+    refused(
+        rf"^landmarks .*points\.csv: .*{message}", read_landmarks, {"landmarks": str(tmp_path / "points.csv")}, SHAPES
+    )
 
 
 def test_landmarks_that_are_no_text(tmp_path: Path) -> None:

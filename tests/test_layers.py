@@ -1,100 +1,117 @@
-"""Who may import whom, and where the arithmetic of sampling may stand (docs/conventions.md, one home each)."""
+"""Folders are the layers: a room imports from lower floors alone. The arithmetic of sampling has one home."""
 
 from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+import ncf
 
-# a module imports from its own layer or a lower one; configs are layer 3, the only place where the parts of 2 meet
-LAYERS = {
-    0: "errors presets drawing startup names files folders streams geometry sampling rounding nifti",
-    1: "network visits losses local_losses field pyramid metrics phantom_anatomy phantom exporters checkpoint "
-    "learn2reg learn2reg_metrics landmarks datasets summary inverse maps warping "
-    "itk_files itk_transforms point_files mesh_files dicom",
-    2: "objective starts alignment engine checks transforms images inputs results guard saved fields evaluation convert "
-    "download apply inversion imported",
-    4: "__main__ workflow verbs cohort paper_table report label_app api",
-}
-LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.split()}
-EMPTY = {"__init__"}
+ROOT = Path(__file__).parent.parent
+LIBRARY = ROOT / "ncf"
+
+# from the ground up; two rooms of one floor do not import each other (docs/decisions/0019-house.md)
+FLOORS = (
+    ("core",),
+    ("space",),
+    ("io", "fit", "phantom"),
+    ("pair",),
+    ("evaluate",),
+    ("result",),
+    ("run", "use"),
+    ("report", "api"),
+    ("cohort",),
+    ("label", "paper"),
+    ("commands",),
+)
+FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+NO_TORCH = ("torch", "monai", "ignite")  # loaded when a module of core is: that must not happen
 
 SAMPLING = {
-    r"\bgrid_sample\(": {"sampling"},
-    r"\balign_corners\b": {"sampling"},
-    r"\bgrid_sampler": {"visits"},  # the adjoint, which torch has under this name only
-    r"\b2(\.0)?\s*/\s*\(?(max\()?\w+(\[\w+\])?\s*-\s*1\b": {"sampling"},  # positions of n voxels to [-1, 1]
+    r"\bgrid_sample\(": {"space/sampling.py"},
+    r"\balign_corners\b": {"space/sampling.py"},
+    r"\bgrid_sampler": {"fit/losses/occupancy.py"},  # the adjoint, which torch has under this name only
+    r"\b2(\.0)?\s*/\s*\(?(max\()?\w+(\[\w+\])?\s*-\s*1\b": {"space/sampling.py"},  # positions of n voxels to [-1, 1]
 }
-
-
-def modules() -> dict[str, list[Path]]:
-    """The files of every module of scripts/; a package is one module."""
-    found: dict[str, list[Path]] = {}
-    for path in sorted((ROOT / "scripts").rglob("*.py")):
-        found.setdefault(path.relative_to(ROOT / "scripts").with_suffix("").parts[0], []).append(path)
-    return found
 
 
 def imported(path: Path) -> set[str]:
-    """What a file imports of this repository: names of modules of scripts, or of a folder beside it."""
+    """What a file imports, as dotted names, wherever in it."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: a relative import; write `from scripts.x import y`"
+            assert node.level == 0, f"{path}: a relative import; write `from ncf.x import y`"
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-    parts = [name.split(".") for name in names]
-    ours = [p for p in parts if p[0] in ("scripts", "benchmarks", "tests")]
-    return {p[1] if p[0] == "scripts" and len(p) > 1 else p[0] for p in ours}
+    return names
+
+
+def rooms_imported(path: Path) -> set[str]:
+    """The rooms of the library that a file imports from; a folder beside the library by its own name."""
+    parts = [name.split(".") for name in imported(path)]
+    ours = [p for p in parts if p[0] in ("ncf", "scripts", "benchmarks", "tests")]
+    return {p[1] if p[0] == "ncf" and len(p) > 1 else p[0] for p in ours}
 
 
 def test_no_way_of_importing_is_overlooked(tmp_path: Path) -> None:
     ways = (
-        "from scripts.a import x",
-        "import torch, scripts.b",
-        "def f():\n    from scripts import c as d",
-        "import scripts",
+        "from ncf.io.a import x",
+        "import torch, ncf.fit.b",
+        "def f():\n    from ncf import core as d",
+        "import ncf",
     )
     (tmp_path / "module.py").write_text("\n".join([*ways, "import benchmarks.run"]), encoding="utf-8")
-    assert imported(tmp_path / "module.py") == {"a", "b", "c", "benchmarks", "scripts"}
+    assert rooms_imported(tmp_path / "module.py") == {"io", "fit", "core", "benchmarks", "ncf"}
     (tmp_path / "module.py").write_text("from .engine import x", encoding="utf-8")
     with pytest.raises(AssertionError, match="a relative import"):
         imported(tmp_path / "module.py")
 
 
-def test_every_module_has_a_layer() -> None:
-    unknown = set(modules()) - set(LAYER_OF) - EMPTY
-    assert not unknown, f"scripts/ has modules without a layer: {sorted(unknown)}; name them in LAYERS of {__file__}"
-    assert set(modules()) > {"geometry", "network", "engine", "__main__"}
+def test_every_folder_has_a_floor() -> None:
+    folders = {path.name for path in LIBRARY.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert folders == set(FLOOR_OF)
+    assert {path.name for path in LIBRARY.glob("*.py")} == {"__init__.py", "__main__.py"}
 
 
-@pytest.mark.parametrize("name", sorted(set(modules()) & set(LAYER_OF)))
-def test_no_arrow_points_up(name: str) -> None:
-    for path in modules()[name]:
-        for other in imported(path):
-            assert other in LAYER_OF, f"{path.name} imports {other}, which is no module of scripts/ with a layer"
-            above = LAYER_OF[other] > LAYER_OF[name]
-            assert not above, f"{path.name} (layer {LAYER_OF[name]}) imports {other} (layer {LAYER_OF[other]})"
+@pytest.mark.parametrize("room", FLOOR_OF)
+def test_no_arrow_points_up_or_sideways(room: str) -> None:
+    files = list((LIBRARY / room).rglob("*.py"))
+    assert files
+    for path in files:
+        for other in rooms_imported(path) - {room}:
+            assert other in FLOOR_OF, f"{path} imports {other}, which is no room of the library"
+            assert FLOOR_OF[other] < FLOOR_OF[room], f"{path} imports from {other}, which is no lower floor"
 
 
-def test_top_modules_do_not_reach_into_the_fit() -> None:
-    fit = {"engine", "objective", "losses", "visits", "network", "pyramid"}
-    tops = [path for name in LAYERS[4].split() for path in modules().get(name, [])]
-    assert tops
-    reached = {path.name: imported(path) & fit for path in tops if imported(path) & fit}
-    assert not reached, f"they build a workflow from configs or read files, but import {reached}"
+def test_core_loads_no_heavy_library() -> None:
+    for path in (LIBRARY / "core").rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in tree.body:  # at its own loading; a function may load what it needs
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not [n for n in names if n.split(".")[0] in NO_TORCH], path
 
 
-def test_the_package_itself_imports_nothing() -> None:
-    assert not imported(ROOT / "scripts" / "__init__.py")
+def test_the_package_itself_loads_nothing() -> None:
+    code = "import sys, ncf; assert not {'torch', 'monai', 'numpy', 'ncf.api'} & set(sys.modules); ncf.PairError"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_what_the_package_offers_is_there() -> None:
+    for name in (*ncf.__all__, "__version__"):
+        assert getattr(ncf, name) is not None and name in dir(ncf)
+    with pytest.raises(AttributeError, match="no attribute 'registr'"):
+        ncf.registr  # noqa: B018
 
 
 @pytest.mark.parametrize("pattern", SAMPLING)
 def test_the_arithmetic_of_sampling_has_one_home(pattern: str) -> None:
-    found = {n for n, paths in modules().items() for p in paths if re.search(pattern, p.read_text(encoding="utf-8"))}
-    assert found == SAMPLING[pattern], f"{pattern} stands in {sorted(found)}; use what scripts.sampling offers"
+    files = LIBRARY.rglob("*.py")
+    found = {p.relative_to(LIBRARY).as_posix() for p in files if re.search(pattern, p.read_text(encoding="utf-8"))}
+    assert found == SAMPLING[pattern], f"{pattern} stands in {sorted(found)}; use what ncf.space.sampling offers"

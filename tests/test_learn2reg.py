@@ -11,15 +11,7 @@ import pytest
 import torch
 from nibabel.affines import apply_affine, voxel_sizes
 
-from scripts.learn2reg import (
-    displacement_name,
-    from_stored,
-    load_displacement,
-    save_displacement,
-    to_stored,
-    zip_submission,
-)
-from scripts.learn2reg_metrics import (
+from ncf.evaluate.learn2reg_metrics import (
     learn2reg_dice,
     learn2reg_hd95,
     learn2reg_log_jac_det_std,
@@ -28,7 +20,15 @@ from scripts.learn2reg_metrics import (
     warped_labels,
     weighted_percentile,
 )
-from scripts.metrics import tre_mm
+from ncf.evaluate.metrics import tre_mm
+from ncf.io.learn2reg import (
+    displacement_name,
+    from_stored,
+    load_displacement,
+    save_displacement,
+    to_stored,
+    zip_submission,
+)
 from tests.grids import AFFINES, each_affine, points_inside, random
 from tests.refusing import refused
 
@@ -143,9 +143,13 @@ def test_the_format_of_2021_has_half_the_nodes_and_whole_voxels(tmp_path: Path) 
 def test_files_of_other_programs_are_read(tmp_path: Path) -> None:
     values = random(*SHAPE, 3).astype(np.float16)
     np.savez(tmp_path / "last.npz", values)
-    assert np.array_equal(load_displacement(tmp_path / "last.npz", SHAPE), np.moveaxis(values.astype(np.float32), -1, 0))
+    assert np.array_equal(
+        load_displacement(tmp_path / "last.npz", SHAPE), np.moveaxis(values.astype(np.float32), -1, 0)
+    )
     nib.save(nib.Nifti1Image(values[:, :, :, None].astype(np.float64), np.diag([-2, -2, 3, 1])), tmp_path / "five.nii")
-    assert np.array_equal(load_displacement(tmp_path / "five.nii", SHAPE), np.moveaxis(values.astype(np.float32), -1, 0))
+    assert np.array_equal(
+        load_displacement(tmp_path / "five.nii", SHAPE), np.moveaxis(values.astype(np.float32), -1, 0)
+    )
 
 
 def test_what_is_no_displacement_is_refused(tmp_path: Path) -> None:
@@ -215,7 +219,7 @@ def test_labels_are_nothing_where_the_map_leaves_the_image() -> None:
 
 @pytest.mark.parametrize(("width", "height", "expected"), [(10, 4, 4.0), (3, 1, 0.0)])
 def test_hd95_counts_area(width: int, height: int, expected: float) -> None:
-    """A plate of area 960 with a bump on it: its top alone is 100 of 1120 in one case, all of it 21 of 972 in the other."""
+    """A plate of area 960 with a bump: its top alone is 100 of 1120 in one case, all of it 21 of 972 in the other."""
     fixed = np.zeros((20, 26, 26), np.uint8)
     fixed[4:6, 3:23, 3:23] = 1
     bumpy = fixed.copy()
@@ -231,7 +235,7 @@ def test_a_larger_surfel_weighs_more() -> None:
 
 
 @pytest.mark.parametrize("stretch", [1.0, 1.2, 0.5, -4.0])
-def test_log_jacobian_spread_of_two_halves_that_are_stretched(stretch: float) -> None:
+def test_sd_log_jacobian_of_two_halves_that_are_stretched(stretch: float) -> None:
     """det J is 1 on one side and ``stretch`` on the other; ln(det + 3) has half their distance as its deviation."""
     x = np.indices((40, 16, 16))
     displacement = np.zeros((3, 40, 16, 16))
@@ -245,6 +249,6 @@ def test_log_jacobian_spread_of_two_halves_that_are_stretched(stretch: float) ->
     assert learn2reg_log_jac_det_std(displacement, mask) == pytest.approx(truth, abs=EXACT)
 
 
-def test_log_jacobian_spread_of_an_affine_map_is_nothing() -> None:
+def test_sd_log_jacobian_of_an_affine_map_is_nothing() -> None:
     displacement = np.einsum("cd,d...->c...", 0.1 * random(3, 3), np.indices((12, 13, 14)))
     assert learn2reg_log_jac_det_std(displacement) == pytest.approx(0, abs=EXACT)

@@ -13,20 +13,11 @@ import torch
 from monai import losses as monai
 from torch import nn
 
-from scripts.local_losses import SSIMLoss
-from scripts.losses import (
-    ControlTerm,
-    CorrelationTerm,
-    FieldTerm,
-    FoldingLoss,
-    ImageTerm,
-    OccupancyLoss,
-    OccupancyTerm,
-    Sampled,
-    WeightedSum,
-)
-from scripts.sampling import normalised, sample
-from scripts.visits import exact_visits, visits
+from ncf.fit.losses.folding import FoldingLoss
+from ncf.fit.losses.occupancy import OccupancyLoss, exact_occupancy, occupancy
+from ncf.fit.losses.ssim import SSIMLoss
+from ncf.fit.terms import ControlTerm, CorrelationTerm, FieldTerm, ImageTerm, OccupancyTerm, Sampled, WeightedSum
+from ncf.space.sampling import normalised, sample
 
 # MONAI 1.6.1 slices with lists in its field losses, which torch says it will not take for ever
 pytestmark = pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")
@@ -163,12 +154,14 @@ def test_visits_in_whole_numbers_are_the_same_in_any_order() -> None:
     """What CUDA does, here held to the kernel of the CPU, where the two can be compared."""
     at, shape = smooth_motion((9, 8, 7), height=1.6).float(), (8, 9, 7)
     grid = normalised(at, shape)
-    found = exact_visits(grid, shape)
+    found = exact_occupancy(grid, shape)
     assert found.dtype == torch.float32 and found.shape == (1, 1, *shape)
-    np.testing.assert_allclose(found.numpy(), visits(at, shape).numpy(), atol=NODE_ROUNDING)
+    np.testing.assert_allclose(found.numpy(), occupancy(at, shape).numpy(), atol=NODE_ROUNDING)
     shuffled = grid.reshape(1, -1, 1, 1, 3)[:, torch.randperm(9 * 8 * 7, generator=torch.Generator().manual_seed(0))]
-    assert torch.equal(exact_visits(shuffled, shape), found)
-    assert exact_visits(normalised(3 + at, (16, 16, 16)), (16, 16, 16)).sum().item() == pytest.approx(9 * 8 * 7, rel=1e-6)
+    assert torch.equal(exact_occupancy(shuffled, shape), found)
+    assert exact_occupancy(normalised(3 + at, (16, 16, 16)), (16, 16, 16)).sum().item() == pytest.approx(
+        9 * 8 * 7, rel=1e-6
+    )
 
 
 def test_visits_are_the_brute_force_splat(threads: int) -> None:
@@ -179,16 +172,16 @@ def test_visits_are_the_brute_force_splat(threads: int) -> None:
             voxel = np.floor(p).astype(int) + corner
             if (voxel >= 0).all() and (voxel < shape).all():
                 truth[tuple(voxel)] += np.prod(1 - np.abs(p - voxel))
-    found = visits(at, shape)
+    found = occupancy(at, shape)
     assert found.dtype == torch.float64 and found.shape == (1, 1, *shape)
     np.testing.assert_allclose(found[0, 0].numpy(), truth, atol=SPLAT)
-    assert visits(2 + at, (10, 9, 8)).sum().item() == pytest.approx(6 * 5 * 4, rel=SPLAT)  # inside, all are counted
+    assert occupancy(2 + at, (10, 9, 8)).sum().item() == pytest.approx(6 * 5 * 4, rel=SPLAT)  # inside, all are counted
 
 
 @pytest.mark.parametrize("shift", [(0, 0, 0), (2, 1, 3), (-2, 3, 0)])
 def test_whole_steps_visit_every_voxel_once_at_no_loss(shift: tuple[int, int, int], threads: int) -> None:
     at = (identity(9, 8, 10) + torch.tensor(shift).view(1, 3, 1, 1, 1)).float().requires_grad_()
-    b = visits(at, (9, 8, 10))
+    b = occupancy(at, (9, 8, 10))
     truth = torch.zeros(9, 8, 10)
     truth[tuple(slice(max(s, 0), n + min(s, 0)) for s, n in zip(shift, (9, 8, 10), strict=True))] = 1
     np.testing.assert_allclose(b[0, 0].detach().numpy(), truth.numpy(), atol=NODE_ROUNDING)
@@ -208,7 +201,7 @@ BY_HAND = torch.tensor([1, 1, 1, 1.5, 2, 1.5, 1, 1, 1], dtype=torch.float64)
 def test_a_compression_worked_out_by_hand(axis: int) -> None:
     rows, shape = [torch.arange(5.0)] * 3, [5, 5, 5]
     rows[axis], shape[axis] = PRESSED, 9
-    b = visits(at := nodes(*rows), size := (shape[0], shape[1], shape[2])).movedim(2 + axis, -1)
+    b = occupancy(at := nodes(*rows), size := (shape[0], shape[1], shape[2])).movedim(2 + axis, -1)
     np.testing.assert_allclose(b.numpy(), np.broadcast_to(BY_HAND.numpy(), b.shape), atol=SPLAT)
     # no margin: 5 * 5 lines of squares 1; differences: 25 lines of 8, and twice 9 * 5 lines of 4
     full = (25 * 1 / (25 * 8 + 2 * 45 * 4) + EPS**2) ** 0.5 - EPS
@@ -223,7 +216,7 @@ def test_the_occupancys_gradient_is_that_of_finite_differences(margin: int, thre
     loss, at = OccupancyLoss(margin=margin), smooth_motion((6, 5, 6)).requires_grad_()
     assert loss(at, (6, 6, 5)).item() > 0.05
     assert torch.autograd.gradcheck(lambda p: loss(p, (6, 6, 5)), (at,))
-    assert torch.autograd.gradcheck(lambda p: visits(p, (6, 6, 5)), (at,))
+    assert torch.autograd.gradcheck(lambda p: occupancy(p, (6, 6, 5)), (at,))
 
 
 def test_the_end_of_the_field_of_view_costs_nothing_but_the_inside_does() -> None:
@@ -277,9 +270,13 @@ def test_every_term_has_a_weight_and_a_gradient(term: Callable[[float], nn.Modul
 
 def test_the_losses_of_a_known_field() -> None:
     x = identity(12, 11, 10).float()[:, :1]
-    line, bow = (replace(state_of(field_of()), field=torch.cat([u, 0 * u, 0 * u], dim=1)) for u in (0.3 * x, 0.1 * x**2))
+    line, bow = (
+        replace(state_of(field_of()), field=torch.cat([u, 0 * u, 0 * u], dim=1)) for u in (0.3 * x, 0.1 * x**2)
+    )
     assert FieldTerm(monai.BendingEnergyLoss(), 2.0)(line).item() == pytest.approx(0, abs=SUM_ROUNDING)
-    assert FieldTerm(monai.DiffusionLoss(), 2.0)(line).item() == pytest.approx(2 * 0.3**2 / 3, rel=1e-4)  # of 3 channels
+    assert FieldTerm(monai.DiffusionLoss(), 2.0)(line).item() == pytest.approx(
+        2 * 0.3**2 / 3, rel=1e-4
+    )  # of 3 channels
     assert FieldTerm(monai.BendingEnergyLoss(), 2.0)(bow).item() == pytest.approx(2 * 0.2**2 / 3, rel=1e-4)
 
 

@@ -7,20 +7,22 @@ import pytest
 import torch
 from scipy.ndimage import map_coordinates
 
-from scripts.geometry import to_mm, to_vox
-from scripts.inverse import CLOSE_VOX
-from scripts.maps import PIECE_VOXELS, SpatialMap, slabs
-from scripts.warping import Reader, warp
+from ncf.space.geometry import to_mm, to_vox
+from ncf.space.mapping import PIECE_VOXELS, SpatialMap, slabs
+from ncf.space.preimages import CLOSE_VOX
+from ncf.space.resampling import Reader, warp
 from tests.maps import DIRECTIONS, MOVING, SHAPE, SPACING, fixed_grid, grid, moving_image, points_in, smooth_map
 
-BACK_MM = 2 * CLOSE_VOX * max(SPACING)  # how far a point may end from itself: the solver's tolerance over the map's slope
+BACK_MM = (
+    2 * CLOSE_VOX * max(SPACING)
+)  # how far a point may end from itself: the solver's tolerance over the map's slope
 EXACT_MM = 1e-4  # float32 displacements of some mm
 READ = 1e-3  # HU: float32 weights on values to 800
 
 
 @pytest.mark.parametrize("name", DIRECTIONS)
 def test_points_go_there_and_back(name: str) -> None:
-    mapping = smooth_map(name).composed(before=np.diag([1.02, 0.98, 1.01, 1.0]), after=DIRECTION_SHIFT)
+    mapping = smooth_map(name).composed(pre_transform=np.diag([1.02, 0.98, 1.01, 1.0]), post_transform=DIRECTION_SHIFT)
     points = points_in(SHAPE, mapping.grid.affine, margin=4)
     moved, known = mapping.to_moving(points)
     home, found = mapping.to_reference(moved)
@@ -32,10 +34,12 @@ def test_points_go_there_and_back(name: str) -> None:
 DIRECTION_SHIFT = np.array([[1.0, 0.1, 0, 4], [-0.1, 1.0, 0, -3], [0, 0, 1, 2], [0, 0, 0, 1]])
 
 
-def test_between_voxels_the_field_is_linear_and_before_and_after_have_their_places() -> None:
-    mapping = smooth_map("permuted").composed(before=np.diag([1.02, 0.98, 1.01, 1.0]), after=DIRECTION_SHIFT)
+def test_between_voxels_the_field_is_linear_and_both_transforms_have_their_places() -> None:
+    mapping = smooth_map("permuted").composed(
+        pre_transform=np.diag([1.02, 0.98, 1.01, 1.0]), post_transform=DIRECTION_SHIFT
+    )
     points = points_in(SHAPE, mapping.grid.affine, margin=4)
-    at = to_vox(to_mm(points, mapping.before), mapping.grid.affine)
+    at = to_vox(to_mm(points, mapping.pre_transform), mapping.grid.affine)
     u = np.stack([map_coordinates(channel, at.T, order=1) for channel in mapping.field.double().numpy()], axis=1)
     truth = to_mm(to_mm(at + u, mapping.grid.affine), DIRECTION_SHIFT)
     np.testing.assert_allclose(mapping.to_moving(points)[0], truth, atol=EXACT_MM)
@@ -66,7 +70,7 @@ def test_a_fold_is_not_known() -> None:
 
 
 def test_a_volume_is_read_once_through_the_map_on_any_grid(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scripts.maps.PIECE_VOXELS", 500)
+    monkeypatch.setattr("ncf.space.mapping.PIECE_VOXELS", 500)
     mapping, image = smooth_map("oblique"), moving_image()
     for onto in (mapping.grid, grid(DIRECTIONS["permuted"], (9, 17, 12), (5.0, 3.0, 4.0))):
         points = to_mm(np.indices(onto.shape).reshape(3, -1).T, onto.affine)

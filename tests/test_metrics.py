@@ -10,19 +10,20 @@ from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 from scipy.stats import entropy
 
-from scripts import metrics
-from scripts.errors import PairError
-from scripts.metrics import (
+from ncf.core.errors import PairError
+from ncf.evaluate import metrics
+from ncf.evaluate.metrics import (
     dice_per_label,
-    fold_share,
-    jacobian_determinant,
+    folding_fraction,
     label_sets,
     landmark_summary,
-    log_jacobian_spread,
     overlap,
+    sd_log_jacobian,
     similarity,
     tre_mm,
 )
+from ncf.space import jacobian
+from ncf.space.jacobian import jacobian_determinant
 
 SHAPE = (20, 24, 28)
 READ_MM = 1e-4  # float32 positions and values of some tens of voxels, times a voxel of about 2 mm
@@ -149,11 +150,11 @@ def test_determinant_agrees_with_itk_and_is_the_one_in_mm() -> None:
 def test_slabs_leave_no_seam(monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
     field = torch.from_numpy(np.random.default_rng(3).normal(size=(3, *SHAPE)).astype(np.float32))
     whole = jacobian_determinant(field)
-    share, spread = fold_share(whole), log_jacobian_spread(whole)
-    monkeypatch.setattr(metrics, "PIECE_VOXELS", piece)
+    share, spread = folding_fraction(whole), sd_log_jacobian(whole)
+    monkeypatch.setattr(jacobian, "PIECE_VOXELS", piece)
     assert torch.equal(jacobian_determinant(field), whole)
     monkeypatch.setattr(metrics, "PIECE_VOXELS", 1000)
-    assert fold_share(whole) == share and log_jacobian_spread(whole) == pytest.approx(spread, rel=SUM_ROUNDING)
+    assert folding_fraction(whole) == share and sd_log_jacobian(whole) == pytest.approx(spread, rel=SUM_ROUNDING)
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 8, 8, 8), (8, 8, 8, 3), (3, 8, 8, 1)])
@@ -167,27 +168,27 @@ def test_a_made_fold_is_counted() -> None:
     field = torch.zeros(3, *SHAPE)  # and at the two knees 1 - 0.75 = 0.25
     field[0] = torch.from_numpy(ramp).float().view(-1, 1, 1)
     det = jacobian_determinant(field)
-    assert fold_share(det) == 4 / SHAPE[0]
+    assert folding_fraction(det) == 4 / SHAPE[0]
     mask = torch.zeros(SHAPE, dtype=torch.uint8)
     mask[:6] = 1
-    assert fold_share(det, mask) == 1 / 6
-    assert fold_share(torch.zeros(2, 2, 2)) == 1.0  # a determinant of 0 is a fold
-    assert fold_share(torch.tensor([[[1.0, float("nan")]]])) == 0.5
-    assert np.isnan(fold_share(det, torch.zeros(SHAPE)))
+    assert folding_fraction(det, mask) == 1 / 6
+    assert folding_fraction(torch.zeros(2, 2, 2)) == 1.0  # a determinant of 0 is a fold
+    assert folding_fraction(torch.tensor([[[1.0, float("nan")]]])) == 0.5
+    assert np.isnan(folding_fraction(det, torch.zeros(SHAPE)))
     with pytest.raises(PairError, match="one shape"):
-        fold_share(det, mask[1:])
+        folding_fraction(det, mask[1:])
 
 
-def test_spread_of_log_jacobian_leaves_folds_out() -> None:
+def test_sd_log_jacobian_leaves_folds_out() -> None:
     logs = np.random.default_rng(4).normal(0.1, 0.3, size=SHAPE)
     det = torch.from_numpy(np.exp(logs))
-    assert log_jacobian_spread(det) == pytest.approx(logs.std(), rel=SUM_ROUNDING)
+    assert sd_log_jacobian(det) == pytest.approx(logs.std(), rel=SUM_ROUNDING)
     det[:5] = -1.0
-    assert log_jacobian_spread(det) == pytest.approx(logs[5:].std(), rel=SUM_ROUNDING)
+    assert sd_log_jacobian(det) == pytest.approx(logs[5:].std(), rel=SUM_ROUNDING)
     mask = torch.zeros(SHAPE, dtype=torch.bool)
     mask[3:9] = True
-    assert log_jacobian_spread(det, mask) == pytest.approx(logs[5:9].std(), rel=SUM_ROUNDING)
-    assert np.isnan(log_jacobian_spread(-torch.ones(SHAPE)))
+    assert sd_log_jacobian(det, mask) == pytest.approx(logs[5:9].std(), rel=SUM_ROUNDING)
+    assert np.isnan(sd_log_jacobian(-torch.ones(SHAPE)))
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int64, torch.float32])
@@ -246,7 +247,9 @@ def test_similarity_is_the_weighted_one(monkeypatch: pytest.MonkeyPatch) -> None
     assert {key: got[key] for key in ("mse", "ncc")} == pytest.approx({"mse": mse, "ncc": ncc}, rel=SUM_ROUNDING)
     size = int(np.clip(np.sqrt(inside.sum() / 20), 2, 64))  # so that a bin holds 20 voxels, if they were spread evenly
     edges = [np.linspace(*np.percentile(v[inside], [0.5, 99.5]), size + 1) for v in (fixed, warped)]
-    joint = np.histogram2d(*(np.clip(v[inside], e[0], e[-1]) for v, e in zip((fixed, warped), edges, strict=True)), edges)[0]
+    joint = np.histogram2d(
+        *(np.clip(v[inside], e[0], e[-1]) for v, e in zip((fixed, warped), edges, strict=True)), edges
+    )[0]
     own, other, both = (entropy(counts.ravel()) for counts in (joint.sum(axis=1), joint.sum(axis=0), joint))
     assert got["nmi"] == pytest.approx((own + other) / both, rel=SUM_ROUNDING)
 

@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.local_losses import LocalCorrelationLoss
-from scripts.phantom import breathing_thorax, write
-from scripts.presets import config
+from ncf.core.presets import presets
+from ncf.fit.losses.local_correlation import LocalCorrelationLoss
+from ncf.phantom.chest import breathing_thorax, write
 from tests.conftest import Run
 
-LEVELS = [
-    {"voxels": 30_000, "control_points": 2_000, "iterations": 50, "learning_rate": 1e-3, "learning_rate_end": 1e-3},
-    {"voxels": 90_000, "control_points": 6_000, "iterations": 50, "learning_rate": 1e-3},
-]
+COARSE = {"voxels": 30_000, "control_points": 2_000, "iterations": 50, "learning_rate": 1e-3, "learning_rate_end": 1e-3}
+LEVELS = {
+    "coarse": COARSE,
+    "fine": {"voxels": 90_000, "control_points": 6_000, "iterations": 50, "learning_rate": 1e-3},
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -34,7 +35,9 @@ def images(seed: int, count: int = 2) -> list[torch.Tensor]:
 def test_the_loss_is_what_no_linear_function_of_a_window_explains() -> None:
     (x, y), size, sigma = images(0), 5, 1.2
     loss = LocalCorrelationLoss(size, sigma, noise=1e-9)
-    windows = [v[0, 0].unfold(0, size, 1).unfold(1, size, 1).unfold(2, size, 1).reshape(-1, size**3).numpy() for v in (x, y)]
+    windows = [
+        v[0, 0].unfold(0, size, 1).unfold(1, size, 1).unfold(2, size, 1).reshape(-1, size**3).numpy() for v in (x, y)
+    ]
     bell = np.exp(-(((np.arange(size) - size // 2) / sigma) ** 2) / 2)
     weights = np.einsum("i,j,k->ijk", bell, bell, bell).ravel()
     moments = [np.cov(a, b, aweights=weights) for a, b in zip(*windows, strict=True)]
@@ -57,9 +60,15 @@ def test_another_contrast_is_no_other_motion(run: Run, tmp_path: Path) -> None:
     write(breathing_thorax((48, 42, 45), seed=0), tmp_path)
     moving = nib.load(tmp_path / "moving.nii.gz")
     other = np.interp(np.asarray(moving.dataobj), [-1000, -900, 400], [0, 1000, 100]).astype(np.float32)
-    nib.save(nib.Nifti1Image(other, moving.affine), tmp_path / "other.nii.gz")  # air stays dark, all else is turned round
-    pair = {"fixed": tmp_path / "fixed.nii.gz", "moving": tmp_path / "other.nii.gz", "landmarks": tmp_path / "landmarks.csv"}
-    overlays = {"multimodal": (Path(config("multimodal")),), "default": ()}
+    nib.save(
+        nib.Nifti1Image(other, moving.affine), tmp_path / "other.nii.gz"
+    )  # air stays dark, all else is turned round
+    pair = {
+        "fixed": tmp_path / "fixed.nii.gz",
+        "moving": tmp_path / "other.nii.gz",
+        "landmarks": tmp_path / "landmarks.csv",
+    }
+    overlays = {"multimodal": (presets()["multimodal"].path,), "default": ()}
     found = {}
     for preset, overlay in overlays.items():
         state = run(tmp_path / preset, pair, *overlay, name="pair", **{"fit::levels": LEVELS}).evaluator.state

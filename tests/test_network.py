@@ -1,4 +1,4 @@
-"""The network: its size by hand, its start at the identity, its seeds, and what SIREN promises about its activations."""
+"""The network: its size by hand, its start at the identity, its seeds, and the activations that SIREN promises."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from scripts.network import CCM, NCF, SM, ReplicatedConv3d, Sine
+from ncf.fit.network import CCM, NCF, SM, ReplicatedConv3d, Sine
 
 HIDDEN_STD = 0.5**0.5  # of an arcsine distribution on [-1, 1], which SIREN's initialisation keeps from layer to layer
 STD_BAND = 0.05  # a layer of 128 units is a sample: its spread scatters by a few hundredths between seeds
@@ -134,8 +134,9 @@ def test_sine_layers_keep_their_spread_as_siren_promises(omega: float) -> None:
     ccm, seen = CCM(depth=8, width=128, activation=Sine(omega)), []
     ccm.activation.register_forward_hook(lambda _, __, out: seen.append(out.std().item()))
     ccm(torch.rand(4000, 3) * 2 - 1)
-    # Weights U(-b, b) with b = sqrt(6 / 128) / omega make omega w x normal of variance 128 omega^2 b^2 / 3 = 2 times the
-    # mean square of x; torch's biases U(-1, 1) / sqrt(128) add omega^2 / 384; sin of N(0, v) has variance (1 - e^-2v) / 2.
+    # Weights U(-b, b) with b = sqrt(6 / 128) / omega make omega w x normal; its variance is 128 omega^2 b^2 / 3 = 2
+    # times the mean square of x. torch's biases U(-1, 1) / sqrt(128) add omega^2 / 384. The sine of N(0, v) has the
+    # variance (1 - e^-2v) / 2.
     truth = [HIDDEN_STD]
     while len(truth) < 7:
         truth.append(math.sqrt((1 - math.exp(-2 * (2 * truth[-1] ** 2 + omega**2 / 384))) / 2))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.paper_table.experiment import PUBLISHED, experiment
-from scripts.verbs.paper_table import paper_table
+from ncf.commands.paper_table import paper_table
+from ncf.paper.experiment import PUBLISHED, experiment
 from tests.archive import phantom_archive
 from tests.conftest import LEVELS, ROOT
 from tests.refusing import refused
@@ -76,7 +76,7 @@ def test_the_table(
     base = json.loads((configs / "inference.json").read_text(encoding="utf-8"))
     base["fit"]["levels"] = LEVELS
     (configs / "inference.json").write_text(json.dumps(base), encoding="utf-8")
-    monkeypatch.setattr("scripts.presets.CONFIGS", configs)
+    monkeypatch.setattr("ncf.core.presets.configs_folder", lambda: configs)
     options = {"data_dir": str(archive), "output_dir": str(tmp_path / "out"), "cases": str(CASES), "workers": "2"}
     job = paper_table(**options, methods="default,elastix", peers_python="/bin/false", progress="false")
     with pytest.raises(SystemExit) as stop:
@@ -87,14 +87,18 @@ def test_the_table(
     for name, row in PUBLISHED.items():
         assert f"| {name}, as published | {row.both:.3f} | {row.intra:.3f} |" in text
     found = json.loads((tmp_path / "out" / "paper_table.json").read_text(encoding="utf-8"))["measured"]
-    assert found["default"]["done"] == found["default"]["pairs"] == 3  # two within a patient, one of them also turned round
+    assert (
+        found["default"]["done"] == found["default"]["pairs"] == 3
+    )  # two within a patient, one of them also turned round
     assert found["default"]["parameters"] == {"network": 60870, "offsets": 0}
     cases = json.loads((tmp_path / "out" / "default" / "evaluation.json").read_text(encoding="utf-8"))["cases"]
     dice = {case["name"]: case["dice"]["after"]["mean"] for case in cases}
     assert found["default"]["both_dsc"] == pytest.approx((dice["case_001_exp__case_001_insp"] + dice[turned(dice)]) / 2)
     assert found["default"]["intra_dsc"] == pytest.approx((dice["case_001_exp__case_001_insp"] + dice["case_002"]) / 2)
     assert found["default"]["intra_tre_mm"] > 0 and found["default"]["seconds"] > 0
-    assert f"| ours, default | {found['default']['both_dsc']:.3f} | {found['default']['intra_dsc']:.3f} | 0.06 |" in text
+    assert (
+        f"| ours, default | {found['default']['both_dsc']:.3f} | {found['default']['intra_dsc']:.3f} | 0.06 |" in text
+    )
     assert found["elastix"]["done"] == 0 and found["elastix"]["both_dsc"] is None
     assert "| elastix, measured | - | - | - | - | - | - | 0 of 3; " in text and "ended with status 1 |" in text
 

@@ -10,10 +10,11 @@ import pytest
 import torch
 from scipy.ndimage import map_coordinates, maximum_filter, minimum_filter
 
-from scripts.errors import PairError
-from scripts.geometry import field_to_mm, spacing_mm, to_mm, to_vox
-from scripts.phantom import LABELS, Chest, Grid, PhantomPair, breathing_thorax, write
-from scripts.phantom_anatomy import AIR_HU, BLOOD_HU, FIELD_OF_VIEW_MM, Vessels, shapes_at
+from ncf.core.errors import PairError
+from ncf.phantom.anatomy import AIR_HU, BLOOD_HU, FIELD_OF_VIEW_MM, Vessels, shapes_at
+from ncf.phantom.chest import LABELS, Chest, PhantomPair, breathing_thorax, write
+from ncf.space.geometry import field_to_mm, spacing_mm, to_mm, to_vox
+from ncf.space.grids import Grid
 
 SMALL = (36, 32, 40)
 SMALL_AFFINE = np.diag([*(np.divide(FIELD_OF_VIEW_MM, SMALL) * (-1, -1, 1)), 1.0])

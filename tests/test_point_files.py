@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scripts.point_files import MARK, in_ras, read_points_file
+from ncf.io.points.base import MARK, in_ras
+from ncf.io.points.table import read_points_file
 from tests.refusing import refused
 
 WRITTEN_MM = 1e-6  # coordinates are written to that
@@ -101,7 +102,7 @@ def surface(path: Path, header: str = "") -> None:
     from vtkmodules.vtkCommonCore import vtkPoints
     from vtkmodules.vtkCommonDataModel import vtkCellArray, vtkPolyData
 
-    from scripts.mesh_files import FORMATS, _vtk
+    from ncf.io.points.meshes import VTK_CLASSES, _vtk
 
     points, cells, mesh = vtkPoints(), vtkCellArray(), vtkPolyData()
     for corner in ((0.0, 0.0, 1.5), (1.0, 0.0, 1.5), (0.0, 1.0, 1.5)):
@@ -109,7 +110,7 @@ def surface(path: Path, header: str = "") -> None:
     cells.InsertNextCell(3, (0, 1, 2))
     mesh.SetPoints(points)
     mesh.SetPolys(cells)
-    module, _, name = FORMATS[path.suffix]
+    module, _, name = VTK_CLASSES[path.suffix]
     writer = _vtk(module, name)()
     if header:
         writer.SetHeader(header)
@@ -135,7 +136,7 @@ def test_a_vtk_surface_says_what_is_known_and_in_which_space(tmp_path: Path) -> 
     from vtkmodules.vtkIOLegacy import vtkPolyDataReader
 
     surface(tmp_path / "in.vtk", header="3D Slicer output. SPACE=LPS")
-    refused("in lps, not ras; give --space=lps", read_points_file, tmp_path / "in.vtk", "ras")
+    refused("in lps, not ras; give the space lps", read_points_file, tmp_path / "in.vtk", "ras")
     written(tmp_path / "in.vtk", tmp_path / "out.vtk", "lps")
     reader = vtkPolyDataReader()
     reader.SetFileName(str(tmp_path / "out.vtk"))
@@ -145,13 +146,17 @@ def test_a_vtk_surface_says_what_is_known_and_in_which_space(tmp_path: Path) -> 
     for suffix in (".ply", ".stl"):
         surface(tmp_path / f"in{suffix}")
         refused(
-            "1 vertices lie outside.*cannot mark them", written, tmp_path / f"in{suffix}", tmp_path / f"out{suffix}", "lps"
+            "1 vertices lie outside.*cannot mark them",
+            written,
+            tmp_path / f"in{suffix}",
+            tmp_path / f"out{suffix}",
+            "lps",
         )
         assert not (tmp_path / f"out{suffix}").exists()
 
 
 REFUSED = [
-    ("a.csv", "1,2,3", None, "give --space: lps, ras, voxel"),
+    ("a.csv", "1,2,3", None, "give the space: lps, ras, voxel"),
     ("a.csv", "1,2,3\n4,x,6", "ras", "expected three numbers in every line"),
     ("a.csv", "1,2\n", "ras", "expected three numbers"),
     ("a.csv", "1,2,nan\n", "ras", "expected three finite numbers"),
@@ -173,7 +178,7 @@ REFUSED = [
     ("a.vtk", "nothing", "ras", "cannot read"),
     ("a.ply", "nothing", "ras", "cannot read"),
     ("a.stl", "nothing", "ras", "cannot read"),
-    ("a.stl", "nothing", "voxel", "a mesh is in mm"),
+    ("a.stl", "nothing", "voxel", "is in mm; give the space lps or ras"),
     ("a.obj", "", "ras", "points come as .csv"),
 ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from monai.utils import OptionalImportError
 from scipy.spatial.transform import Rotation
 
-from scripts import transforms
-from scripts.errors import PairError
-from scripts.images import image_of
-from scripts.transforms import read_image
+from ncf.core.errors import PairError
+from ncf.io.image_files import read_image
+from ncf.io.image_objects import image_of
 from tests.dicom_files import RAS_OF_LPS, write_dicom
 
 SHAPE = (9, 12, 10)
@@ -269,10 +268,12 @@ def test_a_mhd_without_its_data_and_a_file_of_another_kind(tmp_path: Path) -> No
             read_image("fixed", str(tmp_path / name))
 
 
-def test_without_itk_nifti_is_read_and_others_say_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_itk_nifti_is_read_and_others_say_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mha = write_sitk(tmp_path / "x.mha", volume(), affine_of("RAS"))
     nifti = write_sitk(tmp_path / "x.nii.gz", volume(), affine_of("RAS"))
-    monkeypatch.setattr(transforms, "optional_import", lambda name: (OptionalImportError(name), False))
+    monkeypatch.setitem(sys.modules, "itk", None)
     assert tuple(read_image("fixed", nifti).shape[1:]) == SHAPE
     with pytest.raises(PairError, match="pip install itk"):
         read_image("fixed", mha)

@@ -1,4 +1,4 @@
-"""A pair that cannot be registered, a folder that cannot be written, a disk that is full: one line, and no metrics.json."""
+"""A pair that cannot be registered, a folder that cannot be written, a full disk: one line, and no metrics.json."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import pytest
 import torch
 from monai.bundle import ConfigWorkflow
 
-from scripts import inputs
-from scripts.errors import PairError
-from scripts.folders import ResultFolders
-from scripts.guard import GuardedRun
-from scripts.phantom import PhantomPair
+from ncf.core.errors import PairError
+from ncf.core.folders import ResultFolders
+from ncf.pair import source as inputs
+from ncf.phantom.chest import PhantomPair
+from ncf.run.guard import GuardedRun
 
 AWAY_MM = 2000.0
 WHOLE = {"displacement.nii.gz", "warped.nii.gz", "warped_label.nii.gz", "network.pt", "run.json"}  # before metrics.json
@@ -70,19 +70,28 @@ BAD: dict[str, tuple[str, Callable[[Path, Pair, PhantomPair], Pair]]] = {
     "2d": ("expected one 3D volume", lambda d, p, c: {**p, "moving": saved(d, chest_slice(c))}),
     "4d": ("expected one 3D volume", lambda d, p, c: {**p, "moving": saved(d, np.stack([c.moving] * 2, axis=-1))}),
     "small": ("every axis needs 12", lambda d, p, c: {**p, "moving": saved(d, c.moving[:5], c.moving_affine)}),
-    "nan": ("1 of 13728 voxels are NaN or infinite", lambda d, p, c: {**p, "moving": saved(d, spoilt(c, np.nan), c.affine)}),
+    "nan": (
+        "1 of 13728 voxels are NaN or infinite",
+        lambda d, p, c: {**p, "moving": saved(d, spoilt(c, np.nan), c.affine)},
+    ),
     "infinite": ("NaN or infinite", lambda d, p, c: {**p, "moving": saved(d, spoilt(c, np.inf), c.affine)}),
     "constant": ("all voxels are 0", lambda d, p, c: {**p, "moving": saved(d, np.zeros_like(c.moving), c.affine)}),
     "label grid": (
         "shape (23, 22, 26) is not that",
         lambda d, p, c: {**p, "fixed_label": saved(d, c.fixed_label[1:], c.affine)},
     ),
-    "label affine": ("up to 5 voxels off", lambda d, p, c: {**p, "fixed_label": saved(d, c.fixed_label, shifted(c, 0, 5))}),
+    "label affine": (
+        "up to 5 voxels off",
+        lambda d, p, c: {**p, "fixed_label": saved(d, c.fixed_label, shifted(c, 0, 5))},
+    ),
     "landmarks outside": (
         "outside the fixed image",
         lambda d, p, c: {**p, "landmarks": written(d, b"1,2,99,1,2,3", "p.csv")},
     ),
-    "landmarks width": ("expected 6 comma-separated", lambda d, p, c: {**p, "landmarks": written(d, b"1,2,3", "p.csv")}),
+    "landmarks width": (
+        "expected 6 comma-separated",
+        lambda d, p, c: {**p, "landmarks": written(d, b"1,2,3", "p.csv")},
+    ),
     "landmarks text": ("6 finite numbers", lambda d, p, c: {**p, "landmarks": written(d, b"1,2,3,4,5,x", "p.csv")}),
     "mask": ("zero everywhere", lambda d, p, c: {**p, "fixed_mask": saved(d, np.zeros_like(c.fixed), c.affine)}),
     "only fixed": ("moving is not named", lambda d, p, c: {"fixed": p["fixed"]}),
@@ -124,7 +133,7 @@ def test_headers_that_do_not_overlap(run: Run, pair: Mapping[str, str], chest: P
     assert f"{gap:.1f} mm apart" in said and "--align_centres true" in said and not (tmp_path / "output").exists()
     folder = Path(run(tmp_path / "output", far, align_centres=True).evaluator.state.output["result_dir"])
     told, metrics = (json.loads((folder / name).read_text()) for name in ("run.json", "metrics.json"))
-    assert np.array(told["start"])[:3, 3] == pytest.approx([AWAY_MM, 0, 0])
+    assert np.array(told["initial_transform"])[:3, 3] == pytest.approx([AWAY_MM, 0, 0])
     assert metrics["tre_mm"]["before"]["mean"] > AWAY_MM - 50 and metrics["tre_mm"]["after"]["mean"] < 12
     assert metrics["dice"]["before"]["mean"] == 0 and metrics["dice"]["after"]["mean"] > 0.7
     assert metrics["similarity"]["before"] == {"mse": None, "ncc": None, "nmi": None}
@@ -138,14 +147,16 @@ def test_a_phantom_that_cannot_be_is_one_line(run: Run, tmp_path: Path, monkeypa
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(inputs, "write", full)
-    assert "No space left on device; free some space" in message(run, tmp_path / "output", {}, phantom_size=[16, 16, 16])
+    assert "No space left on device; free some space" in message(
+        run, tmp_path / "output", {}, phantom_size=[16, 16, 16]
+    )
 
 
 @pytest.mark.parametrize("below", ["file", "file/deeper"])
 def test_an_output_folder_that_cannot_be_is_known_before_the_fit(
     run: Run, pair: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str
 ) -> None:
-    monkeypatch.setattr("scripts.engine.PairOptimizer.__call__", lambda *_: pytest.fail("the fit was begun"))
+    monkeypatch.setattr("ncf.fit.optimizer.PairOptimizer.__call__", lambda *_: pytest.fail("the fit was begun"))
     (tmp_path / "file").write_text("mine", encoding="utf-8")
     assert f"{tmp_path / 'file'} is a file, not a folder" in message(run, tmp_path / below, pair)
     assert (tmp_path / "file").read_text(encoding="utf-8") == "mine" and len(list(tmp_path.iterdir())) == 1
@@ -185,7 +196,7 @@ def test_a_folder_that_refuses_is_known_before_the_fit(
     def refused(path: Path, _: bytes) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("scripts.engine.PairOptimizer.__call__", lambda *_: pytest.fail("the fit was begun"))
+    monkeypatch.setattr("ncf.fit.optimizer.PairOptimizer.__call__", lambda *_: pytest.fail("the fit was begun"))
     monkeypatch.setattr(Path, "write_bytes", refused)  # the tests may run as root, whom no folder refuses
     assert "Permission denied; choose an output folder that you may write to" in message(run, tmp_path / "output", pair)
     assert not list(tmp_path.iterdir())
@@ -209,7 +220,9 @@ def test_a_full_disk_is_one_line_and_no_metrics(
     run: Run, pair: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setattr(os, "replace", full_at(name))
-    with pytest.raises(SystemExit, match=rf"^error: cannot write .*{name}: No space left on device; free some space[^\n]*$"):
+    with pytest.raises(
+        SystemExit, match=rf"^error: cannot write .*{name}: No space left on device; free some space[^\n]*$"
+    ):
         run(tmp_path / "deep" / "output", pair)
     whole = {path.name for path in tmp_path.rglob("*") if path.is_file()}
     assert whole <= WHOLE and (name != "displacement.nii.gz" or not (tmp_path / "deep").exists())
@@ -221,7 +234,11 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_the_earlier_result_stays_until_the_new_one_is_whole(
-    run: Run, pair: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: Run,
+    pair: Mapping[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     run(tmp_path, pair, name="pair")
     assert "will be replaced" not in capsys.readouterr().out
@@ -274,7 +291,7 @@ class Failing:
 
 def guarded(error: BaseException, cause: BaseException | None = None) -> None:
     evaluator: Any = Failing(error, cause)
-    GuardedRun(evaluator, ResultFolders("output")).run()
+    GuardedRun(evaluator, folders=ResultFolders("output"), face="command").run()
 
 
 def test_only_what_a_person_can_change_is_explained() -> None:
@@ -283,8 +300,16 @@ def test_only_what_a_person_can_change_is_explained() -> None:
         (PairError("do this"), None, "error: do this"),
         (wrapped, PairError("do that"), "error: do that"),
         (KeyboardInterrupt(), None, "error: interrupted"),
-        (MemoryError("Unable to allocate 9 TiB"), None, r"error: out of memory \(Unable to allocate 9 TiB\); use fewer"),
-        (torch.OutOfMemoryError("CUDA out of memory.\nmore"), None, r"error: out of memory \(CUDA out of memory.\); use"),
+        (
+            MemoryError("Unable to allocate 9 TiB"),
+            None,
+            r"error: out of memory \(Unable to allocate 9 TiB\); use --preset=fast",
+        ),
+        (
+            torch.OutOfMemoryError("CUDA out of memory.\nmore"),
+            None,
+            r"error: out of memory \(CUDA out of memory.\); use --preset",
+        ),
     ):
         with pytest.raises(SystemExit, match=f"^{telling}[^\n]*$"):
             guarded(error, cause)

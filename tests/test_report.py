@@ -1,10 +1,9 @@
-"""Reports from saved files: true to orientation and place, the same bytes, plain words where something should worry."""
+"""Reports from saved files: true to orientation and place, the same bytes, plain words for warnings."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,18 +15,17 @@ import pytest
 from monai.bundle import ConfigWorkflow
 from nibabel.affines import apply_affine
 
-from scripts.exporters import load_itk_field, save_itk_field
-from scripts.files import save_json
-from scripts.geometry import Grid
-from scripts.report import paint
-from scripts.report.concerns import concerns, serious
-from scripts.report.make import make_report
-from scripts.report.material import Material, gathered
-from scripts.report.slices import Slices, sheet, sliced, sprites
-from scripts.report.views import VIEWS, DisplaySpace, cut_of
-from scripts.saved import SavedResult
-from scripts.verbs.report import report
-from tests.conftest import ROOT
+from ncf.commands.report import report
+from ncf.core.files import save_json
+from ncf.io.nifti import load_itk_field, save_itk_field
+from ncf.report import paint
+from ncf.report.findings import findings_of, saved_warnings
+from ncf.report.make import make_report
+from ncf.report.material import Material, gathered
+from ncf.report.slices import Slices, sheet, sliced, sprites
+from ncf.report.views import VIEWS, DisplaySpace, cut_of
+from ncf.result.folder import SavedResult
+from ncf.space.grids import Grid
 from tests.grids import SHAPE, each_affine
 from tests.refusing import refused
 
@@ -98,7 +96,9 @@ def test_every_pixel_is_where_it_says(affine: np.ndarray) -> None:
         shown = np.stack([cut.take(space.turned(volume)) for volume in places])
         assert max(cut.shape) <= 4
         np.testing.assert_allclose(cut.positions(space.affine)[0].numpy(), shown, atol=MM)
-        np.testing.assert_allclose(apply_affine(space.affine, np.moveaxis(cut.points(), 0, -1)), np.moveaxis(shown, 0, -1))
+        np.testing.assert_allclose(
+            apply_affine(space.affine, np.moveaxis(cut.points(), 0, -1)), np.moveaxis(shown, 0, -1)
+        )
 
 
 def test_before_and_grid_follow_the_headers_and_the_field(copy: Path) -> None:
@@ -109,7 +109,11 @@ def test_before_and_grid_follow_the_headers_and_the_field(copy: Path) -> None:
     save_itk_field(copy / "displacement.nii.gz", moved, affine)
     material = gathered(SavedResult(copy))
     for view in sliced(material):
-        expected = {"axial": -6.0 / view.sizes_mm[0], "coronal": -6.0 / view.sizes_mm[0], "sagittal": 0.0}  # right is left
+        expected = {
+            "axial": -6.0 / view.sizes_mm[0],
+            "coronal": -6.0 / view.sizes_mm[0],
+            "sagittal": 0.0,
+        }  # right is left
         np.testing.assert_allclose(view.mesh[:, 0], expected[view.cut.view.name], atol=MM)
         np.testing.assert_allclose(view.mesh[:, 1], 0, atol=MM)
         assert (view.stacks["volume"] == round(paint.GREY_MAX / 2)).all()  # a shift changes no volume
@@ -173,11 +177,11 @@ def test_noise_fits_the_budget_as_well(copy: Path) -> None:
     assert small <= 70_000 * 1.01 < fine  # padding of base64
 
 
-# --- concerns --------------------------------------------------------------------------------------------------------
+# --- findings --------------------------------------------------------------------------------------------------------
 
 GOOD = {
     "similarity": {"before": {"mse": 9.0, "ncc": 0.8}, "after": {"mse": 1.0, "ncc": 0.99}},
-    "folded_share": {"all": 0.0, "in_label": 0.0},
+    "folding_fraction": {"all": 0.0, "in_label": 0.0},
     "attempts": 1,
     "tre_mm": {
         when: {"mean": m, "median": m, "p95": m, "max": m, "count": 5} for when, m in (("before", 9.0), ("after", 1.0))
@@ -191,40 +195,44 @@ RESTING = [{"level": 1, "shape": [2, 2, 2], "losses": {"ssim": [1.0, *[0.0] * 39
 @pytest.mark.parametrize(
     ("metrics", "level", "telling"),
     [
-        ({"folded_share__all": 0.01}, "serious", "The map folds: in 137 voxels (1 % of all, 0 % of the fixed label)"),
-        ({"folded_share__all": 1e-4, "folded_share__in_label": None}, "note", "The map folds: in 1 voxels"),
-        ({"similarity__after__ncc": 0.7}, "serious", "less alike than before: correlation 0.800 before, 0.700 after"),
-        ({"similarity__after__ncc": 0.6, "similarity__before__ncc": 0.5}, "serious", "A large difference is left"),
-        ({"similarity__after__ncc": None}, "serious", "cannot be computed"),
-        ({"tre_mm__after__mean": 10.0}, "serious", "further apart than before: 9.00 mm, now 10.00 mm"),
-        ({"tre_mm__after__p95": 99.0}, "serious", "5 % of the points miss by more than 99.0 mm"),
+        (
+            {"folding_fraction__all": 0.01},
+            "warning",
+            "The map folds: in 137 voxels (1 % of all, 0 % of the fixed label)",
+        ),
+        ({"folding_fraction__all": 1e-4, "folding_fraction__in_label": None}, "note", "The map folds: in 1 voxels"),
+        ({"similarity__after__ncc": 0.7}, "warning", "less alike than before: correlation 0.800 before, 0.700 after"),
+        ({"similarity__after__ncc": 0.6, "similarity__before__ncc": 0.5}, "warning", "A large difference is left"),
+        ({"similarity__after__ncc": None}, "warning", "cannot be computed"),
+        ({"tre_mm__after__mean": 10.0}, "warning", "further apart than before: 9.00 mm, now 10.00 mm"),
+        ({"tre_mm__after__p95": 99.0}, "warning", "5 % of the points miss by more than 99.0 mm"),
         ({"tre_mm__after__max": 200.0}, "note", "One landmark misses by 200.0 mm"),
         (
             {"dice__after__mean": 0.0, "dice__after__labels": {"1": 0.0, "2": 0.0}, "dice__before__labels": {}},
-            "serious",
+            "warning",
             "do both maps call the same organs by the same numbers",
         ),
-        ({"dice__after__mean": 0.4}, "serious", "Labels overlap poorly after registration: mean Dice 0.40"),
+        ({"dice__after__mean": 0.4}, "warning", "Labels overlap poorly after registration: mean Dice 0.40"),
         ({"dice__after__labels": {"1": 0.7}}, "note", "Label 1 (0.80 to 0.70) fits worse than before"),
-        ({"dice__after": {"mean": 0.7, "labels": {"1": 0.7}}}, "serious", "Label 1 (0.80 to 0.70) fits worse"),
+        ({"dice__after": {"mean": 0.7, "labels": {"1": 0.7}}}, "warning", "Label 1 (0.80 to 0.70) fits worse"),
         ({"attempts": 2}, "note", "The fit diverged at first; this is attempt 2"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_what_should_worry_is_said(
+def test_what_to_warn_of_is_said(
     copy: Path, material: Material, metrics: dict[str, Any], level: str, telling: str
 ) -> None:
     change(copy / "metrics.json", **GOOD)
     change(copy / "run.json", losses=RESTING)
-    quiet = {concern.text for concern in concerns(replace(material, result=SavedResult(copy)))}
+    quiet = {finding.text for finding in findings_of(replace(material, result=SavedResult(copy)))}
     change(copy / "metrics.json", **metrics)
-    said = [c for c in concerns(replace(material, result=SavedResult(copy))) if c.text not in quiet]
-    assert [concern.level for concern in said if telling in concern.text] == [level], said
+    said = [c for c in findings_of(replace(material, result=SavedResult(copy))) if c.text not in quiet]
+    assert [finding.level for finding in said if telling in finding.text] == [level], said
 
 
-def test_of_free_contrasts_only_what_they_share_can_worry(copy: Path, material: Material) -> None:
+def test_of_free_contrasts_only_what_they_share_is_warned_of(copy: Path, material: Material) -> None:
     def said() -> dict[str, str]:
-        return {concern.text: concern.level for concern in concerns(replace(material, result=SavedResult(copy)))}
+        return {finding.text: finding.level for finding in findings_of(replace(material, result=SavedResult(copy)))}
 
     shared = {"before": {"mse": 1.0, "ncc": 0.8, "nmi": 1.1}, "after": {"mse": 2.0, "ncc": 0.1, "nmi": 1.3}}
     change(copy / "metrics.json", **{**GOOD, "similarity": shared})
@@ -235,12 +243,12 @@ def test_of_free_contrasts_only_what_they_share_can_worry(copy: Path, material: 
     assert {level for text, level in said().items() if "left the contrasts free" in text} == {"note"}
     change(copy / "metrics.json", similarity__after__nmi=1.05)
     worse = "The scans have less in common than before: normalised mutual information 1.100 before, 1.050 after."
-    assert said()[worse] == "serious"
+    assert said()[worse] == "warning"
 
 
 def test_a_fit_that_was_cut_short_and_a_far_start_are_told(copy: Path, material: Material) -> None:
     def texts() -> list[str]:
-        return [concern.text for concern in concerns(replace(material, result=SavedResult(copy)))]
+        return [finding.text for finding in findings_of(replace(material, result=SavedResult(copy)))]
 
     change(copy / "metrics.json", **GOOD)
     for losses, expected in ((FALLING, True), (RESTING, False)):
@@ -248,7 +256,7 @@ def test_a_fit_that_was_cut_short_and_a_far_start_are_told(copy: Path, material:
         assert any("iteration limit was hit while the loss was still falling" in text for text in texts()) == expected
     start = np.eye(4)
     start[:3, 3] = 3.0, 4.0, 0.0
-    change(copy / "run.json", start=start.tolist())
+    change(copy / "run.json", initial_transform=start.tolist())
     assert any("shift 5.0 mm, turn 0.0 degrees, size 100 %" in text for text in texts())
 
 
@@ -259,10 +267,12 @@ def test_folds_and_a_cut_field_of_view_are_found_in_the_field(copy: Path) -> Non
     save_itk_field(copy / "displacement.nii.gz", away, affine)
     material = gathered(SavedResult(copy))
     for view in sliced(material):
-        shares = [np.mean([view.nothing(when, n).mean() for n in range(view.cut.shape[0])]) for when in ("before", "after")]
+        shares = [
+            np.mean([view.nothing(when, n).mean() for n in range(view.cut.shape[0])]) for when in ("before", "after")
+        ]
         assert shares == [0, pytest.approx(0.5, abs=0.05)]
     assert material.motion.outside == pytest.approx(0.5, abs=0.05)
-    assert any(c.level == "serious" and "field of view is cut" in c.text for c in concerns(material))
+    assert any(c.level == "warning" and "field of view is cut" in c.text for c in findings_of(material))
     folded = np.zeros_like(field)
     folded[0, 12, 11, 13] = -4.0  # its neighbour on one side is overtaken
     save_itk_field(copy / "displacement.nii.gz", folded, affine)
@@ -278,13 +288,15 @@ def files(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def test_the_same_files_give_the_same_bytes_and_nothing_else_is_touched(copy: Path, capsys: pytest.CaptureFixture) -> None:
+def test_the_same_files_give_the_same_bytes_and_nothing_else_is_touched(
+    copy: Path, capsys: pytest.CaptureFixture
+) -> None:
     before = files(copy)
     page = make_report(copy)
     first = files(copy)
     assert page == copy / "report.html" and set(first) - set(before) == {
         "report.html",
-        "concerns.json",
+        "findings.json",
         *(f"pictures/{p}.png" for p in PICTURES),
     }
     assert {name: first[name] for name in before} == before
@@ -294,13 +306,13 @@ def test_the_same_files_give_the_same_bytes_and_nothing_else_is_touched(copy: Pa
 
 
 def test_what_is_serious_is_printed_and_kept_beside_the_page(copy: Path, capsys: pytest.CaptureFixture) -> None:
-    assert serious(copy) == []
+    assert saved_warnings(copy) == []
     change(copy / "metrics.json", similarity__after__ncc=0.1)
     report(str(copy)).start()
-    said = serious(copy)
+    said = saved_warnings(copy)
     assert len(said) >= 1 and any("less alike than before" in text for text in said)
     out = capsys.readouterr().out
-    assert all(f"  serious     {text}" in out for text in said)
+    assert all(f"  warning     {text}" in out for text in said)
 
 
 def test_a_field_of_another_program_has_no_report_and_says_so(copy: Path) -> None:
@@ -382,24 +394,9 @@ def test_a_report_that_fails_costs_no_registration(
     def fails(*_: Any) -> None:
         raise ValueError("no ink")
 
-    monkeypatch.setattr("scripts.report.make.make_report", fails)
+    monkeypatch.setattr("ncf.report.make.make_report", fails)
     with pytest.raises(SystemExit) as stop:
         run(tmp_path, pair, name="chest", report=True)
     assert str(stop.value.code).startswith("error: ") and "ValueError: no ink" in str(stop.value.code)
     assert str(tmp_path / "chest") in str(stop.value.code) and "\n" not in str(stop.value.code)
     assert (tmp_path / "chest" / "metrics.json").exists()
-
-
-def test_an_installed_package_has_its_templates() -> None:
-    told = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
-    assert told["packages"]["find"]["include"] == ["scripts*"]
-    code = {path.parent for path in (ROOT / "scripts").rglob("*.py")}
-    assert all((folder / "__init__.py").exists() for folder in code)  # or the package would be left out
-    taken = {
-        path
-        for name, globs in told["package-data"].items()
-        for g in globs
-        for path in (ROOT / name.replace(".", "/")).glob(g)
-    }
-    others = {path for path in (ROOT / "scripts").rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
-    assert len(others) >= 4 and others == taken

@@ -1,4 +1,4 @@
-"""The pages as a reader meets them, in a headless Chromium: no complaints, nothing loaded, every control does something."""
+"""The pages in a headless Chromium: no complaints, nothing loaded, every control does something."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ import pytest
 from monai.bundle import ConfigWorkflow
 from PIL import Image
 
-from scripts.cohort.plan import Plan
-from scripts.cohort.run import run_cohort
-from scripts.cohort.worker import Resources
-from scripts.datasets import checked
-from scripts.files import save_json
-from scripts.report.index import make_index
-from scripts.report.make import make_report
-from scripts.report.material import gathered
-from scripts.report.slices import Slices, sliced
-from scripts.saved import SavedResult
-from scripts.verbs.report import report
+from ncf.cohort.index import make_index
+from ncf.cohort.plan import Plan
+from ncf.cohort.run import run_cohort
+from ncf.cohort.worker import Resources
+from ncf.commands.report import report
+from ncf.core.files import save_json
+from ncf.io.pair_lists import checked
+from ncf.report.make import make_report
+from ncf.report.material import gathered
+from ncf.report.slices import Slices, sliced
+from ncf.result.folder import SavedResult
 from tests import stand_ins
 from tests.browser import Browser, browser, found
 from tests.conftest import ROOT
@@ -103,7 +103,9 @@ def pictures(page: Browser) -> list[str]:
 
 def test_it_opens_offline_without_a_complaint(page: Browser, result: Path) -> None:
     assert page.complaints == []
-    assert [url for url in page.requests if not url.startswith("data:")] == [(result / "report.html").resolve().as_uri()]
+    assert [url for url in page.requests if not url.startswith("data:")] == [
+        (result / "report.html").resolve().as_uri()
+    ]
     assert (result / "report.html").stat().st_size < MOST_BYTES
     assert page.run("document.documentElement.scrollWidth <= window.innerWidth")
 
@@ -119,7 +121,11 @@ def test_without_the_script_it_shows_a_slice_of_each_view(result: Path, views: l
 
 def test_it_shows_the_slices_that_it_names(page: Browser, views: list[Slices]) -> None:
     page.run("document.getElementById('cross').click()")
-    for name, picture, when in (("fixed", "fixed", "after"), ("before", "moving", "before"), ("after", "moving", "after")):
+    for name, picture, when in (
+        ("fixed", "fixed", "after"),
+        ("before", "moving", "before"),
+        ("after", "moving", "after"),
+    ):
         page.run(f"document.querySelector('[name=picture][value={picture}]').click()")
         page.run(f"document.querySelector('[name=when][value={when}]').click()")
         for view in views:
@@ -153,10 +159,14 @@ def test_it_can_be_used_by_keyboard_alone(page: Browser, views: list[Slices]) ->
     reached = []
     for _ in range(12):
         page.press("Tab")
-        reached.append(page.run("document.activeElement.name || document.activeElement.getAttribute('aria-label') || ''"))
+        reached.append(
+            page.run("document.activeElement.name || document.activeElement.getAttribute('aria-label') || ''")
+        )
         if reached[-1] == "coronal slice":
             break
-    assert reached.index("picture") < reached.index("when") < reached.index("axial slice") < reached.index("coronal slice")
+    assert (
+        reached.index("picture") < reached.index("when") < reached.index("axial slice") < reached.index("coronal slice")
+    )
     before = pictures(page)
     page.press("ArrowRight")
     assert page.run("document.querySelector('#view-coronal input').value") == str(views[1].start + 1)
@@ -184,7 +194,9 @@ def test_a_press_on_a_picture_brings_the_others_there(page: Browser, views: list
     box = page.run("(() => { const b = document.querySelector('#view-axial canvas').getBoundingClientRect();"
                    " return [b.left, b.top, b.width, b.height]; })()")  # fmt: skip
     page.click(box[0] + 0.25 * box[2], box[1] + 0.75 * box[3])
-    coronal, sagittal = (int(page.run(f"document.querySelector('#view-{n} input').value")) for n in ("coronal", "sagittal"))
+    coronal, sagittal = (
+        int(page.run(f"document.querySelector('#view-{n} input').value")) for n in ("coronal", "sagittal")
+    )
     assert abs(coronal / views[1].cut.shape[0] - 0.75) < 0.05 and abs(sagittal / views[2].cut.shape[0] - 0.25) < 0.05
     assert page.run("document.querySelector('#view-axial input').value") == str(views[0].start)
 
@@ -228,14 +240,16 @@ def cohort(result: Path, tmp_path_factory: pytest.TempPathFactory) -> Plan:
         for path in row.values():
             Path(path).write_text(path)
         rows.append({"name": name, **row})
-    plan = Plan(checked(rows, where="list"), (str(ROOT / "configs" / "fast.json"),), tmp_path_factory.mktemp("many"))
+    plan = Plan(
+        checked(rows, where="list"), (str(ROOT / "configs" / "presets" / "fast.json"),), tmp_path_factory.mktemp("many")
+    )
     assert not run_cohort(plan, resources=Resources(1, 1), progress=False, call=stand_ins.refuse_some)
     failure = plan.folder(plan.pairs[2]) / "failure.json"
     save_json(failure, {**json.loads(failure.read_text()), "reason": "<i>no good</i>"})
     shutil.copyfile(result / "report.html", plan.folder(plan.pairs[-1]) / "report.html")
-    worry = {"concerns": [{"level": "serious", "text": "It <b>folds</b>."}, {"level": "note", "text": "a remark"}]}
-    save_json(plan.folder(plan.pairs[-1]) / "concerns.json", worry)
-    save_json(plan.folder(plan.pairs[0]) / "concerns.json", worry)  # left of a report that is gone
+    findings = {"findings": [{"level": "warning", "text": "It <b>folds</b>."}, {"level": "note", "text": "a remark"}]}
+    save_json(plan.folder(plan.pairs[-1]) / "findings.json", findings)
+    save_json(plan.folder(plan.pairs[0]) / "findings.json", findings)  # left of a report that is gone
     make_index(plan.output_dir)
     return plan
 
@@ -252,11 +266,11 @@ def test_the_index_lists_sorts_and_links(chromium: Browser, cohort: Plan) -> Non
         errors = [float(value) for value in chromium.run(column % 1)]
         assert errors == sorted(errors, reverse=reverse) and len(set(errors)) > 1
     assert chromium.run("document.querySelectorAll('#pairs th')[1].getAttribute('aria-sort')") == "descending"
-    assert "no good" in chromium.run("document.querySelector('.concerns').textContent")
-    worries = chromium.run(
-        "Array.from(document.querySelectorAll('[aria-labelledby=worries-title] li')).map((e) => e.textContent)"
+    assert "no good" in chromium.run("document.querySelector('.findings').textContent")
+    warned = chromium.run(
+        "Array.from(document.querySelectorAll('[aria-labelledby=warnings-title] li')).map((e) => e.textContent)"
     )
-    assert worries == ["other. It <b>folds</b>."]
+    assert warned == ["other. It <b>folds</b>."]
     assert chromium.run("document.querySelectorAll('#pairs a').length") == 1
     chromium.run("document.querySelector('#pairs a').click()")
     chromium.wait("document.body?.dataset.ready === 'true' && document.querySelectorAll('canvas').length === 3")
@@ -268,7 +282,9 @@ def test_the_index_is_made_of_files_alone_and_is_the_same_again(cohort: Plan) ->
     index.unlink()
     assert make_index(cohort.output_dir) == index and index.read_bytes() == first
     text = first.decode()
-    assert "&lt;i&gt;no good" in text and "<i>" not in text and "data:image/png;base64," in text and "failures.csv" in text
+    assert (
+        "&lt;i&gt;no good" in text and "<i>" not in text and "data:image/png;base64," in text and "failures.csv" in text
+    )
 
 
 def test_a_missing_report_is_said_and_told_by_the_status(
@@ -295,7 +311,8 @@ def test_the_command_makes_every_report_and_the_index_again(
         shutil.copytree(result, tmp_path / name, ignore=shutil.ignore_patterns("*.html", "pictures"))
     report(str(tmp_path)).start()
     assert (
-        all((tmp_path / name / "report.html").exists() for name in ("one", "two")) and not (tmp_path / "index.html").exists()
+        all((tmp_path / name / "report.html").exists() for name in ("one", "two"))
+        and not (tmp_path / "index.html").exists()
     )
     (tmp_path / "cohort.json").write_text(json.dumps({"settings": {}, "pairs": [{"name": "one"}, {"name": "two"}]}))
     report(str(tmp_path)).start()

@@ -1,4 +1,4 @@
-"""What lies in the result folder: SimpleITK resamples with it, numpy and scipy count the same, a seed fixes every byte."""
+"""The result folder: SimpleITK resamples with it, numpy and scipy count the same, a seed fixes every byte."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from nibabel.affines import apply_affine
 from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
-from scripts.checkpoint import load_checkpoint, save_checkpoint
-from scripts.exporters import load_itk_field
-from scripts.files import sha256_of
-from scripts.phantom import PhantomPair, breathing_thorax, write
-from scripts.saved import network_field
+from ncf.core.files import sha256_of
+from ncf.io.checkpoint import load_checkpoint, save_checkpoint
+from ncf.io.nifti import load_itk_field
+from ncf.phantom.chest import PhantomPair, breathing_thorax, write
+from ncf.result.network_file import network_field
 
 SHAPE, MOVING_SHAPE = (24, 22, 26), (30, 34, 32)
-LEVELS = [{"voxels": 4000, "control_points": 400, "iterations": 40, "learning_rate": 1e-3}]
+LEVELS = {"only": {"voxels": 4000, "control_points": 400, "iterations": 40, "learning_rate": 1e-3}}
 # Both sides interpolate the same file linearly; the float32 positions differ by some 1e-5 voxels, times steps of up to
 # 2000 HU between two voxels; warped.nii.gz is rounded to whole HU besides.
 ITK_HU = 0.5 + 0.1
@@ -92,7 +92,9 @@ def resampled(files: Mapping[str, str], folder: Path, *, key: str, interpolator:
     field = sitk.Cast(sitk.ReadImage(str(folder / "displacement.nii.gz")), sitk.sitkVectorFloat64)
     moving = sitk.Cast(sitk.ReadImage(files[key]), sitk.sitkFloat32)
     fixed = sitk.ReadImage(files["fixed"])
-    return sitk.GetArrayFromImage(sitk.Resample(moving, fixed, sitk.DisplacementFieldTransform(field), interpolator, -1e4)).T
+    return sitk.GetArrayFromImage(
+        sitk.Resample(moving, fixed, sitk.DisplacementFieldTransform(field), interpolator, -1e4)
+    ).T
 
 
 def test_itk_warps_the_image_to_the_same_values(files: Mapping[str, str], folder: Path, read_vox: np.ndarray) -> None:
@@ -159,9 +161,9 @@ def test_alikeness_and_folds_are_those_of_numpy(turned: PhantomPair, done: State
     field, _ = load_itk_field(folder / "displacement.nii.gz")
     slopes = np.moveaxis(np.array([np.gradient(u) for u in field.astype(np.float64)]), (0, 1), (-2, -1))
     det, body = np.linalg.det(slopes + np.eye(3)), turned.fixed_label > 0
-    assert found["folded_share"] == pytest.approx({"all": (det <= 0).mean(), "in_label": (det[body] <= 0).mean()})
+    assert found["folding_fraction"] == pytest.approx({"all": (det <= 0).mean(), "in_label": (det[body] <= 0).mean()})
     spread = {"all": np.log(det[det > 0]).std(), "in_label": np.log(det[body & (det > 0)]).std()}
-    assert found["log_jacobian_spread"] == pytest.approx(spread, abs=1e-4)  # float32 fields of some voxels
+    assert found["sd_log_jacobian"] == pytest.approx(spread, abs=1e-4)  # float32 fields of some voxels
 
 
 def test_what_was_measured_and_what_was_run(files: Mapping[str, str], folder: Path) -> None:
@@ -169,7 +171,7 @@ def test_what_was_measured_and_what_was_run(files: Mapping[str, str], folder: Pa
     assert metrics["name"] == "turned" and metrics["attempts"] == 1
     seconds = metrics["seconds"]
     assert (
-        list(seconds) == ["reading", "global_stage", "level_1", "measuring", "writing", "total"]
+        list(seconds) == ["reading", "initial_alignment", "level_only", "measuring", "writing", "total"]
         and min(seconds.values()) > 0
     )
     assert sum(seconds.values()) <= 2 * seconds["total"] and metrics["peak_memory_mib"]["host"] > 50
@@ -186,7 +188,7 @@ def test_what_was_measured_and_what_was_run(files: Mapping[str, str], folder: Pa
     [
         {},
         {"fit::interpolation": 1, "align_centres": True},
-        {"fit::levels": [{**LEVELS[0], "offset_points": 900, "offset_rate": 15}]},
+        {"fit::levels": {"only": {**LEVELS["only"], "offset_points": 900, "offset_rate": 15}}},
     ],
     ids=["spline", "linear", "offsets"],
 )
@@ -261,7 +263,9 @@ def test_whole_numbers_stay_whole(
     assert moving.min() <= warped.get_fdata().min() and warped.get_fdata().max() <= moving.max()
 
 
-@pytest.mark.parametrize(("lowest", "highest", "kept"), [(0, 255, np.uint8), (0, 300, np.uint16), (0, 70000, np.uint32)])
+@pytest.mark.parametrize(
+    ("lowest", "highest", "kept"), [(0, 255, np.uint8), (0, 300, np.uint16), (0, 70000, np.uint32)]
+)
 def test_labels_keep_their_numbers(
     run: Run, pair: Mapping[str, str], tmp_path: Path, lowest: int, highest: int, kept: type
 ) -> None:

@@ -15,7 +15,10 @@ from benchmarks.robustness import main
 
 SIZES = {name: d.size for name, d in DISTURBANCES.items()}
 CUTS = [name for name in DISTURBANCES if "_no_" in name]
-SAME_IMAGES = ["undisturbed", *(name for name in DISTURBANCES if name.startswith(("shift", "turn", "size", "no_overlap")))]
+SAME_IMAGES = [
+    "undisturbed",
+    *(name for name in DISTURBANCES if name.startswith(("shift", "turn", "size", "no_overlap"))),
+]
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +126,8 @@ def test_the_table_has_every_case_and_is_gone_on_with(tmp_path: Path, capsys: py
     assert errors[1] == pytest.approx(80, abs=errors[0])
     table = (tmp_path / "table.md").read_text(encoding="utf-8")
     assert (
-        f"| phantom | shift_80_side | {errors[1]:.4g} |" in table and f" {100 * (errors[1] / errors[0] - 1):+.0f} |" in table
+        f"| phantom | shift_80_side | {errors[1]:.4g} |" in table
+        and f" {100 * (errors[1] / errors[0] - 1):+.0f} |" in table
     )
     assert capsys.readouterr().out.count("phantom_undisturbed, none") == 1
     assert not (tmp_path / "case").exists()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scripts.rounding import Rounded, rounded
+from ncf.fit.rounding import Rounded, rounded
 
 
 @pytest.mark.parametrize(("bits", "kind"), [(2, torch.int8), (7, torch.int8), (8, torch.int8), (16, torch.int16)])

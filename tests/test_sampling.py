@@ -12,8 +12,8 @@ from nibabel.affines import apply_affine
 from scipy.ndimage import gaussian_filter1d, map_coordinates
 from scipy.spatial.transform import Rotation
 
-from scripts import geometry as g
-from scripts import sampling
+from ncf.space import geometry as g
+from ncf.space import grids, sampling
 from tests.grids import OBLIQUE, SHAPE, each_affine, points_inside, random
 
 pytestmark = pytest.mark.filterwarnings("ignore:monai.networks.blocks.Warp")  # it announces torch's own grid sampler
@@ -54,7 +54,9 @@ def test_an_image_is_read_as_scipy_reads_it(padding: str, scipys: str, mode: str
 
 def test_threads_change_no_bit_and_share_the_points(threads: int) -> None:
     image, at = torch.from_numpy(random(1, 1, *SHAPE)).float(), torch.from_numpy(points_inside(SHAPE)).float()[None]
-    assert len(sampling.threaded(sampling.normalised(at, SHAPE))) == threads  # 60 points: all numbers up to 4 divide them
+    assert (
+        len(sampling.threaded(sampling.normalised(at, SHAPE))) == threads
+    )  # 60 points: all numbers up to 4 divide them
     found = sampling.sample(image, at)
     torch.set_num_threads(1)
     assert torch.equal(sampling.sample(image, at), found)
@@ -66,7 +68,11 @@ def test_normalised_has_corners_at_one_and_turns_the_axes() -> None:
     corners = torch.tensor([[0.0, 0.0], [0.0, 6.0], [0.0, 0.0]]).view(1, 3, 2, 1, 1)
     grid = sampling.normalised(corners, (9, 7, 1))
     assert grid[0, :, 0, 0].tolist() == [[-1.0, -1.0, -1.0], [-1.0, 1.0, -1.0]]
-    assert sampling.normalised(torch.tensor([8.0, 0, 0]).view(1, 3, 1, 1, 1), (9, 7, 1)).flatten().tolist() == [-1, -1, 1]
+    assert sampling.normalised(torch.tensor([8.0, 0, 0]).view(1, 3, 1, 1, 1), (9, 7, 1)).flatten().tolist() == [
+        -1,
+        -1,
+        1,
+    ]
 
 
 @each_affine
@@ -78,7 +84,9 @@ def test_moving_positions_follow_the_formula(affine: np.ndarray) -> None:
     np.testing.assert_allclose(found[0].numpy(), np.moveaxis(truth, -1, 0), atol=POSITION_VOX)
 
 
-def on_lattice(image: np.ndarray, weight: np.ndarray, lattice: g.Lattice, step: Sequence[float]) -> list[np.ndarray]:
+def on_lattice(
+    image: np.ndarray, weight: np.ndarray, lattice: grids.Lattice, step: Sequence[float]
+) -> list[np.ndarray]:
     """Image and weight, both (*lattice.shape), on a lattice of the image."""
     own, share = (torch.from_numpy(v).float()[None, None] for v in (image, weight))
     return [v[0, 0].numpy() for v in sampling.image_on_lattice(own, share, lattice, step_vox=step)]
@@ -87,7 +95,9 @@ def on_lattice(image: np.ndarray, weight: np.ndarray, lattice: g.Lattice, step: 
 def test_a_constant_stays_whatever_the_padding_holds() -> None:
     weight = (random(14, 13, 12) > 0.3).astype(float)
     image = np.where(weight > 0, 0.625, 1e6 * random(14, 13, 12, seed=1))
-    value, share = on_lattice(image, weight, g.Lattice((9, 8, 6), (-2.0, -1.5, -1.0), (1.7, 1.3, 1.9)), (1.7, 1.3, 1.9))
+    value, share = on_lattice(
+        image, weight, grids.Lattice((9, 8, 6), (-2.0, -1.5, -1.0), (1.7, 1.3, 1.9)), (1.7, 1.3, 1.9)
+    )
     assert (share > 0.01).sum() > 5 and share.min() >= 0 and share.max() <= 1
     np.testing.assert_allclose(value[share > 0.01], 0.625, atol=ROUNDING * 10)
     assert (value[share == 0] == 0).all()
@@ -97,7 +107,7 @@ def test_a_constant_stays_whatever_the_padding_holds() -> None:
 def test_a_plane_stays_a_plane(step: tuple[float, float, float]) -> None:
     shape, slope = (34, 22, 18), np.array([0.021, -0.013, 0.017])
     plane = np.einsum("c,c...->...", slope, np.indices(shape))
-    lattice = g.Lattice((4, 4, 4), (12.3, 8.0, 6.5), step)
+    lattice = grids.Lattice((4, 4, 4), (12.3, 8.0, 6.5), step)
     value, share = on_lattice(plane, np.ones(shape), lattice, step)
     np.testing.assert_allclose(share, 1.0, atol=ROUNDING)
     np.testing.assert_allclose(value, np.einsum("c,c...->...", slope, lattice.points().numpy()), atol=ROUNDING * 10)
@@ -105,7 +115,7 @@ def test_a_plane_stays_a_plane(step: tuple[float, float, float]) -> None:
 
 def test_nodes_on_voxels_with_nothing_to_smooth_are_the_voxels() -> None:
     image = random(*SHAPE)
-    value, share = on_lattice(image, np.ones(SHAPE), g.lattice_over(SHAPE, SHAPE), (0.4, 1.0, 0.9))
+    value, share = on_lattice(image, np.ones(SHAPE), grids.lattice_over(SHAPE, SHAPE), (0.4, 1.0, 0.9))
     assert np.array_equal(value, image.astype(np.float32)) and (share == 1).all()
 
 
@@ -123,7 +133,7 @@ def test_a_wave_is_damped_as_a_gaussian_damps_it(ratio: int, axis: int) -> None:
         np.roll(v, axis).tolist() for v in ([61, 13, 13], [15, 1, 1], [9.0, 6.0, 6.0], [float(ratio), 1.0, 1.0])
     )
     image = np.sin(wave * np.indices(shape)[axis])
-    value, _ = on_lattice(image, np.ones(shape), g.Lattice(tuple(nodes), tuple(origin), tuple(step)), step)
+    value, _ = on_lattice(image, np.ones(shape), grids.Lattice(tuple(nodes), tuple(origin), tuple(step)), step)
     sigma = 0.5 * np.sqrt(ratio**2 - 1)  # voxels
     truth = np.exp(-((wave * sigma) ** 2) / 2) * np.sin(wave * (9 + ratio * np.arange(15)))
     np.testing.assert_allclose(value.ravel(), truth, atol=ATTENUATION if ratio > 1 else POSITION_VOX)

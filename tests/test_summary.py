@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.summary import PRINTED, cell, flat, markdown, overview, save_summary, statistics, tabulated
+from ncf.evaluate.tables import PRINTED, cell, flat, markdown, overview, save_summary, statistics, tabulated
 
 NAN = float("nan")
 CASES = [
@@ -79,7 +79,9 @@ def test_of_many_pairs_the_statistics_alone_are_printed(tmp_path: Path) -> None:
     cases = [{"name": f"pair_{number}", "error": float(number)} for number in range(PRINTED + 1)]
     printed = save_summary(tmp_path, "table", cases, columns={"error": "error"}, more={})
     assert (
-        "pair_7" not in printed and f"| {PRINTED + 1} pairs |" in printed and f"| **mean** | {PRINTED / 2:.2f} |" in printed
+        "pair_7" not in printed
+        and f"| {PRINTED + 1} pairs |" in printed
+        and f"| **mean** | {PRINTED / 2:.2f} |" in printed
     )
     written = (tmp_path / "table.md").read_text(encoding="utf-8")
     assert all(f"| {case['name']} |" in written for case in cases)

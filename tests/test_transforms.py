@@ -13,9 +13,12 @@ from monai.data import MetaTensor
 from monai.transforms import Compose
 from scipy.ndimage import affine_transform
 
-from scripts.checks import CheckFilesd, CheckPaird
-from scripts.errors import PairError
-from scripts.transforms import DataWeightd, ReadPaird, RobustScaled, data_region, padding, read_image
+from ncf.core.errors import PairError
+from ncf.io.image_files import read_image
+from ncf.pair.checks import CheckFilesd, CheckPaird
+from ncf.pair.data_region import DataWeightd, data_region, padding
+from ncf.pair.read import ReadPaird
+from ncf.pair.scaling import RobustScaled
 
 SHAPE = (40, 48, 44)
 KEYS = ("fixed", "moving")
@@ -164,7 +167,9 @@ def test_percentiles_map_to_zero_and_one(tmp_path: Path) -> None:
         ("offset", False),
     ],
 )
-def test_images_without_hounsfield_units_share_a_range_when_theirs_agree(tmp_path: Path, moving: str, shared: bool) -> None:
+def test_images_without_hounsfield_units_share_a_range_when_theirs_agree(
+    tmp_path: Path, moving: str, shared: bool
+) -> None:
     change = {"same": (1.0, 0.0), "a tenth more": (1.1, 0.0), "other unit": (2.0, 0.0), "offset": (1.0, 300.0)}[moving]
     pair = scaled(tmp_path, 500 * ramp(), change[0] * 500 * ramp() + change[1])
     assert pair["intensity"]["shared"] is shared

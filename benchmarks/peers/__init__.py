@@ -1,1 +1,4 @@
-"""Other registration programs, each behind one function; nothing here imports `scripts`, so it runs in their environment."""
+"""Other registration programs, each behind one function.
+
+Nothing here imports `ncf`, so it runs in their environment.
+"""

@@ -1,7 +1,9 @@
-"""Runs one peer on one pair in this process: ``python -m benchmarks.peers NAME FIXED MOVING FIELD REPORT THREADS PRESET``.
+"""Runs one peer on one pair in this process.
 
-FIELD and REPORT are written: the displacement field, and JSON with the version, the device and the seconds by stage. Exit
-status 3 and one line when the peer cannot run here.
+``python -m benchmarks.peers NAME FIXED MOVING FIELD REPORT THREADS PRESET``
+
+It writes FIELD, the displacement field, and REPORT, JSON with the version, the device and the seconds by stage. When
+the peer cannot run here, it prints one line and ends with status 3.
 """
 
 from __future__ import annotations
@@ -17,7 +19,17 @@ CANNOT_RUN = 3
 
 
 def main(name: str, fixed: str, moving: str, field: str, report: str, threads: str, preset: str) -> None:
-    """Nothing; the field and the report lie where they were asked for."""
+    """Run a peer and write its field and its report.
+
+    Args:
+        name: of the module here.
+        fixed: the fixed scan.
+        moving: the moving scan.
+        field: path of the field.
+        report: path of the report.
+        threads: that every library may use.
+        preset: of the peer.
+    """
     peer = importlib.import_module(f"benchmarks.peers.{name}")
     try:
         found = peer.register(Path(fixed), Path(moving), Path(field), threads=int(threads), preset=preset)

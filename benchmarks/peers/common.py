@@ -1,4 +1,4 @@
-"""What the adapters share: a stop-watch by stage, the file of a field, and the one way to say "I cannot run here"."""
+"""What the adapters share: a stop-watch by stage, the file of a field, and the error "I cannot run here"."""
 
 from __future__ import annotations
 
@@ -21,7 +21,15 @@ class LeftOutError(Exception):
 
 
 def need(module: str, package: str) -> Any:
-    """The imported module of a peer; raises LeftOutError naming the package where it is not installed."""
+    """Import a module of a peer.
+
+    Args:
+        module: its name.
+        package: its name in requirements-peers.txt, for the message.
+
+    Raises:
+        LeftOutError: it is not installed.
+    """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -29,24 +37,30 @@ def need(module: str, package: str) -> Any:
 
 
 class Stages(dict[str, float]):
-    """Seconds by name of stage."""
+    """Seconds by the name of a stage."""
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
-        """Adds what happens inside to the stage."""
+        """Add the time inside the ``with`` to a stage."""
         begun = time.perf_counter()
         yield
         self[name] = self.get(name, 0.0) + time.perf_counter() - begun
 
 
 def read_vectors(path: str | Path) -> np.ndarray:
-    """The vectors (W, H, D, 3) of a field that an ITK program wrote, in LPS mm."""
+    """Read the vectors (W, H, D, 3), in LPS mm, of a field that an ITK program wrote."""
     image: Any = nib.load(path)
     return np.asarray(image.dataobj, np.float32)[:, :, :, 0]
 
 
 def save_field(path: Path, lps_mm: np.ndarray, *, fixed: Path) -> None:
-    """Nothing; an ITK displacement field (W, H, D, 3) in LPS mm, on the grid of the fixed scan's file."""
+    """Write an ITK displacement field on the grid of the fixed scan's file.
+
+    Args:
+        path: of the field.
+        lps_mm: (W, H, D, 3), LPS mm.
+        fixed: the fixed scan.
+    """
     grid: Any = nib.load(fixed)
     image = nib.Nifti1Image(np.asarray(lps_mm, np.float32)[:, :, :, None], grid.affine)
     image.header["intent_code"] = INTENT_VECTOR

@@ -1,6 +1,6 @@
 """ConvexAdam (Siebert et al.) with MIND features and the defaults of its package.
 
-It knows arrays of one grid only, so the moving scan is first resampled (linearly) onto the fixed grid, header to header.
+It takes arrays on one grid only, so the moving scan is first resampled (linearly) onto the fixed grid by the headers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,21 @@ LPS = np.diag([-1.0, -1.0, 1.0])
 
 
 def register(fixed: Path, moving: Path, field: Path, *, threads: int, preset: str) -> dict[str, Any]:
-    """Version, device and seconds by stage; the field is written to ``field``. On a CUDA device where torch has one."""
+    """Register by ConvexAdam, on a CUDA device where torch has one.
+
+    Args:
+        fixed: the fixed scan.
+        moving: the moving scan.
+        field: path of the field that is written.
+        threads: that torch may use.
+        preset: default.
+
+    Returns:
+        Version, device and seconds by stage.
+
+    Raises:
+        ValueError: there is no such preset.
+    """
     if preset != "default":
         raise ValueError(f"ConvexAdam has the preset default, not {preset!r}")
     stage = Stages()

@@ -1,6 +1,6 @@
 """FireANTs (Jena et al.) on a GPU: affine, then greedy diffeomorphic, local cross-correlation.
 
-Written against version 1.5.0 and not measured yet: no run of it stands behind any number of this project.
+It was written against version 1.5.0 and is not measured yet: no number of this project comes from a run of it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,21 @@ AFFINE_ITERATIONS, ITERATIONS = [200, 100, 50], [200, 100, 50]  # as its tutoria
 
 
 def register(fixed: Path, moving: Path, field: Path, *, threads: int, preset: str) -> dict[str, Any]:
-    """Version, device and seconds by stage; the field is written to ``field``. Raises LeftOutError without a CUDA device."""
+    """Register by FireANTs.
+
+    Args:
+        fixed: the fixed scan.
+        moving: the moving scan.
+        field: path of the field that is written.
+        threads: that torch may use.
+        preset: default.
+
+    Returns:
+        Version, device and seconds by stage.
+
+    Raises:
+        LeftOutError: there is no CUDA device.
+    """
     if preset != "default":
         raise ValueError(f"FireANTs has the preset default, not {preset!r}")
     torch = need("torch", "torch")

@@ -11,9 +11,23 @@ from benchmarks.peers.common import Stages, need, read_vectors, save_field
 
 
 def register(fixed: Path, moving: Path, field: Path, *, threads: int, preset: str) -> dict[str, Any]:
-    """Version, device and seconds by stage; the field is written to ``field``.
+    """Register by SyN.
 
-    ANTs takes the number of threads from ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS, which whoever starts this process sets.
+    ANTs takes the number of threads from ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS, which the program that starts this
+    process sets.
+
+    Args:
+        fixed: the fixed scan.
+        moving: the moving scan.
+        field: path of the field that is written.
+        threads: not used.
+        preset: default.
+
+    Returns:
+        Version, device and seconds by stage.
+
+    Raises:
+        ValueError: there is no such preset.
     """
     if preset != "default":
         raise ValueError(f"SyN has the preset default, not {preset!r}")

@@ -2,8 +2,8 @@
 
 python docs/examples/dicom_case.py TODAY PLANNING ORGANS OUTPUT
 
-TODAY and PLANNING are folders with one DICOM series each, ORGANS is a label map on the planning scan's grid, OUTPUT a folder
-that is made. Everything that was written is opened again with SimpleITK, which carries the organs over a second time.
+TODAY and PLANNING are folders with one DICOM series each, ORGANS is a label map on the planning scan's grid, OUTPUT a
+folder that is made. Everything that was written is opened again with SimpleITK, which carries the organs over again.
 """
 
 import sys
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from scripts.api import register
+from ncf.api.registration import register
 
 
 def read_series(folder: str) -> sitk.Image:
@@ -40,8 +40,10 @@ def carry_over(today: str, planning: str, organs: str, output: str, preset: str 
     again = sitk.Resample(drawn, fixed, sitk.DisplacementFieldTransform(field), sitk.sitkNearestNeighbor, 0)
     agree = float(np.mean(sitk.GetArrayViewFromImage(carried) == sitk.GetArrayViewFromImage(again)))
 
-    alike, folds = result.metrics["similarity"], result.metrics["folded_share"]["all"]
-    print(f"correlation {alike['before']['ncc']:.3f} before, {alike['after']['ncc']:.3f} after; folds {100 * folds:.3f} %")
+    alike, folds = result.metrics["similarity"], result.metrics["folding_fraction"]["all"]
+    print(
+        f"correlation {alike['before']['ncc']:.3f} before, {alike['after']['ncc']:.3f} after; folds {100 * folds:.3f} %"
+    )
     before, after = volumes_ml(drawn), volumes_ml(carried)
     for organ, volume in before.items():
         print(f"organ {organ}: {volume:.0f} ml in the planning scan, {after.get(organ, 0):.0f} ml today")

@@ -1,0 +1,52 @@
+"""The options of a registration from Python, checked as soon as they are given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ncf.core.errors import PairError
+from ncf.core.presets import MOST_SEED, config_files
+from ncf.fit.device import check_device
+
+
+@dataclass(frozen=True)
+class Options:
+    """How pairs are registered.
+
+    Attributes:
+        preset: the name of one, such as ``fast``, or the path of a JSON overlay of your own.
+        seed: of the network's first weights.
+        device: as torch names it; by default a CUDA device where there is one.
+        align_centres: True starts with the centres of both grids together.
+        progress: True shows a bar.
+
+    Raises:
+        PairError: there is no such preset or device, or the seed is no whole number from zero.
+    """
+
+    preset: str | None = None
+    seed: int = 0
+    device: str | torch.device | None = None
+    align_centres: bool = False
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        config_files(self.preset)
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed <= MOST_SEED:
+            raise PairError(f"seed must be a whole number from zero to {MOST_SEED}, got {self.seed!r}")
+        if self.device is not None:
+            check_device(self.device)
+
+    @property
+    def config_files(self) -> tuple[str, ...]:
+        """The config files of a registration: the base and the overlay."""
+        return config_files(self.preset)
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """The entries of the config that are overridden."""
+        given = {"seed": self.seed, "align_centres": self.align_centres, "progress": self.progress}
+        return given if self.device is None else {**given, "device": self.device}

@@ -1,0 +1,150 @@
+"""Registration of images in memory, by the same config as the command line, so that equal images give equal bytes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from monai.transforms import Transform
+
+from ncf.api.options import Options
+from ncf.api.registered import Registered
+from ncf.core.errors import PairError
+from ncf.core.names import GRID_OF, IMAGES
+from ncf.core.refusals import explanation
+from ncf.io.image_objects import image_of
+from ncf.pair.keys import Pair
+from ncf.run.session import IN_MEMORY, Session
+
+NAME = "in_memory"  # the name of a pair without files
+
+
+def register(
+    fixed: Any,
+    moving: Any,
+    *,
+    fixed_label: Any = None,
+    moving_label: Any = None,
+    fixed_mask: Any = None,
+    landmarks: Any = None,
+    preset: str | None = None,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    align_centres: bool = False,
+    progress: bool = False,
+) -> Registered:
+    """Register one scan to another. Nothing is written, and no argument is changed.
+
+    Args:
+        fixed: an array with its affine as (array, affine), a MetaTensor, or an image of nibabel or SimpleITK. Results
+            lie on its grid.
+        moving: the scan to bring onto it, in one of these forms.
+
+    Keyword Args:
+        fixed_label: a label map on the fixed grid, for Dice and for folds inside it.
+        moving_label: a label map on the moving grid, carried over.
+        fixed_mask: weights on the fixed grid; where it is 0 the images are not compared.
+        landmarks: (N, 6), voxel indices of a point in fixed, then in moving.
+        preset: the name of one, such as ``fast``, or the path of a JSON overlay of your own.
+        seed: of the network's first weights.
+        device: as torch names it; by default a CUDA device where there is one.
+        align_centres: True starts with the centres of both grids together.
+        progress: True shows a bar.
+
+    Returns:
+        The field, the warped image and the numbers.
+
+    Raises:
+        PairError: the pair cannot be registered; its text says why in one line.
+    """
+    options = Options(preset, seed, device, align_centres, progress)
+    given = {"fixed": fixed, "moving": moving, "fixed_label": fixed_label, "moving_label": moving_label}
+    return _registered({**given, "fixed_mask": fixed_mask, "landmarks": landmarks}, options)
+
+
+def _registered(given: Mapping[str, Any], options: Options) -> Registered:
+    """Register what was given, by the options."""
+    pair: dict[str, Any] = {"begun_s": time.perf_counter(), "name": NAME, "files": {}}
+    pair |= {key: image_of(key, given[key]) for key in (*IMAGES, *GRID_OF) if given.get(key) is not None}
+    if given.get("landmarks") is not None:
+        pair["landmarks"] = np.asarray(given["landmarks"], dtype=np.float64)
+    try:
+        session = Session(options.config_files, {**options.overrides, **IN_MEMORY})
+        return Registered(*session.register_images(cast(Pair, pair)))
+    except Exception as error:
+        told = explanation(error, face="python")
+        if told is None:
+            raise
+        raise PairError(told) from error
+
+
+class RegisterPaird(Transform):
+    """Brings the moving image of a dictionary onto the fixed one; for `monai.transforms.Compose`, without any file.
+
+    Images are MetaTensors (1, W, H, D), as `LoadImaged` gives them with ``ensure_channel_first``, on any device. The
+    fit runs on ``device``; results are on the CPU.
+
+    Args:
+        keys: of the fixed and of the moving image.
+
+    Keyword Args:
+        fixed_label: key of the fixed label map; used where the dictionary has it, like the next three.
+        moving_label: key of the moving label map.
+        fixed_mask: key of the mask.
+        landmarks: key of the landmarks.
+        preset: as of `register`.
+        seed: as of `register`.
+        device: as of `register`.
+        align_centres: as of `register`.
+        progress: as of `register`.
+
+    Raises:
+        PairError: the keys are not two, or an option is wrong.
+    """
+
+    def __init__(
+        self,
+        keys: Sequence[Hashable] = ("fixed", "moving"),
+        *,
+        fixed_label: Hashable = "fixed_label",
+        moving_label: Hashable = "moving_label",
+        fixed_mask: Hashable = "fixed_mask",
+        landmarks: Hashable = "landmarks",
+        preset: str | None = None,
+        seed: int = 0,
+        device: str | torch.device | None = None,
+        align_centres: bool = False,
+        progress: bool = False,
+    ) -> None:
+        if isinstance(keys, str) or len(keys) != 2:
+            raise PairError(f"keys are those of the fixed and of the moving image, got {keys!r}")
+        self.keys = tuple(keys)
+        self.others = {"fixed_label": fixed_label, "moving_label": moving_label, "fixed_mask": fixed_mask}
+        self.others["landmarks"] = landmarks
+        self.options = Options(preset, seed, device, align_centres, progress)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Register the pair of a dictionary.
+
+        Args:
+            data: has the images, under the keys.
+
+        Returns:
+            A new dictionary with ``warped``, ``field`` and ``metrics`` as `Registered` has them, and ``warped_label``
+            where there is a moving label.
+
+        Raises:
+            PairError: an image is missing, or the pair cannot be registered; Compose wraps it.
+        """
+        missing = [key for key in self.keys if key not in data]
+        if missing:
+            raise PairError(
+                f"the dictionary has no {missing[0]!r}; keys are those of the fixed and of the moving image"
+            )
+        given = dict(zip(IMAGES, (data[key] for key in self.keys), strict=True))
+        done = _registered({**given, **{name: data.get(key) for name, key in self.others.items()}}, self.options)
+        found = {**data, "warped": done.warped, "field": done.field, "metrics": done.metrics}
+        return found if done.warped_label is None else {**found, "warped_label": done.warped_label}

@@ -1,0 +1,91 @@
+"""The index page of a cohort: a sortable table of numbers with links to each report, failures, and the box plots.
+
+It is made from the output folder alone: cohort.json says which pairs there are, each folder how its pair went.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ncf.cohort.collect import COLUMNS, PICTURE, STEM
+from ncf.cohort.plan import COHORT_FILE, FAILURE_FILE
+from ncf.core.files import load_json, write_whole
+from ncf.core.names import INDEX_FILE, METRICS_FILE, REPORT_FILE
+from ncf.evaluate.tables import Flat, flat, known, tabulated
+from ncf.report.findings import saved_warnings
+from ncf.report.page import environment
+from ncf.report.slices import data_uri
+from ncf.result.folder import SavedResult
+
+TABLES = (
+    f"{STEM}.csv",
+    f"{STEM}.json",
+    f"{STEM}.md",
+    "failures.csv",
+    "evaluation.csv",
+    "evaluation.json",
+    "evaluation.md",
+)
+
+
+def is_cohort(folder: Path) -> bool:
+    """Tell whether ``ncf cohort`` wrote into this folder."""
+    return (folder / COHORT_FILE).exists()
+
+
+def make_index(folder: str | Path) -> Path:
+    """Write index.html from the files in a cohort's folder; the same files give the same bytes.
+
+    Args:
+        folder: of the cohort.
+
+    Returns:
+        The path of index.html.
+    """
+    folder = Path(folder)
+    told = load_json(folder / COHORT_FILE)
+    names = [str(pair["name"]) for pair in told["pairs"]]
+    complete = [name for name in names if (folder / name / METRICS_FILE).exists()]
+    done = {name: {**flat(SavedResult(folder / name).metrics), "name": name} for name in complete}
+    failed = {
+        n: load_json(folder / n / FAILURE_FILE) for n in names if n not in done and (folder / n / FAILURE_FILE).exists()
+    }
+    table = tabulated(list(done.values()), COLUMNS)
+    keys = [COLUMNS[title] for title in table.columns]
+    picture = folder / PICTURE
+    text = (
+        environment()
+        .get_template("index.html")
+        .render(
+            name=folder.name,
+            columns=table.columns,
+            rows=[_row(row, done[row[0]], keys=keys, folder=folder) for row in table.rows],
+            summary=table.statistics,
+            failures=[(name, str(record.get("reason", ""))) for name, record in failed.items()],
+            open=[name for name in names if name not in done and name not in failed],
+            count=len(names),
+            picture=data_uri(picture.read_bytes(), "image/png") if done and picture.exists() else None,
+            tables=[name for name in TABLES if (folder / name).exists()],
+            settings=[(key, json.dumps(value)) for key, value in told["settings"].items() if key != "config_files"],
+            configs=list(told["settings"].get("config_files", {})),
+        )
+    )
+    write_whole(folder / INDEX_FILE, lambda temporary: temporary.write_bytes(text.encode()))
+    return folder / INDEX_FILE
+
+
+def _row(row: tuple[str, list[str]], numbers: Flat, *, keys: Iterable[str], folder: Path) -> dict[str, Any]:
+    """Return name, link and cells of a pair, each cell with the value that it is sorted by."""
+    name, shown = row
+    values = map(numbers.get, keys)
+    sorted_by = [repr(float(value)) if known([value]) else "" for value in values]  # type: ignore[arg-type]
+    reported = (folder / name / REPORT_FILE).exists()
+    return {
+        "name": name,
+        "link": f"{name}/{REPORT_FILE}" if reported else None,
+        "warnings": saved_warnings(folder / name) if reported else [],
+        "cells": list(zip(shown, sorted_by, strict=True)),
+    }

@@ -1,0 +1,139 @@
+"""A cohort from beginning to end: prepared, registered by an engine, collected. What is done is never done again.
+
+Only reports are made later, where results lack them: they come from saved files, and nothing is registered for them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from importlib import import_module
+
+from tqdm import tqdm
+
+from ncf.cohort.lock import only_run
+from ncf.cohort.plan import DONE, Plan, failures, open_pairs, prepared, record_failure, without_report
+from ncf.cohort.worker import REPORTED_BY, Call, Outcome, Resources, register_pair, task_of
+from ncf.core.drawing import load_matplotlib
+from ncf.io.pair_lists import Pairs
+
+ENGINES = {"local": "local", "torchrun": "ranks", "dask": "cluster"}  # name -> module of this package
+WORKER_MIB = 2500  # for each worker: 1200 were measured at the usual size, 1500 with a report; the rest is a margin
+
+
+def default_resources(*, workers: int | None = None, threads: int = 1, devices: Sequence[str] = ()) -> Resources:
+    """Return a worker for every device, or for every core as far as memory allows.
+
+    A second thread helps a fit less than a second pair helps a cohort. The number of threads does not follow the number
+    of cores, so any number of workers on any machine gives the same bytes.
+
+    Args:
+        workers: processes; None for the default.
+        threads: of each worker.
+        devices: CUDA devices for the workers.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    if workers is None:
+        workers = len(devices) or max(1, min(cores // threads, memory_mib() // WORKER_MIB))
+    return Resources(workers, threads, tuple(devices))
+
+
+def all_devices() -> tuple[str, ...]:
+    """Return the numbers of this machine's CUDA devices."""
+    import torch  # takes seconds to import
+
+    return tuple(str(number) for number in range(torch.cuda.device_count()))
+
+
+def memory_mib() -> int:
+    """Return the memory of this machine in MiB; where it is not known (Windows), enough for any number of workers."""
+    if not hasattr(os, "sysconf"):
+        return 2**20
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+
+
+def run_cohort(
+    plan: Plan,
+    *,
+    engine: str = "local",
+    resources: Resources | None = None,
+    retry_failed: bool = False,
+    progress: bool = True,
+    call: Call = register_pair,
+) -> bool:
+    """Register every open pair of a plan, and write tables, a picture and an index, also after failures.
+
+    Args:
+        plan: of the cohort.
+        engine: of `ENGINES`.
+        resources: for the engine; by default `default_resources`.
+        retry_failed: True registers those pairs again that failed before.
+        progress: False hides the bar.
+        call: what a worker does with a task. Reports that its results lack are made by `REPORTED_BY`.
+
+    Returns:
+        True if every pair has a result and its report.
+
+    Raises:
+        PairError: another run is at work in the output folder, or inputs or settings have changed (`prepared`). All
+            results stay as they were.
+    """
+    load_matplotlib()
+    resources = resources or default_resources()
+    with only_run(plan.output_dir):
+        prepared(plan, threads=resources.threads)
+        work = [(call, open_pairs(plan, retry_failed=retry_failed))]
+        if call in REPORTED_BY:
+            work.append((REPORTED_BY[call], without_report(plan)))
+        return _told(plan, _worked(plan, work, engine=engine, resources=resources, progress=progress))
+
+
+def _worked(
+    plan: Plan, work: Sequence[tuple[Call, Pairs]], *, engine: str, resources: Resources, progress: bool
+) -> list[str]:
+    """Have an engine do each call with its pairs, no pair in two, and return a line for every report that failed.
+
+    A pair that failed is recorded. Where a process ended but the result is there, only a report is missing.
+    """
+    no_report: list[str] = []
+    finished = len(plan.pairs) - sum(len(pairs) for _, pairs in work)
+    with tqdm(total=len(plan.pairs), initial=finished, desc="pairs", disable=None if progress else True) as bar:
+
+        def report(outcome: Outcome) -> None:
+            """Record the outcome of one task."""
+            if outcome.no_report is not None:
+                no_report.append(outcome.no_report)
+            if outcome.reason is not None and plan.state({"name": outcome.name}) == DONE:
+                no_report.append(f"{outcome.name}: {outcome.reason}")
+            elif outcome.reason is not None:
+                record_failure(plan, outcome.name, reason=outcome.reason, detail=outcome.detail)
+            bar.update()
+
+        for call, pairs in work:
+            tasks = [task_of(pair, plan.config_files, plan.overrides, plan.output_dir) for pair in pairs]
+            if tasks:
+                module = import_module(f"ncf.cohort.{ENGINES[engine]}")
+                module.run(tasks, report, call=call, resources=resources)
+    return no_report
+
+
+def _told(plan: Plan, no_report: Sequence[str]) -> bool:
+    """Write tables, picture and index, and print what a person should know; return True if all went well."""
+    from ncf.cohort.collect import collect
+
+    print(collect(plan))
+    failed = failures(plan)
+    for failure in failed:
+        print(f"failed: {failure['name']}: {failure['reason']}")
+    if plan.reports:
+        from ncf.cohort.index import make_index
+        from ncf.report.findings import saved_warnings
+
+        make_index(plan.output_dir)
+        warned = [pair["name"] for pair in plan.pairs if saved_warnings(plan.folder(pair))]
+        if warned:
+            print(f"with warnings in their reports: {', '.join(warned)}")
+    for line in no_report:
+        print(f"no report: {line}")
+    print(f"{len(plan.pairs) - len(failed)} of {len(plan.pairs)} pairs done, results in {plan.output_dir}")
+    return not failed and not no_report

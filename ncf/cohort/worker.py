@@ -1,0 +1,180 @@
+"""One pair in this process: the config's own workflow, kept ready from pair to pair.
+
+A pair leaves only files. What comes back is its name and, if it failed, the reason.
+"""
+
+from __future__ import annotations
+
+import gc
+import io
+import json
+import logging
+import os
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ncf.core.startup import load_libraries
+
+if TYPE_CHECKING:
+    from ncf.run.session import Session
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker needs to know, all of it small: paths and settings, no images.
+
+    Attributes:
+        pair: as JSON.
+        config_files: the base first.
+        overrides: as JSON.
+        output_dir: where results go.
+        face: who reads why a pair failed (`ncf.core.refusals.ADVICE`).
+    """
+
+    pair: str
+    config_files: tuple[str, ...]
+    overrides: str
+    output_dir: str
+    face: str = "command"
+
+    @property
+    def name(self) -> str:
+        """The name of the pair."""
+        return str(json.loads(self.pair)["name"])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the task of a pair ended.
+
+    Attributes:
+        name: of the pair.
+        reason: why there is no result; None where there is one.
+        detail: of a fault of the program, its traceback.
+        no_report: why a result has no report; None where it has one or none is wanted.
+    """
+
+    name: str
+    reason: str | None = None
+    detail: str = ""
+    no_report: str | None = None
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What an engine may use.
+
+    Attributes:
+        workers: number of processes.
+        threads: of each process.
+        devices: CUDA devices, dealt out to the workers in turn; with none, workers see what this process sees.
+        scheduler: address of a running Dask scheduler.
+    """
+
+    workers: int = 1
+    threads: int = 1
+    devices: tuple[str, ...] = ()
+    scheduler: str | None = None
+
+
+Call = Callable[[Task], Outcome]
+Report = Callable[[Outcome], None]
+
+
+def task_of(
+    pair: Mapping[str, str],
+    config_files: tuple[str, ...],
+    overrides: Mapping[str, Any],
+    output_dir: Path,
+    *,
+    face: str = "command",
+) -> Task:
+    """Return the task of registering a pair.
+
+    Args:
+        pair: paths and a name.
+        config_files: the base first.
+        overrides: of config entries, plain data.
+        output_dir: where results go.
+        face: who reads why a pair failed.
+    """
+    return Task(json.dumps(dict(pair)), config_files, json.dumps(dict(overrides)), str(output_dir), face)
+
+
+def prepare_process(threads: int, device: str | None) -> None:
+    """Set the number of threads and the device of this process. It must be called before torch is loaded.
+
+    Args:
+        threads: that the libraries may use.
+        device: a CUDA device; None for all.
+    """
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[variable] = str(threads)
+    if device is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = device
+
+
+def register_pair(task: Task) -> Outcome:
+    """Register the pair of a task and write its files to its folder, metrics.json last."""
+    _load()
+    from ncf.core.refusals import explanation
+
+    try:
+        failed = _session(task.config_files, task.overrides, task.output_dir).register_files(json.loads(task.pair))
+    except Exception as error:
+        told = explanation(error, face=task.face)
+        fault = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        return Outcome(task.name, told or fault, "" if told else traceback.format_exc())
+    return Outcome(task.name, no_report=next(iter(failed), None))
+
+
+def report_pair(task: Task) -> Outcome:
+    """Make the missing report of a pair from the saved files; nothing is registered again."""
+    _load()
+    _use_threads()
+    from ncf.core.process import release_memory
+    from ncf.report.after import report_or_reason
+
+    folder = Path(task.output_dir) / task.name
+    with redirect_stdout(io.StringIO()):  # it prints where the page lies
+        why = report_or_reason(folder)
+    release_memory()
+    return Outcome(task.name, no_report=why and f"{why} (by hand: ncf report {folder})")
+
+
+# the call that makes missing reports, by the call that makes the results; results of other calls have no reports
+REPORTED_BY: dict[Call, Call] = {register_pair: report_pair}
+
+
+@lru_cache(maxsize=1)
+def _load() -> None:
+    """Load the libraries, which takes seconds, and keep the garbage collector from their objects after every pair."""
+    load_libraries()
+    gc.collect()
+    gc.freeze()  # once: the objects that exist now are never collected
+
+
+def _use_threads() -> None:
+    """Let torch use the threads that `prepare_process` set, also where an earlier task has loaded torch already."""
+    import torch
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
+
+
+@lru_cache(maxsize=1)
+def _session(config_files: tuple[str, ...], overrides: str, output_dir: str) -> Session:
+    """Return the session of a config."""
+    from ncf.run.session import Session
+
+    for name in ("ncf.fit.optimizer", "ncf.fit.initial_alignment"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("ignite").setLevel(logging.CRITICAL)  # the outcome tells an error
+    _use_threads()
+    session = Session(config_files, {**json.loads(overrides), "output_dir": Path(output_dir), "progress": False})
+    session.keep_memory()
+    return session

@@ -1,0 +1,98 @@
+"""``ncf apply``: scans, label maps and points carried by a saved map."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fire.decorators import SetParseFn
+
+from ncf.commands.common import CallJob, absolute, given_paths, one_of, refuse
+
+if TYPE_CHECKING:
+    from ncf.use.carry import Applied
+
+MODES = {
+    "image": {"linear": "bilinear", "cubic": "spline"},
+    "label": {"nearest": "nearest", "soft": "soft"},
+}
+SIDES, SPACES = ("fixed", "moving"), ("lps", "ras", "voxel")
+
+
+@SetParseFn(str)
+def apply(
+    result: str,
+    *files: str,
+    to: str,
+    output_dir: str,
+    reference: str | None = None,
+    interpolation: str | None = None,
+    from_: str | None = None,
+    space: str | None = None,
+    moving: str | None = None,
+    pre_transform: str | None = None,
+    post_transform: str | None = None,
+) -> CallJob:
+    """Carry FILES by the map of RESULT: scans and labels of the moving side onto a grid, or points to the other side.
+
+    Args:
+        result: a result folder, its network.pt, or a field's file.
+        files: scans, label maps or points; for image and label by default the registered ones of the moving side.
+        to: what the files are: image, label or points.
+        output_dir: where the results go, under the files' own names; images and labels become .nii.gz.
+        reference: a scan whose grid images and labels go onto; by default the fixed scan's.
+        interpolation: for images linear (the default) or cubic, for labels nearest (the default) or soft.
+        from: where the points are, fixed or moving; for points only, and never guessed.
+        space: of the numbers in a CSV or a mesh: lps, ras (mm) or voxel. Slicer's files name their own.
+        moving: a scan on the moving grid, for voxel indices where RESULT is a field's file.
+        pre_transform: 4x4 affine of a reference point, applied first: rows of a text file (RAS mm) or an ITK transform.
+        post_transform: another affine, of the moving point, applied last.
+    """
+    kind = one_of("to", to, (*MODES, "points"))
+    _belong({"from": from_, "space": space, "moving": moving}, kind == "points", "--to=points")
+    _belong({"interpolation": interpolation, "reference": reference}, kind != "points", "--to=image and --to=label")
+    side = None if from_ is None else one_of("from", from_, SIDES)
+    if kind == "points" and (side is None or not files):
+        refuse("points need files, and --from=fixed or --from=moving: where they are")
+    chosen = None if space is None else one_of("space", space, SPACES)
+    modes = MODES.get(kind, {"": ""})
+    mode = modes[one_of("interpolation", interpolation or next(iter(modes)), tuple(modes))]
+    source, target = absolute("result", result), absolute("output_dir", output_dir)
+    paths = [absolute("files", file) for file in files]
+    transforms = given_paths(pre_transform=pre_transform, post_transform=post_transform)
+    given = given_paths(reference=reference, moving=moving) | transforms
+
+    def call() -> None:
+        """Carry the files and print the paths of the results."""
+        from ncf.use.carry import open_map
+
+        opened = open_map(source, **given)
+        written = _points(opened, paths, target, side, chosen) if side else _volumes(opened, paths, target, kind, mode)
+        print("\n".join(map(str, written)))
+
+    return CallJob(call, output_dir=target)
+
+
+def _points(opened: Applied, paths: list[Path], target: Path, side: str, space: str | None) -> list[Path]:
+    """Carry points; print how many lie outside the range of the map."""
+    from ncf.use.carry import apply_to_points
+
+    written, outside = apply_to_points(opened, paths, target, side=side, space=space)
+    lie = "point lies" if outside == 1 else "points lie"
+    print(f"{outside} {lie} outside the range of the map, marked as such" if outside else "all points are known")
+    return written
+
+
+def _volumes(opened: Applied, paths: list[Path], target: Path, kind: str, mode: str) -> list[Path]:
+    """Carry scans or label maps, by default the registered one."""
+    from ncf.use.carry import apply_to_images
+
+    registered = "moving" if kind == "image" else "moving_label"
+    return apply_to_images(opened, paths or [opened.registered(registered)], target, mode=mode)
+
+
+def _belong(options: dict[str, str | None], fits: bool, where: str) -> None:
+    """Refuse options that were given for another kind of file."""
+    wrong = next((name for name, value in options.items() if value is not None and not fits), None)
+    if wrong is not None:
+        refuse(f"--{wrong} is for {where}")

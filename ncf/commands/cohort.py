@@ -1,0 +1,86 @@
+"""``ncf cohort``: registration of many pairs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from fire.decorators import SetParseFn
+
+from ncf.cohort.plan import Plan
+from ncf.cohort.run import ENGINES, all_devices, default_resources, run_cohort
+from ncf.commands.common import (
+    CallJob,
+    absolute,
+    at_least_one,
+    chosen_configs,
+    listed_pairs,
+    one_of,
+    plain,
+    refuse,
+    true_or_false,
+    whole_number,
+)
+
+
+@SetParseFn(str)
+def cohort(
+    pairs: str,
+    *,
+    output_dir: str,
+    which: str | None = None,
+    preset: str | None = None,
+    seed: str = "0",
+    align_centres: str = "false",
+    workers: str | None = None,
+    threads: str = "1",
+    engine: str = "local",
+    scheduler: str | None = None,
+    devices: str | None = None,
+    retry_failed: str = "false",
+    report: str = "true",
+    progress: str = "true",
+) -> CallJob:
+    """Register every pair of the list PAIRS, each into <output_dir>/<name>/, and collect tables and a picture.
+
+    Run again, it goes on where it stopped: pairs that are done are skipped, after a check that scans, settings and
+    version are the same, and missing reports are made. A pair that fails is recorded in failures.csv, and the others go
+    on; the exit status is then 1. While one run is at work in a folder, a second one is refused.
+
+    Args:
+        pairs: a Learn2Reg dataset JSON, the folder of the Zenodo archive, a CSV or a JSON list.
+        output_dir: where the results go.
+        which: list of a Learn2Reg dataset: registration_val, registration_test, training_paired_images, all_pairs.
+        preset: one of the presets below, or the path of a JSON overlay of your own.
+        seed: of the network's first weights, the same for every pair.
+        align_centres: true registers every pair with the centres of both grids together at first.
+        workers: number of processes; by default one for every core (as memory allows) or GPU.
+        threads: of each process. More make a pair faster and a list slower; another number changes the last bits.
+        engine: local (processes of this machine), torchrun, or dask.
+        scheduler: address of a running Dask scheduler, such as tcp://host:8786; for the engine dask.
+        devices: GPUs to deal out to the workers, such as 0,1; by default all, if there are any.
+        retry_failed: true registers those pairs again that failed before.
+        report: false makes no report of each pair and no index.html; run again with true, they are made.
+        progress: false hides the progress bar.
+    """
+    rows, files = listed_pairs(pairs, which), chosen_configs(preset)
+    settings: dict[str, Any] = {"seed": whole_number("seed", seed)}
+    settings["align_centres"] = true_or_false("align_centres", align_centres)
+    settings["report"] = true_or_false("report", report)
+    chosen = one_of("engine", engine, tuple(ENGINES))
+    if scheduler is not None and chosen != "dask":
+        refuse("--scheduler is for --engine dask")
+    count = at_least_one("workers", workers) if workers is not None else None
+    each = at_least_one("threads", threads)
+    again, bar = true_or_false("retry_failed", retry_failed), true_or_false("progress", progress)
+    named = None if devices is None else tuple(part.strip() for part in plain("devices", devices).split(","))
+    plan = Plan(rows, files, absolute("output_dir", output_dir), settings)
+
+    def call() -> None:
+        """Run the cohort; exit with status 1 where a pair has no result or no report."""
+        resources = default_resources(workers=count, threads=each, devices=all_devices() if named is None else named)
+        resources = replace(resources, scheduler=scheduler)
+        if not run_cohort(plan, engine=chosen, resources=resources, retry_failed=again, progress=bar):
+            raise SystemExit(1)
+
+    return CallJob(call, libraries=False)

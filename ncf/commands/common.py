@@ -1,0 +1,192 @@
+"""What the commands share: a job that is described but not begun, and the words of a command line as values."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, Protocol, TypeVar
+
+from ncf.core import presets
+from ncf.core.errors import PairError
+from ncf.core.folders import new_folder
+from ncf.core.startup import load_libraries
+from ncf.io.pair_lists import Pairs, read_pairs
+from ncf.run.config import run_config
+
+Result = TypeVar("Result")
+
+
+class Job(Protocol):
+    """A run that is fully described but not begun: nothing starts before every argument was understood."""
+
+    def start(self) -> None:
+        """Run the job; exit with status 1 and one line when it cannot be done."""
+
+
+@dataclass(frozen=True)
+class ConfigJob:
+    """A run of config files with overrides.
+
+    Attributes:
+        config_files: the base first.
+        overrides: of the config's entries.
+        check: refuses what can be refused before anything is loaded for the run.
+    """
+
+    config_files: tuple[str, ...]
+    overrides: tuple[tuple[str, Any], ...]
+    check: Callable[[], None] | None = None
+
+    def start(self) -> None:
+        """Run the config; exit with status 1 and one line when it cannot be done."""
+        if self.check is not None:
+            self.check()
+        run_config(self.config_files, dict(self.overrides))
+
+
+@dataclass(frozen=True)
+class CallJob:
+    """A call that prints what it did; a PairError of it becomes one line.
+
+    Attributes:
+        call: what is called.
+        libraries: True where it needs torch and MONAI.
+        output_dir: a folder for its files; it is not left behind empty when the call fails.
+    """
+
+    call: Callable[[], None]
+    libraries: bool = True
+    output_dir: Path | None = None
+
+    def start(self) -> None:
+        """Call; exit with status 1 and one line when it cannot be done."""
+        if self.libraries:
+            load_libraries()
+        try:
+            with self._folder():
+                self.call()
+        except PairError as error:
+            refuse(str(error))
+
+    def _folder(self) -> AbstractContextManager[object]:
+        """Return the context in which the output folder is made."""
+        if self.output_dir is None:
+            return nullcontext()
+        return new_folder(self.output_dir)
+
+
+def refuse(message: str) -> NoReturn:
+    """End the process with one line and status 1."""
+    sys.exit(f"error: {message}")
+
+
+def absolute(option: str, path: str) -> Path:
+    """Return a path, absolute; end the process where it is empty.
+
+    Args:
+        option: its name, for the line.
+        path: as it was given.
+    """
+    if not path:
+        refuse(f"--{option} must not be empty")
+    return Path(os.path.abspath(Path(path).expanduser()))
+
+
+def given_paths(**paths: str | None) -> dict[str, Path]:
+    """Return the paths that were given, absolute, by option."""
+    return {option: absolute(option, path) for option, path in paths.items() if path is not None}
+
+
+def plain(option: str, value: str) -> str:
+    """Return a value; end the process where it holds something that MONAI would evaluate.
+
+    Args:
+        option: its name, for the line.
+        value: as it was given.
+    """
+    if not value or set(value) & set("$@%#"):
+        refuse(f"--{option} must not be empty or hold $, @, % or #, got {value!r}")
+    return value
+
+
+def whole_number(option: str, value: str) -> int:
+    """Return a whole number, zero or more; end the process for other values.
+
+    Args:
+        option: its name, for the line.
+        value: as it was given.
+    """
+    if not value.strip().isdecimal() or int(value) > presets.MOST_SEED:
+        refuse(f"--{option} must be a whole number from zero to {presets.MOST_SEED}, got {value!r}")
+    return int(value)
+
+
+def at_least_one(option: str, value: str) -> int:
+    """Return a whole number, one or more; end the process for other values.
+
+    Args:
+        option: its name, for the line.
+        value: as it was given.
+    """
+    number = whole_number(option, value)
+    if number == 0:
+        refuse(f"--{option} is at least 1")
+    return number
+
+
+def true_or_false(option: str, value: str) -> bool:
+    """Return the truth value of true or false; end the process for other values.
+
+    Args:
+        option: its name, for the line.
+        value: as it was given.
+    """
+    if value.lower() not in ("true", "false"):
+        refuse(f"--{option} is true or false, got {value!r}")
+    return value.lower() == "true"
+
+
+def one_of(option: str, value: str, offered: Sequence[str]) -> str:
+    """Return a value that is among those offered; end the process for other values.
+
+    Args:
+        option: its name, for the line.
+        value: as it was given.
+        offered: all values.
+    """
+    if value not in offered:
+        refuse(f"--{option} is one of {', '.join(offered)}, got {value!r}")
+    return value
+
+
+def or_refused(call: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
+    """Return what a call returns; a PairError of it ends the process with one line.
+
+    Args:
+        call: what is called.
+        args: its arguments.
+        kwargs: its keyword arguments.
+    """
+    try:
+        return call(*args, **kwargs)
+    except PairError as error:
+        refuse(str(error))
+
+
+def chosen_configs(preset: str | None) -> tuple[str, ...]:
+    """Return the config files of a preset by name or path (`ncf.core.presets.config_files`)."""
+    return or_refused(presets.config_files, preset)
+
+
+def listed_pairs(pairs: str, which: str | None) -> Pairs:
+    """Return the pairs of a list (`ncf.io.pair_lists.read_pairs`).
+
+    Args:
+        pairs: path of the list.
+        which: list of a Learn2Reg dataset.
+    """
+    return or_refused(read_pairs, absolute("pairs", pairs), which=which)

@@ -1,0 +1,139 @@
+"""The command line: verbs and their options become a job, and the job is started.
+
+``python -m ncf register FIXED MOVING`` (or ``ncf register ...`` once installed) is the same run as ``python -m
+monai.bundle run --config_file configs/inference.json --fixed FIXED --moving MOVING``, with one difference: an unknown
+option is refused. Paths are handed over as `Path` objects, because MONAI evaluates strings that begin with ``$`` and
+rewrites those that hold ``#``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import io
+import keyword
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
+from difflib import get_close_matches
+
+import fire
+
+from ncf.commands.apply import apply
+from ncf.commands.cohort import cohort
+from ncf.commands.common import Job, refuse
+from ncf.commands.evaluate import evaluate
+from ncf.commands.export import export
+from ncf.commands.fetch import fetch
+from ncf.commands.help import help_of, option_name, overview
+from ncf.commands.import_fields import import_fields
+from ncf.commands.invert import invert
+from ncf.commands.label_server import label_server
+from ncf.commands.paper_table import paper_table
+from ncf.commands.register import register
+from ncf.commands.report import report
+from ncf.core.presets import version
+from ncf.core.streams import keep_going_unread
+
+HELP = ("--help", "-h")
+VERBS: dict[str, Callable[..., Job]] = {
+    "register": register,
+    "apply": apply,
+    "invert": invert,
+    "cohort": cohort,
+    "evaluate": evaluate,
+    "export": export,
+    "import": import_fields,
+    "report": report,
+    "fetch": fetch,
+    "paper_table": paper_table,
+    "label_server": label_server,
+}
+RENAMED_OPTIONS = {"before": "pre_transform", "after": "post_transform"}  # since 0.6
+
+
+def refuse_unknown(arguments: Sequence[str]) -> None:
+    """End the process with one line where Fire would guess.
+
+    Fire would guess for a verb or an option that is not known (the line names the nearest one, or its new name), for an
+    option without a value, which Fire takes for "True", for one name too many, which Fire looks up inside of what the
+    verb returned, and for a needed value that is missing.
+
+    Args:
+        arguments: of the command line, the verb first.
+
+    Raises:
+        SystemExit: with that line.
+    """
+    verb = arguments[0]
+    if verb not in VERBS:
+        refuse(f"no command {verb!r}{_nearest(verb, list(VERBS))}; there are: {', '.join(VERBS)}")
+    parameters = inspect.signature(VERBS[verb]).parameters.values()
+    options = [option_name(p.name) for p in parameters if p.kind is not p.VAR_POSITIONAL]
+    free = [parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
+    many = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters)
+    needed = [option_name(p.name) for p in parameters if p.default is p.empty and p.kind is not p.VAR_POSITIONAL]
+    named, given, rest = 0, set(), iter(arguments[1:])
+    for argument in rest:
+        name, equals, _ = argument.partition("=")
+        if not argument.startswith("-"):
+            named += 1
+            if named > len(free) and not many:
+                refuse(f"{verb} takes {' and '.join(free)}, {argument!r} is one too many")
+        elif name[2:].replace("-", "_") not in options or not name.startswith("--"):
+            refuse(f"unknown option {name}{_now(name.strip('-'), options) or _nearest(name.strip('-'), options, '--')}")
+        elif not equals and next(rest, "--").startswith("--"):
+            refuse(f"{name} needs a value")
+        else:
+            given.add(name[2:].replace("-", "_"))
+    absent = [name for name in needed if name not in {*free[:named], *given}]
+    if absent:
+        told = " and ".join(name.upper() if name in free else f"--{name}" for name in absent)
+        refuse(f"{verb} needs {told}; see: ncf {verb} --help")
+
+
+def for_python(argument: str) -> str:
+    """Name an option as its parameter is named: ``--from=x`` becomes ``--from_=x``."""
+    name, equals, value = argument.partition("=")
+    return f"{name}_{equals}{value}" if name.startswith("--") and keyword.iskeyword(name[2:]) else argument
+
+
+def _now(word: str, options: Sequence[str]) -> str:
+    """Say the new name of an option, if it has one."""
+    new = RENAMED_OPTIONS.get(word)
+    return f" (it is --{new} now)" if new in options else ""
+
+
+def _nearest(word: str, known: Sequence[str], prefix: str = "") -> str:
+    """Ask whether the nearest known word was meant."""
+    near = get_close_matches(word, known, n=1)
+    return f" (did you mean {prefix}{near[0]}?)" if near else ""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Carry out a command line.
+
+    Args:
+        arguments: the verb and what follows; None for those of this process.
+
+    Raises:
+        SystemExit: with one line and status 1 where something cannot be done.
+    """
+    keep_going_unread()
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments == ["--version"]:
+        print(version())
+        return
+    if not arguments or set(HELP) & set(arguments):
+        verb = arguments[0] if arguments else ""
+        print(help_of(verb, VERBS[verb]) if verb in VERBS else overview(VERBS))
+        return
+    refuse_unknown(arguments)
+    try:
+        with redirect_stderr(io.StringIO()):  # Fire answers a mistake with a page of usage, but one line is enough
+            job = fire.Fire(VERBS, [for_python(a) for a in arguments], name="ncf", serialize=lambda _: None)
+    except fire.core.FireExit as stop:
+        refuse(f"{stop.trace.elements[-1].ErrorAsStr()}; see: ncf {arguments[0]} --help")
+    try:
+        job.start()
+    except KeyboardInterrupt:
+        refuse("interrupted; what was not complete was not written")

@@ -1,0 +1,85 @@
+"""``ncf register``: registration of one pair."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fire.decorators import SetParseFn
+
+from ncf.commands.common import ConfigJob, chosen_configs, given_paths, plain, refuse, true_or_false, whole_number
+from ncf.core.names import IMAGES, PAIR_KEYS
+
+
+@SetParseFn(str)
+def register(
+    fixed: str | None = None,
+    moving: str | None = None,
+    *,
+    fixed_label: str | None = None,
+    moving_label: str | None = None,
+    fixed_mask: str | None = None,
+    landmarks: str | None = None,
+    output_dir: str = "output",
+    name: str | None = None,
+    seed: str = "0",
+    device: str | None = None,
+    preset: str | None = None,
+    align_centres: str = "false",
+    report: str = "true",
+    progress: str = "true",
+    phantom_size: str | None = None,
+    phantom_seed: str = "0",
+) -> ConfigJob:
+    """Register MOVING to FIXED and write the map, the warped files and the numbers to <output_dir>/<name>/.
+
+    Without FIXED and MOVING a breathing phantom is made and registered.
+
+    Args:
+        fixed: the scan on whose grid results lie: .nii, .nii.gz, .mha, .mhd, .nrrd, or a folder with one DICOM series.
+        moving: the scan to bring onto it; it may have its own grid, size and orientation.
+        fixed_label: label map on the fixed grid, for Dice and for folds inside it.
+        moving_label: label map on the moving grid; carried over to the fixed grid.
+        fixed_mask: weights on the fixed grid; voxels of 0 are left out of the fit.
+        landmarks: CSV with six columns, voxel indices of a point in fixed, then of the same point in moving.
+        output_dir: where the result folder is made.
+        name: of the result folder; by default <fixed>__<moving>.
+        seed: of the network's first weights.
+        device: cpu, cuda, cuda:1, mps; by default a CUDA device where there is one.
+        preset: one of the presets below, or the path of a JSON overlay of your own.
+        align_centres: true begins with the centres of both grids together (for headers that do not overlap).
+        report: false makes no report.html and no pictures.
+        progress: false hides the progress bar.
+        phantom_size: voxels of the phantom, such as 64,64,64.
+        phantom_seed: of the phantom's anatomy and noise.
+    """
+    paths = {"fixed": fixed, "moving": moving, "fixed_label": fixed_label, "moving_label": moving_label}
+    paths |= {"fixed_mask": fixed_mask, "landmarks": landmarks, "output_dir": output_dir}
+    overrides: dict[str, Any] = {**given_paths(**paths)}
+    overrides["face"] = "command"
+    overrides["seed"] = whole_number("seed", seed)
+    overrides["phantom_seed"] = whole_number("phantom_seed", phantom_seed)
+    overrides["align_centres"] = true_or_false("align_centres", align_centres)
+    overrides["report"] = true_or_false("report", report)
+    overrides["progress"] = true_or_false("progress", progress)
+    if name is not None:
+        overrides["name"] = plain("name", name)
+    if device is not None:
+        overrides["device"] = plain("device", device)
+    if phantom_size is not None:
+        overrides["phantom_size"] = [whole_number("phantom_size", n) for n in phantom_size.strip("()[] ").split(",")]
+    inputs = {key: path for key, path in overrides.items() if key in PAIR_KEYS}
+    if inputs and (phantom_size is not None or phantom_seed != "0"):
+        refuse("--phantom_size and --phantom_seed are for the phantom that is made when no scans are named")
+    return ConfigJob(chosen_configs(preset), tuple(overrides.items()), check=lambda: _check_there(inputs))
+
+
+def _check_there(inputs: Mapping[str, Path]) -> None:
+    """Refuse one scan without the other, and missing files, before anything is loaded for them."""
+    missing = next((key for key in IMAGES if inputs and key not in inputs), None)
+    if missing is not None:
+        refuse(f"{missing} is not named; give two scans, or nothing at all for a phantom")
+    for key, path in inputs.items():
+        if not path.exists():
+            refuse(f"{key}: cannot open {path} (No such file or directory); correct the path")

@@ -1,0 +1,70 @@
+"""Names: the keys of a pair, the suffixes of images, the files of a result folder. Nothing is read here."""
+
+from __future__ import annotations
+
+import os
+import re
+
+IMAGES = ("fixed", "moving")
+GRID_OF = {"fixed_label": "fixed", "moving_label": "moving", "fixed_mask": "fixed"}  # the image whose grid each is on
+POINTS = ("landmarks", "fixed_landmarks", "moving_landmarks")  # one file of six columns, or two files of three
+PAIR_KEYS = (*IMAGES, *GRID_OF, *POINTS)
+# what a result folder holds; metrics.json is written last
+FIELD_FILE, WARPED_FILE, WARPED_LABEL_FILE = "displacement.nii.gz", "warped.nii.gz", "warped_label.nii.gz"
+NETWORK_FILE, RUN_FILE, METRICS_FILE = "network.pt", "run.json", "metrics.json"
+# the report, made from those
+REPORT_FILE, FINDINGS_FILE, INDEX_FILE, PICTURES = "report.html", "findings.json", "index.html", "pictures"
+# all files of a result; metrics.json, which says that the result is complete, is first
+RESULT_FILES = (
+    METRICS_FILE,
+    RUN_FILE,
+    FIELD_FILE,
+    NETWORK_FILE,
+    WARPED_FILE,
+    WARPED_LABEL_FILE,
+    REPORT_FILE,
+    FINDINGS_FILE,
+)
+LONGEST_NAME = 255  # bytes in the name of a file or folder, on every usual file system
+# the inverse field, and the mask of where it is known
+INVERSE_FILE, VALID_FILE = "inverse.nii.gz", "inverse_valid.nii.gz"
+IMAGE_SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
+MAP_SUFFIXES = (".h5", ".hdf5", ".tfm", ".txt", ".nhdr", ".pt")  # of fields and transforms, besides those of images
+
+
+def safe_name(text: str) -> str:
+    """Return a text as a name that is safe for a file everywhere.
+
+    Letters, digits, dot, dash and underscore stay, and every other character becomes ``_``. Dots at the beginning are
+    removed.
+    """
+    return re.sub(r"[^\w.\-]", "_", text).lstrip(".") or "_"
+
+
+def image_stem(path: str) -> str:
+    """Return the name of an image file without its suffix; for a DICOM series, the name of its folder."""
+    stem = os.path.basename(os.path.abspath(path))  # abspath: the name of "scans/." and of "scans/" is scans
+    return _without(stem, IMAGE_SUFFIXES)
+
+
+def map_stem(path: str) -> str:
+    """Return the name of a file of a field, transform or network, without its suffix."""
+    return _without(os.path.basename(path), (*IMAGE_SUFFIXES, *MAP_SUFFIXES))
+
+
+def _without(name: str, suffixes: tuple[str, ...]) -> str:
+    suffix = next((s for s in suffixes if name.lower().endswith(s)), "")
+    return name[: len(name) - len(suffix)]
+
+
+def pair_name(fixed_path: str, moving_path: str) -> str:
+    """Return the name of a pair, ``<fixed>__<moving>``, by the names of its files without image suffix.
+
+    The name is safe for a file. Two files of the same name in two folders give ``image__image``: such pairs need a
+    ``name`` of their own.
+
+    Args:
+        fixed_path: of the fixed image, or the folder of its DICOM series.
+        moving_path: of the moving image, likewise.
+    """
+    return "__".join(safe_name(image_stem(path)) for path in (fixed_path, moving_path))

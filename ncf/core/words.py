@@ -1,0 +1,13 @@
+"""Numbers in words."""
+
+from __future__ import annotations
+
+
+def percent(share: float | None) -> str:
+    """Write a fraction of 1 in percent.
+
+    From 10 % on there are no decimals, below there are two significant digits. None becomes "nothing".
+    """
+    if share is None:
+        return "nothing"
+    return f"{100 * share:.0f} %" if 100 * abs(share) >= 10 else f"{100 * share:.2g} %"

@@ -1,0 +1,27 @@
+"""The check that a device can be used."""
+
+from __future__ import annotations
+
+import torch
+
+from ncf.core.errors import PairError
+
+NO_DEVICE = "device type at start of device string"  # in torch's message, which lists twenty kinds
+
+
+def check_device(device: str | torch.device) -> None:
+    """Raise PairError unless a tensor can be made on the device.
+
+    Args:
+        device: as torch names it, such as cpu or cuda:1.
+
+    Raises:
+        PairError: there is no such device, or torch cannot use it.
+    """
+    try:
+        torch.zeros(1, device=torch.device(device))
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0]
+        why = "there is none of that name" if NO_DEVICE in reason else reason
+        advice = "name another, such as cpu, cuda or cuda:1, or none for the default"
+        raise PairError(f"device {str(device)!r} cannot be used ({why}); {advice}") from error

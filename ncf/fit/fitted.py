@@ -1,0 +1,59 @@
+"""The result of a fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from ncf.fit.field import FieldSpace
+from ncf.fit.initial_transform import Evidence
+from ncf.fit.rounding import Rounded
+
+
+@dataclass(frozen=True)
+class LevelRecord:
+    """How one level of a fit went.
+
+    Attributes:
+        name: of the level.
+        shape: of its image lattice.
+        seconds: that it took.
+        losses: the value of every term at every iteration.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    seconds: float
+    losses: dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The result of a fit, and what is needed to compute its field again.
+
+    Attributes:
+        field_vox: (1, 3, W, H, D), on the fixed grid, in its voxels, fixed to moving. It follows from the rounded
+            weights and offsets that are kept here.
+        weights: parameters of the network, rounded.
+        offsets: (1, 3, w, h, d), added to the network's output, rounded; or None.
+        modules: class names of the network's modules, to recognise the network later.
+        space: where the field lives.
+        control_points: nodes of the control lattice.
+        history: one entry a level.
+        attempt: 1, unless the fit diverged and was tried again.
+        alignment_s: seconds that the search for an initial transform took.
+        evidence: how the transform that the search found compares with the headers; None where it left the headers
+            alone.
+    """
+
+    field_vox: torch.Tensor
+    weights: dict[str, Rounded]
+    offsets: Rounded | None
+    modules: list[str]
+    space: FieldSpace
+    control_points: int
+    history: list[LevelRecord]
+    attempt: int
+    alignment_s: float = 0.0
+    evidence: Evidence | None = None

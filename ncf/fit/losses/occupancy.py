@@ -1,0 +1,139 @@
+"""Occupancy: how often a map visits each voxel of the moving image (paper section 3.2), and the loss of its roughness.
+
+On the CPU torch's own kernel adds floats in a fixed order. On other devices the order is not fixed, so whole numbers
+are added there: the same seed gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+from torch import nn
+
+from ncf.space.sampling import normalised, threaded
+
+# units in which one visit is counted: as fine as float32, and a voxel can take 2^39 visits before it overflows
+VISIT_UNITS = 2**24
+
+
+def exact_occupancy(grid: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
+    """Count the occupancy in whole numbers: the sum has the same bits in whatever order it is made.
+
+    On CUDA thousands of threads add to one voxel, and a sum of floats would differ from run to run.
+
+    Args:
+        grid: torch's sampling grid, (B, W, H, D, 3), -1 to 1, with the last axis first.
+        shape: of the moving image, in voxels.
+
+    Returns:
+        (1, 1, *shape), in the dtype of ``grid``.
+    """
+    flat = grid.reshape(-1, 3)
+    count = torch.zeros(math.prod(shape), dtype=torch.int64, device=grid.device)
+    # in voxels; the grid has its last axis first
+    at = [(flat[:, 2 - a] + 1) * (0.5 * (n - 1)) for a, n in enumerate(shape)]
+    low = [p.floor() for p in at]
+    for corner in itertools.product((0, 1), repeat=3):
+        weight, index = torch.ones_like(at[0]), torch.zeros_like(at[0], dtype=torch.int64)
+        for p, first, step, n in zip(at, low, corner, shape, strict=True):
+            weight = weight * (p - first if step else 1 - (p - first))
+            node = first.long() + step
+            weight = weight * ((node >= 0) & (node < n))
+            index = index * n + node.clamp(0, n - 1)
+        count.index_add_(0, index, (weight * VISIT_UNITS).round().long())
+    return (count.to(grid.dtype) / VISIT_UNITS).view(1, 1, *shape)
+
+
+class _Occupancy(torch.autograd.Function):
+    """The occupancy of a sampling grid: the adjoint of trilinear sampling, applied to ones."""
+
+    @staticmethod
+    def forward(ctx, grid: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
+        """Return how often each voxel is visited, (1, 1, *shape)."""
+        ctx.save_for_backward(grid)
+        ctx.shape = shape
+        if grid.device.type != "cpu":
+            return exact_occupancy(grid, shape)
+        ones = grid.new_ones(()).expand(grid.shape[0], 1, *grid.shape[1:4])
+        image = grid.new_zeros(()).expand(grid.shape[0], 1, *shape)
+        counted, _ = torch.ops.aten.grid_sampler_3d_backward(ones, image, grid, 0, 0, True, [True, False])
+        return counted.sum(dim=0, keepdim=True)
+
+    @staticmethod
+    def backward(ctx, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """Return the gradient with respect to the sampling grid."""
+        (grid,) = ctx.saved_tensors
+        image = grads[0].expand(grid.shape[0], 1, *ctx.shape)
+        ones = grid.new_ones(()).expand(grid.shape[0], 1, *grid.shape[1:4])
+        _, to_grid = torch.ops.aten.grid_sampler_3d_backward(ones, image, grid, 0, 0, True, [False, True])
+        return to_grid, None
+
+
+def occupancy(positions: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
+    """Return the occupancy B: how often each voxel of the moving image is visited, with trilinear weights.
+
+    Args:
+        positions: (1, 3, w, h, d), in voxels of the moving image.
+        shape: of the moving image.
+
+    Returns:
+        (1, 1, *shape).
+    """
+    return _Occupancy.apply(threaded(normalised(positions, shape)), shape)
+
+
+class OccupancyLoss(nn.Module):
+    """Root mean square of the differences of the occupancy along x, y and z (paper section 3.2), pooled over the axes.
+
+    ``sqrt(mean(d^2))`` over all differences d of neighbouring voxels of the occupancy B. A difference that touches a
+    visit of the outer ``margin`` nodes of the field is left out: there B falls to zero because the field of view ends,
+    not because of the map.
+
+    Args:
+        margin: number of nodes at each face of the field whose visits mark the differences that are left out.
+        stride: 1 is the paper. With s, only every s-th node along each axis visits, and voxels are s times as large
+            along each axis, at 1/s^3 of the cost. The differences are divided by s, so an even change of volume gives
+            the same loss.
+        eps: keeps the gradient of the root finite.
+    """
+
+    def __init__(self, margin: int = 2, stride: int = 1, eps: float = 1e-4) -> None:
+        super().__init__()
+        self.margin = margin
+        self.stride = stride
+        self.eps = eps
+
+    def forward(self, positions: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
+        """Return the loss.
+
+        Args:
+            positions: (1, 3, w, h, d), in voxels of a moving lattice.
+            shape: of that lattice.
+        """
+        s = self.stride
+        if s > 1:
+            positions = positions[:, :, ::s, ::s, ::s] / s
+            shape = ((shape[0] - 1) // s + 1, (shape[1] - 1) // s + 1, (shape[2] - 1) // s + 1)
+        b = occupancy(positions, shape)
+        free = self._edge(positions.detach(), shape) <= 0
+        total, count = b.new_zeros(()), b.new_zeros(())
+        for axis in range(2, 5):
+            keep = free.narrow(axis, 1, b.shape[axis] - 1) & free.narrow(axis, 0, b.shape[axis] - 1)
+            difference = torch.diff(b, dim=axis) * keep
+            total = total + (difference * difference).sum()
+            count = count + keep.sum()
+        return (torch.sqrt(total / count.clamp(min=1) + self.eps**2) - self.eps) / s
+
+    def _edge(self, positions: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
+        """Return the visits of the outer nodes alone.
+
+        Nodes at two faces count twice, because the only question is "visited or not".
+        """
+        m = self.margin
+        if m == 0:
+            return positions.new_zeros(1, 1, *shape)
+        faces = [(axis, start) for axis in range(2, 5) for start in (0, positions.shape[axis] - m)]
+        outer = torch.cat([positions.narrow(axis, start, m).flatten(2) for axis, start in faces], dim=2)
+        return occupancy(outer[..., None, None], shape)

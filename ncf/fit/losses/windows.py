@@ -1,0 +1,94 @@
+"""Moments of two images in small windows, by three 1D passes: the basis of SSIM and local correlation."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+
+from ncf.space.interpolation import separable
+
+SHIFT = 0.5  # middle of a data range of 1: the variances stay the same, their rounding error becomes smaller
+
+
+class Moments(NamedTuple):
+    """Moments of input (x) and target (y) in every window, each (1, 1, w, h, d).
+
+    Attributes:
+        mean_x: mean of the input less `SHIFT`.
+        mean_y: mean of the target less `SHIFT`.
+        var_x: variance of the input.
+        var_y: variance of the target.
+        cov: covariance of both.
+    """
+
+    mean_x: torch.Tensor
+    mean_y: torch.Tensor
+    var_x: torch.Tensor
+    var_y: torch.Tensor
+    cov: torch.Tensor
+
+
+class Windows:
+    """Computes moments of two images in windows, the target's only once.
+
+    A Gaussian window (or a box) is a product of three 1D windows. So a dense 11x11x11 convolution becomes three small
+    matrix products.
+
+    Args:
+        sizes: voxels along the three axes.
+        sigmas: standard deviations of the Gaussians, in voxels; None for boxes.
+        stride: with s, only every s-th window along each axis is used, at about 1/s of the cost. Neighbouring windows
+            share most of their voxels (docs/decisions/0012-ssim-stride.md).
+    """
+
+    def __init__(self, sizes: Sequence[int], sigmas: Sequence[float] | None, *, stride: int) -> None:
+        self.sizes, self.sigmas, self.stride = tuple(sizes), sigmas, stride
+        self._target: weakref.ref[torch.Tensor] | None = None
+        self._of_target: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._passes: list[torch.Tensor] = []
+
+    def __call__(self, input: torch.Tensor, target: torch.Tensor) -> Moments:
+        """Return the moments of input and target, both (1, 1, W, H, D)."""
+        mu_y, var_y = self._prepare(target)
+        x, y = input - SHIFT, target - SHIFT
+        mu_x, mu_xx, mu_xy = separable(torch.cat([x, x * x, x * y], dim=1), self._passes).split(1, dim=1)
+        cov = mu_xy - mu_x * mu_y
+        return Moments(mu_x, mu_y, mu_xx - mu_x * mu_x, var_y, cov)
+
+    def _prepare(self, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return mean and variance of the target, computed once for a target."""
+        if self._target is None or self._target() is not target or self._of_target is None:
+            with torch.no_grad():
+                self._passes = self._matrices(target)
+                shifted = target - SHIFT
+                mu = separable(shifted, self._passes)
+                self._of_target = mu, separable(shifted * shifted, self._passes) - mu * mu
+            self._target = weakref.ref(target)
+        return self._of_target
+
+    def _matrices(self, target: torch.Tensor) -> list[torch.Tensor]:
+        """Return one banded matrix (places, n) an axis: the window at every ``stride``-th place where it fits."""
+        found = []
+        for a, n in enumerate(target.shape[2:]):
+            window = self._window(a)
+            places = n - len(window) + 1
+            if places < 1:
+                raise ValueError(f"a window of {len(window)} does not fit into {n} voxels along axis {a}")
+            first = torch.arange((places - 1) % self.stride // 2, places, self.stride)
+            matrix = torch.zeros(len(first), n)
+            for k, w in enumerate(window):
+                matrix[torch.arange(len(first)), first + k] = w
+            found.append(matrix.to(target))
+        return found
+
+    def _window(self, axis: int) -> torch.Tensor:
+        """Return the weights of the 1D window along an axis."""
+        size = self.sizes[axis]
+        if self.sigmas is None:
+            return torch.full((size,), 1.0 / size)
+        span = torch.arange((1 - size) / 2, (1 + size) / 2)  # as monai.metrics.regression._gaussian_kernel
+        gauss = torch.exp(-((span / self.sigmas[axis]) ** 2) / 2)
+        return gauss / gauss.sum()

@@ -1,0 +1,141 @@
+"""The loss of a network on one level of one pair, as a function without arguments.
+
+Here the path of the method is written once: coordinates -> network -> control values -> field on the level -> warp ->
+named terms. It must not know optimisers, engines, or which terms there are.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import nn
+
+from ncf.fit.field import FieldSpace
+from ncf.fit.pyramid import LevelImages
+from ncf.fit.terms import Sampled, WeightedSum
+from ncf.space.grids import Lattice, lattice_over
+from ncf.space.interpolation import Upsampler
+from ncf.space.sampling import PADDING_NOISE, Warp
+
+
+class Objective:
+    """Computes every loss term for the network's present weights; a float32 scalar each, by name.
+
+    Args:
+        network: positions to offsets.
+        loss: named terms.
+        warp: reads the moving image.
+        images: the pair on the level.
+        space: where the field lives.
+        control: the lattice on which the network is evaluated.
+        amp: True evaluates the network in bfloat16; everything after it stays float32.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        loss: WeightedSum,
+        warp: Warp,
+        images: LevelImages,
+        space: FieldSpace,
+        control: Lattice,
+        amp: bool,
+    ) -> None:
+        device, step = images.fixed.device, images.lattice.step_vox
+        self.network, self.loss, self.warp, self.images, self.amp = network, loss, warp, images, amp
+        self.space, self.control = space, control
+        self.coordinates = space.network_input(control, device)
+        self.upsample = Upsampler(control, images.lattice, order=space.order, device=device)
+        self.unit = space.unit_vox(step, device)
+        self.visited_nodes = lattice_over(images.lattice.shape, images.lattice.shape).points()[None].to(device)
+        self.visited_nodes += torch.tensor(images.offset, device=device).view(1, 3, 1, 1, 1)
+        self.control_unit = space.unit_vox(control.step_vox, device)
+        self.offsets: torch.Tensor | None = None
+        self.refine: Upsampler | None = None
+
+    def __call__(self) -> dict[str, torch.Tensor]:
+        """Return the weighted value of each term, by name."""
+        values = self._values()
+        return self.loss(self._sampled(self._field(values), values))
+
+    def free_offsets(self, lattice: Lattice) -> torch.Tensor:
+        """Add free offsets on a finer lattice.
+
+        From now on the control values are those of ``lattice``: the network's output, interpolated to it, plus these
+        offsets.
+
+        Args:
+            lattice: over the fixed image.
+
+        Returns:
+            A parameter (1, 3, *lattice.shape), zero, in the network's unit.
+        """
+        device, order = self.coordinates.device, self.space.order
+        self.refine = Upsampler(self.control, lattice, order=order, device=device)
+        self.upsample = Upsampler(lattice, self.images.lattice, order=order, device=device)
+        self.control_unit = self.space.unit_vox(lattice.step_vox, device)
+        self.offsets = torch.zeros(1, 3, *lattice.shape, device=device, requires_grad=True)
+        return self.offsets
+
+    @torch.no_grad()
+    def difference(self) -> float:
+        """Return the root mean square intensity difference where both images have data; intensities run from 0 to 1."""
+        values = self._values()
+        state = self._sampled(self._field(values), values)
+        # the squares are weighted already: where the weight is below 1 it has drawn `warped` towards `fixed`
+        return float((((state.warped - state.fixed) ** 2).sum() / state.weight.sum().clamp(min=PADDING_NOISE)).sqrt())
+
+    @torch.no_grad()
+    def of_doing_nothing(self) -> dict[str, torch.Tensor]:
+        """Return the terms for a field that is zero everywhere."""
+        nothing = torch.zeros_like(self.coordinates if self.offsets is None else self.offsets)
+        return self.loss(self._sampled(self._field(nothing), nothing))
+
+    @torch.no_grad()
+    def overlap(self) -> tuple[float, float]:
+        """Return the share of the fixed data that meets moving data, 0 to 1: where the field is zero, and now.
+
+        A field that points out of the moving image has no loss left, so the loss alone does not show a good fit. Both
+        are nan where the fixed image has no data on this level.
+        """
+        whole = self.images.fixed_weight.sum()
+        values = self._values()
+        met = [self._sampled(self._field(v), v).weight.sum() for v in (torch.zeros_like(values), values)]
+        return float(met[0] / whole), float(met[1] / whole)
+
+    def _values(self) -> torch.Tensor:
+        """Return the control values (1, 3, w, h, d) in the network's unit: its output, plus the offsets, if any."""
+        with self._precision():
+            values = self.network(self.coordinates)
+        if self.offsets is None or self.refine is None:
+            return values.float()
+        return self.refine(values.float()) + self.offsets
+
+    def _field(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the field of control values, (1, 3, W, H, D), in nodes of the level."""
+        return self.upsample(values * self.unit)
+
+    def _precision(self) -> AbstractContextManager:
+        """Return the context in which the network is evaluated: bfloat16 or as it is."""
+        return torch.autocast(self.coordinates.device.type, torch.bfloat16) if self.amp else nullcontext()
+
+    def _sampled(self, field: torch.Tensor, values: torch.Tensor) -> Sampled:
+        """Return the state of the fit for a field (1, 3, W, H, D) in nodes and the control values it comes from."""
+        images = self.images
+        read = self.warp(images.moving, field, images.to_moving)
+        moving = read[:, :1] / read[:, 1:].clamp(min=PADDING_NOISE)
+        # what lies outside the moving image counts for nothing; without a gradient, so that the fit gains nothing by
+        # pushing data there
+        weight = images.fixed_weight * read[:, 1:].detach().clamp(0, 1)
+        warped = images.fixed + weight * (moving - images.fixed)
+        return Sampled(
+            warped=warped,
+            fixed=images.fixed,
+            weight=weight,
+            field=field,
+            control=values * self.control_unit,
+            positions=self.visited_nodes + field,
+            moving_shape=images.visited.shape,
+        )

@@ -1,0 +1,222 @@
+"""The per-pair fit: a MONAI Inferer that draws new weights for every pair and trains them, coarse to fine.
+
+One call is one pair, and nothing of it remains. The config hands in networks and losses. This room must not know which
+ones they are, nor any file.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from monai.inferers import Inferer
+from torch import nn
+
+from ncf.core.errors import PairError
+from ncf.fit.field import FieldSpace, dense_field
+from ncf.fit.fitted import Fit, LevelRecord
+from ncf.fit.initial_transform import Evidence, better_initial
+from ncf.fit.levels import Level, schedule
+from ncf.fit.objective import Objective
+from ncf.fit.pyramid import PairImages, level_images
+from ncf.fit.rounding import rounded
+from ncf.fit.safety import DivergedError, check_end, check_start
+from ncf.fit.terms import WeightedSum
+from ncf.fit.training import train
+from ncf.space.sampling import Warp
+
+logger = logging.getLogger(__name__)
+
+CAREFUL = 3.0  # every further attempt divides the learning rates by this
+WEIGHT_BITS, OFFSET_BITS = 16, 7  # of the numbers that are kept: docs/decisions/0016-rounding.md
+VOXELS_PER_OFFSET = 27  # at least so many voxels of the fixed scan: docs/decisions/0017-small-scans.md
+
+
+def start_afresh(network: nn.Module, seed: int) -> None:
+    """Give the network its first weights again: on the CPU, and the same for the same seed, whatever came before.
+
+    They are drawn on the CPU, so that they do not depend on the device. torch's own random state is left as it was.
+
+    Args:
+        network: has a ``reset_parameters``.
+        seed: of the weights.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        network.cpu().reset_parameters()  # type: ignore[operator]
+
+
+class PairOptimizer(Inferer):
+    """Fits a network to one pair by Adam (Kingma and Ba 2014, doi:10.48550/arXiv.1412.6980).
+
+    Args:
+        loss: named terms.
+        warp: reads the moving image.
+        levels: entries of `Level` by name, coarse first. Adam's moments are carried from level to level.
+        initial_alignment: finds another initial transform for a pair; None keeps that of the headers.
+        seed: of the network's first weights.
+        interpolation: between the control nodes: 1 linear, 3 cubic B-spline.
+        amp: True evaluates the network in bfloat16 (fields and images stay float32).
+        attempts: number of tries before a diverging pair is given up, each with a third of the learning rates of the
+            one before.
+        least_nodes: along every axis of every level.
+        progress: False hides the progress bars.
+
+    Raises:
+        ValueError: the levels are no schedule (`ncf.fit.levels.schedule`).
+    """
+
+    def __init__(
+        self,
+        *,
+        loss: WeightedSum,
+        warp: Warp,
+        levels: Mapping[str, Mapping[str, Any]],
+        initial_alignment: Callable[[PairImages], PairImages] | None = None,
+        seed: int = 0,
+        interpolation: int = 3,
+        amp: bool = False,
+        attempts: int = 3,
+        least_nodes: int = 12,
+        progress: bool = True,
+    ) -> None:
+        super().__init__()
+        self.loss, self.warp, self.initial_alignment = loss, warp, initial_alignment
+        self.levels = schedule(levels)
+        self.seed, self.interpolation, self.amp = seed, interpolation, amp
+        self.attempts, self.least_nodes, self.progress = attempts, least_nodes, progress
+
+    def __call__(  # type: ignore[override]  # MONAI writes "tensor"; an evaluator hands over whatever was prepared
+        self, inputs: PairImages, network: nn.Module, *args: Any, **kwargs: Any
+    ) -> Fit:
+        """Fit one pair.
+
+        Args:
+            inputs: the pair, on the device to fit on.
+            network: positions to offsets; its weights are drawn anew.
+            args: of MONAI's interface, not used.
+            kwargs: of MONAI's interface, not used.
+
+        Returns:
+            The fit, with the time and the evidence of its initial transform.
+
+        Raises:
+            PairError: no attempt ends better than a zero field.
+        """
+        reason = ""
+        begun = time.perf_counter()
+        inputs, evidence = self._with_initial(inputs)
+        alignment_s = time.perf_counter() - begun
+        for attempt in range(1, self.attempts + 1):
+            try:
+                with torch.enable_grad():
+                    start_afresh(network, self.seed)
+                    fit = self._coarse_to_fine(inputs, network.to(inputs.fixed.device), attempt=attempt)
+                    return replace(fit, alignment_s=alignment_s, evidence=evidence)
+            except DivergedError as stop:
+                reason = str(stop)
+                logger.warning("attempt %d of %d: %s", attempt, self.attempts, reason)
+        raise PairError(
+            f"no registration found in {self.attempts} attempts: {reason}. Nothing was written. "
+            "Check that both scans show the same anatomy; a mask or a lower learning_rate may help",
+            hint="two_modalities",
+        )
+
+    def _with_initial(self, pair: PairImages) -> tuple[PairImages, Evidence | None]:
+        """Return the pair with the initial transform of the fit, and what was compared if the search found a map."""
+        found = pair if self.initial_alignment is None else self.initial_alignment(pair)
+        if found is pair:
+            return pair, None
+        points = next(iter(self.levels.values())).voxels
+        chosen, evidence = better_initial(
+            pair, found, loss=self.loss, warp=self.warp, points=points, least=self.least_nodes
+        )
+        logger.info(
+            "initial transform: loss %.3f by the headers, "
+            "%.3f by the map that was found (size %.2f, turn %.1f degrees); %s",
+            evidence.headers,
+            evidence.found,
+            evidence.size,
+            evidence.turn_degrees,
+            "it is taken" if evidence.taken else "the headers are kept",
+        )
+        return chosen, evidence
+
+    def _coarse_to_fine(self, pair: PairImages, network: nn.Module, *, attempt: int) -> Fit:
+        """Run one attempt; raise DivergedError where it ends worse than it began."""
+        space = FieldSpace(pair.fixed_shape, pair.fixed_affine, self.interpolation, pair.initial)
+        optimizer = torch.optim.Adam(network.parameters())
+        history, offsets, level = [], None, None
+        for number, (name, level) in enumerate(self.levels.items(), start=1):
+            begun = time.perf_counter()
+            objective = self._objective(pair, network, space, level)
+            rate, end = (r / CAREFUL ** (attempt - 1) for r in (level.learning_rate, level.learning_rate_end))
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] = rate
+            title = f"level {number} of {len(self.levels)} ({name})"
+            check_start(objective, title)
+            if level.offset_points:
+                own_rate = rate * level.offset_rate * objective.difference()
+                most = math.prod(space.shape) // VOXELS_PER_OFFSET
+                offsets = objective.free_offsets(space.control(min(level.offset_points, most)))
+                optimizer.add_param_group({"params": [offsets], "lr": own_rate, "initial_lr": own_rate})
+            losses = train(
+                objective, optimizer, iterations=level.iterations, rate_end=end, title=title, progress=self.progress
+            )
+            record = LevelRecord(name, objective.images.lattice.shape, time.perf_counter() - begun, losses)
+            _tell(title, record)
+            check_end(objective, title)
+            history.append(record)
+        assert level is not None
+        return _finished(network, space, level, offsets=offsets, history=history, attempt=attempt)
+
+    def _objective(self, pair: PairImages, network: nn.Module, space: FieldSpace, level: Level) -> Objective:
+        """Return the objective of a level."""
+        images = level_images(pair, level.voxels, least=self.least_nodes)
+        control = space.control(level.control_points)
+        return Objective(
+            network, loss=self.loss, warp=self.warp, images=images, space=space, control=control, amp=self.amp
+        )
+
+
+def _finished(
+    network: nn.Module,
+    space: FieldSpace,
+    last: Level,
+    *,
+    offsets: torch.Tensor | None,
+    history: list[LevelRecord],
+    attempt: int,
+) -> Fit:
+    """Round weights and offsets, and return the fit with the field of the rounded ones."""
+    weights = {name: rounded(value, WEIGHT_BITS) for name, value in network.named_parameters()}
+    network.load_state_dict({name: kept.values() for name, kept in weights.items()}, strict=False)  # buffers stay
+    kept_offsets = None if offsets is None else rounded(offsets, OFFSET_BITS)
+    control = space.control(last.control_points)
+    return Fit(
+        field_vox=dense_field(network, space, control, offsets=None if kept_offsets is None else kept_offsets.values()),
+        weights=weights,
+        offsets=kept_offsets,
+        modules=[type(module).__name__ for module in network.modules()],
+        space=space,
+        control_points=last.control_points,
+        history=history,
+        attempt=attempt,
+    )
+
+
+def _tell(title: str, record: LevelRecord) -> None:
+    """Log the first and the last loss of a level, and its seconds."""
+    first, last = (sum(values[i] for values in record.losses.values()) for i in (0, -1))
+    nodes = _times(record.shape)
+    logger.info("%s, %s nodes: loss %.4f -> %.4f, %.1f s", title, nodes, first, last, record.seconds)
+
+
+def _times(shape: Sequence[int]) -> str:
+    """Write a shape as 96 x 96 x 104."""
+    return " x ".join(str(n) for n in shape)

@@ -1,0 +1,126 @@
+"""One pair of images on the levels of a coarse-to-fine fit.
+
+A level is a budget of points, not a factor. The points are placed over the fixed image as evenly in mm as its voxels
+allow, so the same settings serve thin-slice and thick-slice scans of any size. The moving image keeps its own axes and
+extent, so the fit can bring in what lies outside the fixed field of view. It is interpolated once
+(docs/decisions/0011-read-once.md). No networks and no losses here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ncf.space.geometry import spacing_mm
+from ncf.space.grids import Lattice, lattice_over, lattice_over_moving, nodes_for_budget, offset_between, step_along
+from ncf.space.sampling import image_on_lattice
+
+DATA_SHARE = 0.5  # the fit uses a fixed node when at least this share of its neighbourhood holds data
+DENSITY = 1.5  # nodes on which an image is kept for one node of the level, along an axis; it is interpolated between
+NEARLY_ALL = 0.75  # of an axis's voxels: instead of more nodes than this the voxels are kept, which are not blurred
+
+
+@dataclass(frozen=True)
+class PairImages:
+    """A pair as the fit takes it: intensities in [0, 1] and data weights, each (1, 1, W, H, D) on its own grid.
+
+    Attributes:
+        fixed: intensities of the fixed image.
+        moving: intensities of the moving image.
+        fixed_weight: data weights of the fixed image.
+        moving_weight: data weights of the moving image.
+        fixed_affine: 4x4, voxel to RAS mm.
+        moving_affine: 4x4, voxel to RAS mm.
+        initial: 4x4 affine map in RAS mm from a fixed to a moving point: the initial transform. The fit finds v, the
+            rest of the map, which comes before it: initial(x + v(x)).
+    """
+
+    fixed: torch.Tensor
+    moving: torch.Tensor
+    fixed_weight: torch.Tensor
+    moving_weight: torch.Tensor
+    fixed_affine: np.ndarray
+    moving_affine: np.ndarray
+    initial: np.ndarray
+
+    @property
+    def initial_affine(self) -> np.ndarray:
+        """The moving affine as a header would have it if the initial transform were right.
+
+        With this header a fit begins with a zero field.
+        """
+        return np.linalg.solve(self.initial, self.moving_affine)
+
+    @property
+    def fixed_shape(self) -> tuple[int, int, int]:
+        """The shape of the fixed image's grid."""
+        w, h, d = self.fixed.shape[2:]
+        return w, h, d
+
+
+@dataclass(frozen=True)
+class LevelImages:
+    """A pair on one level: the fixed image and its weight on ``lattice``, the moving image on nodes in its own axes.
+
+    Attributes:
+        lattice: the nodes of the level.
+        fixed: (1, 1, W, H, D), intensities.
+        fixed_weight: (1, 1, W, H, D), 0 to 1.
+        moving: (1, 2, W, H, D), intensity times weight, then weight. Interpolated together and then divided, they give
+            the average of the data alone. The intensity by itself would fade to 0 towards missing data.
+        to_moving: 4x4, node of ``lattice`` to node of ``moving`` by the initial transform.
+        visited: ``lattice`` continued over the whole moving image; the occupancy is counted on it.
+        offset: where node 0 of ``lattice`` lies on ``visited``, in nodes.
+    """
+
+    lattice: Lattice
+    fixed: torch.Tensor
+    fixed_weight: torch.Tensor
+    moving: torch.Tensor
+    to_moving: np.ndarray
+    visited: Lattice
+    offset: tuple[float, float, float]
+
+
+def level_images(pair: PairImages, points: int, *, least: int) -> LevelImages:
+    """Bring a pair to a level of about ``points`` fixed nodes.
+
+    Args:
+        pair: on its own grids.
+        points: about how many nodes.
+        least: fewest nodes along each axis that has so many voxels.
+
+    Returns:
+        The images of the level.
+    """
+    spacing, moving_shape = spacing_mm(pair.fixed_affine), pair.moving.shape[2:]
+    lattice = lattice_over(pair.fixed_shape, nodes_for_budget(pair.fixed_shape, spacing, points, least=least))
+    affine = lattice.affine(pair.fixed_affine)
+    step = step_along(pair.initial_affine, affine)
+    dense, own = _dense(pair.fixed_shape, lattice.step_vox), _dense(moving_shape, step)
+    visited = lattice_over_moving(
+        lattice, pair.fixed_affine, moving_affine=pair.initial_affine, moving_shape=moving_shape
+    )
+    fixed, weight = image_on_lattice(pair.fixed, pair.fixed_weight, lattice, step_vox=lattice.step_vox, through=dense)
+    moving, moving_weight = image_on_lattice(pair.moving, pair.moving_weight, own, step_vox=step)
+    return LevelImages(
+        lattice=lattice,
+        fixed=fixed,
+        fixed_weight=torch.where(weight < DATA_SHARE, 0.0, weight),
+        moving=torch.cat([moving * moving_weight, moving_weight], dim=1),
+        to_moving=np.linalg.solve(own.affine(pair.initial_affine), affine),
+        visited=visited,
+        offset=offset_between(lattice, visited),
+    )
+
+
+def _dense(shape: Sequence[int], step_vox: Sequence[float] | np.ndarray) -> Lattice:
+    """Return the nodes on which an image is kept, when the level's nodes lie ``step_vox`` of its voxels apart.
+
+    The fixed image is interpolated from such nodes too, so that two equal images are equal where the fit begins.
+    """
+    counts = [max(2, int(np.ceil((n - 1) * DENSITY / s)) + 1) for n, s in zip(shape, step_vox, strict=True)]
+    return lattice_over(shape, [n if m > NEARLY_ALL * n else m for n, m in zip(shape, counts, strict=True)])

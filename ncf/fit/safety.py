@@ -1,0 +1,57 @@
+"""Checks before and after every level: is there anything to fit, and did the fit gain anything."""
+
+from __future__ import annotations
+
+import torch
+
+from ncf.core.errors import PairError
+from ncf.core.words import percent
+from ncf.fit.objective import Objective
+
+WORSE_BY = 1e-3  # a fit may end this much above the loss of a zero field: for identical scans that loss is 0
+OVERLAP_KEPT = 0.5  # share of the first overlap: a real motion loses little of it, a field that runs away loses all
+LEAST_OVERLAP = 1e-3  # share of the fixed data: with less of it in common there is nothing to compare
+
+
+class DivergedError(Exception):
+    """The fit ended above where it began, off the images, or not finite. Another attempt may help."""
+
+
+def check_start(objective: Objective, title: str) -> None:
+    """Raise PairError unless a level has something to compare.
+
+    Args:
+        objective: of the level.
+        title: of the level, for the message.
+
+    Raises:
+        PairError: the share of the fixed data that meets moving data is not above `LEAST_OVERLAP`.
+    """
+    share, _ = objective.overlap()
+    # "not >" and not "<=": where a mask holds no node the share is nan, and that must be refused too
+    if not share > LEAST_OVERLAP:
+        raise PairError(
+            f"{title}: {percent(share)} of the fixed data meets moving data, there is nothing to compare; correct the "
+            "headers, or use a larger mask",
+            hint="align_centres",
+        )
+
+
+def check_end(objective: Objective, title: str) -> None:
+    """Raise DivergedError unless the weights after the last step are better than a zero field.
+
+    Args:
+        objective: of the level, after its last step.
+        title: of the level, for the message.
+
+    Raises:
+        DivergedError: the loss is above that of a zero field, or the images have lost more than half of their overlap.
+    """
+    with torch.no_grad():
+        last = sum(value.item() for value in objective().values())
+    nothing = sum(value.item() for value in objective.of_doing_nothing().values())
+    if not last <= nothing + WORSE_BY:
+        raise DivergedError(f"{title} ended at a loss of {last:.4g}, where doing nothing has {nothing:.4g}")
+    at_start, now = objective.overlap()
+    if not now >= OVERLAP_KEPT * at_start:
+        raise DivergedError(f"{title} left {percent(now)} of the images in common, of {percent(at_start)} at the start")

@@ -1,0 +1,129 @@
+"""The terms of the loss: each asks one loss function about one part of the state of the fit."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+SMALLEST_SHARE = 1e-3  # of the lattice; keeps the loss finite for a pair without common data
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """One state of a fit, on the lattice of one level.
+
+    Attributes:
+        warped: (1, 1, W, H, D), in [0, 1]. Where the weight is 0 it equals ``fixed``, so no loss sees a difference
+            there.
+        fixed: (1, 1, W, H, D), in [0, 1].
+        weight: (1, 1, W, H, D), 0 to 1: where both images have data.
+        field: (1, 3, W, H, D), in nodes, without the initial transform.
+        control: (1, 3, w, h, d), the control values that the field is interpolated from, in control nodes, without the
+            initial transform.
+        positions: (1, 3, W, H, D), where the map leads, in nodes of the level's lattice continued over the whole moving
+            image.
+        moving_shape: the shape of that continued lattice.
+    """
+
+    warped: torch.Tensor
+    fixed: torch.Tensor
+    weight: torch.Tensor
+    field: torch.Tensor
+    control: torch.Tensor
+    positions: torch.Tensor
+    moving_shape: tuple[int, int, int]
+
+
+class Term(nn.Module, ABC):
+    """A named part of the sum: a loss of one part of the state of the fit, times its weight."""
+
+    def __init__(self, loss: nn.Module, weight: float = 1.0) -> None:
+        super().__init__()
+        self.loss, self.weight = loss, weight
+
+    def extra_repr(self) -> str:
+        """Return what run.json records of the term beside its loss."""
+        return f"weight={self.weight}"
+
+    @abstractmethod
+    def value(self, state: Sampled) -> torch.Tensor:
+        """Return the loss before it is weighted, a scalar."""
+
+    def forward(self, state: Sampled) -> torch.Tensor:
+        """Return the weighted loss, a scalar."""
+        return self.weight * self.value(state)
+
+
+class ImageTerm(Term):
+    """A loss of two images (prediction, target), per unit of overlap. Any such loss of torch or MONAI fits.
+
+    Where data is missing the two images are equal. So the plain mean is divided by the share of the lattice that
+    counts.
+    """
+
+    def value(self, state: Sampled) -> torch.Tensor:
+        """Return the loss of the warped and the fixed image."""
+        return self.loss(state.warped, state.fixed) / state.weight.mean().clamp(min=SMALLEST_SHARE)
+
+
+class CorrelationTerm(Term):
+    """As `ImageTerm`, for losses that are -1 at best, such as MONAI's local NCC.
+
+    The loss is first shifted so that its best is 0. Otherwise a smaller overlap would be a reward.
+    """
+
+    def value(self, state: Sampled) -> torch.Tensor:
+        """Return the shifted loss of the warped and the fixed image."""
+        return (1 + self.loss(state.warped, state.fixed)) / state.weight.mean().clamp(min=SMALLEST_SHARE)
+
+
+class FieldTerm(Term):
+    """A loss of the displacement (1, 3, W, H, D) in nodes, such as MONAI's `BendingEnergyLoss` or `DiffusionLoss`."""
+
+    def value(self, state: Sampled) -> torch.Tensor:
+        """Return the loss of the field."""
+        return self.loss(state.field)
+
+
+class ControlTerm(Term):
+    """A loss of the control values (1, 3, w, h, d) in control nodes.
+
+    It is cheap, and it sees the border of the field of view.
+    """
+
+    def value(self, state: Sampled) -> torch.Tensor:
+        """Return the loss of the control values."""
+        return self.loss(state.control)
+
+
+class OccupancyTerm(Term):
+    """A loss of where the moving lattice is read, and of its shape: `OccupancyLoss` (weight 0.1 in the paper)."""
+
+    def value(self, state: Sampled) -> torch.Tensor:
+        """Return the loss of the positions."""
+        return self.loss(state.positions, state.moving_shape)
+
+
+class WeightedSum(nn.Module):
+    """The sum of named terms (paper equation 1).
+
+    Args:
+        terms: by name, at least one.
+
+    Raises:
+        ValueError: there is no term.
+    """
+
+    def __init__(self, terms: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        if not terms:
+            raise ValueError("the loss needs at least one term")
+        self.terms = nn.ModuleDict(dict(terms))
+
+    def forward(self, state: Sampled) -> dict[str, torch.Tensor]:
+        """Return the weighted value of each term, by name. The fit minimises their sum."""
+        return {name: term(state) for name, term in self.terms.items()}

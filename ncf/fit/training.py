@@ -1,0 +1,80 @@
+"""The steps of one level, run by a MONAI trainer (an Ignite engine) of their own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from ignite.handlers import ProgressBar
+from monai.engines import SupervisedTrainer
+from monai.handlers import LrScheduleHandler
+
+from ncf.fit.objective import Objective
+
+BAR_EVERY = 5  # iterations between two updates of the progress bar: reading a loss waits for the device
+
+
+def train(
+    objective: Objective,
+    optimizer: torch.optim.Optimizer,
+    *,
+    iterations: int,
+    rate_end: float,
+    title: str,
+    progress: bool,
+) -> dict[str, list[float]]:
+    """Minimise the sum of an objective's terms; a cosine lowers the learning rates.
+
+    Loshchilov and Hutter 2016, doi:10.48550/arXiv.1608.03983.
+
+    Args:
+        objective: evaluated once an iteration.
+        optimizer: holds what may change, with the first learning rates; a cosine leads each to ``rate_end``.
+        iterations: how many.
+        rate_end: the last learning rate.
+        title: of the progress bar, which only a terminal shows.
+        progress: False hides the bar.
+
+    Returns:
+        The value of every term at every iteration, by name.
+    """
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations, eta_min=rate_end)
+    # MONAI's annotation uses torch's old name for a scheduler
+    by_iteration = LrScheduleHandler(schedule, print_lr=False, epoch_level=False)  # type: ignore[arg-type]
+    kept: list[dict[str, torch.Tensor]] = []
+
+    def step(engine: Engine, _: Any) -> dict[str, torch.Tensor]:
+        optimizer.zero_grad(set_to_none=True)
+        terms = objective()
+        total = torch.stack(list(terms.values())).sum()
+        total.backward()
+        optimizer.step()
+        kept.append({name: value.detach() for name, value in terms.items()})
+        return {"loss": total.detach()}
+
+    trainer = SupervisedTrainer(
+        device=objective.images.fixed.device,
+        max_epochs=1,
+        train_data_loader=range(iterations),
+        network=objective.network,
+        optimizer=optimizer,
+        loss_function=objective.loss,
+        iteration_update=step,
+        train_handlers=[by_iteration],
+        decollate=False,
+    )
+    if progress:
+        _show_progress(trainer, title)
+    trainer.run()
+    return {name: torch.stack([terms[name] for terms in kept]).tolist() for name in kept[0]}
+
+
+def _show_progress(trainer: Engine, title: str) -> None:
+    """Attach a progress bar, which shows in a terminal, not in a log file."""
+    bar = ProgressBar(desc=title, persist=False, disable=None)
+    bar.attach(
+        trainer,
+        event_name=Events.ITERATION_COMPLETED(every=BAR_EVERY),
+        output_transform=lambda output: {"loss": output["loss"].item()},
+    )

@@ -1,0 +1,114 @@
+"""Image files read as tensors: NIfTI, MetaImage, NRRD and DICOM series.
+
+A pair goes through `ncf.pair.checks.CheckFilesd`, `ReadPaird`, `ncf.pair.checks.CheckPaird`, `DataWeightd` and
+`RobustScaled`. Original intensities stay under ``fixed`` and ``moving``; what is added has a key of its own. This
+module must not know networks, losses or configs, and must not resample anything.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from monai.data import ITKReader, MetaTensor
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError, HeaderTypeError
+
+from ncf.core.errors import PairError
+from ncf.core.packages import optional
+from ncf.io.dicom.series import read_series
+from ncf.io.nifti import affine_mm, open_nifti
+
+# what readers raise for damaged files: truncated ones, and ones with random bytes
+READ_ERRORS = (OSError, EOFError, ValueError, RuntimeError, OverflowError, MemoryError, zlib.error)
+HEADER_ERRORS = (ImageFileError, HeaderDataError, HeaderTypeError)
+
+
+def read_image(key: str, path: str) -> MetaTensor:
+    """Read one volume.
+
+    Args:
+        key: what messages call it.
+        path: of a file, or of the folder of a DICOM series.
+
+    Returns:
+        MetaTensor float32 (1, W, H, D) with its affine, voxel -> RAS mm. Trailing axes of length 1 are dropped.
+
+    Raises:
+        PairError: the file cannot be read, or is anything but one 3D volume of real numbers.
+    """
+    if not os.path.exists(path):
+        raise PairError(f"{key}: there is no {path}; correct the path")
+    try:
+        voxel, array, affine = _reader(path, key)(path)
+    except PairError:
+        raise
+    except (*READ_ERRORS, *HEADER_ERRORS) as error:
+        raise PairError(
+            f"{key}: cannot read {path} ({_reason(error)}); it is damaged, write or copy it again"
+        ) from error
+    if voxel != "scalar":
+        raise PairError(f"{key}: {path} holds {voxel} voxels, expected one real number each; extract one channel")
+    while array.ndim > 3 and array.shape[-1] == 1:
+        array = array[..., 0]
+    if array.ndim != 3:
+        raise PairError(f"{key}: {path} has shape {array.shape}, expected one 3D volume; extract one or stack slices")
+    meta = {"filename_or_obj": path, "space": "RAS", "spatial_shape": np.array(array.shape), "original_affine": affine}
+    values = torch.from_numpy(np.array(array, dtype=np.float32, order="C", copy=True))
+    return MetaTensor(values[None], affine=torch.as_tensor(affine, dtype=torch.float64), meta=meta)
+
+
+def _reader(path: str, key: str) -> Callable[[str], tuple[str, np.ndarray, np.ndarray]]:
+    """Return the function that reads a path; a folder is a DICOM series."""
+    if os.path.isdir(path):
+        return lambda folder: ("scalar", *read_series(folder, key))
+    return _read_nifti if path.lower().endswith((".nii", ".nii.gz")) else _read_itk
+
+
+def _reason(error: Exception) -> str:
+    """Return a reader's complaint in one line, without ITK's source files, addresses and stale errno."""
+    text = re.split(r"ITK ERROR: |itk::ERROR: |\[nrrd\] ", str(error))[-1].partition("Reason:")[0]
+    text = " ".join(re.sub(r"\(0x[0-9a-f]+\)", "", text).split())
+    return f"{type(error).__name__}: {text[:200]}".rstrip(": ")
+
+
+def _read_nifti(path: str) -> tuple[str, np.ndarray, np.ndarray]:
+    """Return what a voxel is ("scalar" or a word for the message), the array, and the affine in mm of a NIfTI file.
+
+    MONAI's NibabelReader is not used: where a header has an sform but its pixdim was never set, it overwrites the good
+    sform by a qform that was never set either (`monai.data.utils.rectify_header_sform_qform`).
+    """
+    with open_nifti(path) as image:
+        dtype = image.get_data_dtype()
+        if dtype.fields or dtype.kind == "c":
+            return "RGB" if dtype.fields else "complex", np.empty(0), np.eye(4)
+        return "scalar", image.get_fdata(dtype=np.float32, caching="unchanged"), affine_mm(image)
+
+
+def _read_itk(path: str) -> tuple[str, np.ndarray, np.ndarray]:
+    """Return the same for a MetaImage or NRRD, by MONAI's ITKReader.
+
+    Without ``pixel_type``, int8 and int64 files are refused. With it, ITK silently turns RGB into grey, so the header
+    is checked first.
+    """
+    itk = optional("itk")
+    header = itk.ImageIOFactory.CreateImageIO(path, itk.CommonEnums.IOFileMode_ReadMode)
+    if header is None:
+        raise ValueError("no reader knows its content")
+    header.SetFileName(path)
+    header.ReadImageInformation()
+    if header.GetNumberOfDimensions() not in (2, 3, 4):
+        raise ValueError(f"it has {header.GetNumberOfDimensions()} axes, expected 3")
+    if header.GetNumberOfComponents() != 1:
+        return f"{header.GetNumberOfComponents()}-component", np.empty(0), np.eye(4)
+    reader = ITKReader(pixel_type=itk.F)
+    image = reader.read(path)
+    try:
+        array, meta = reader.get_data(image)
+    except TypeError as error:  # from ITK's bindings, for a name in the header that is not UTF-8
+        raise ValueError("its header is no plain text") from error
+    return "scalar", array, np.asarray(meta["affine"], dtype=np.float64)

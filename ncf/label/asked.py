@@ -1,0 +1,147 @@
+"""A viewer's request, understood or refused: which two scans, and how they are registered.
+
+This room knows ids and words alone, neither a server nor a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from ncf.core.errors import PairError
+from ncf.core.presets import MOST_SEED
+
+AUTOMATIC = "automatic: same patient"  # a value of `moving`: `partner` chooses the scan
+DEFAULT = "default"  # a value of `preset`
+EXTENSIONS = (".nii.gz", ".nii", ".nrrd")  # file types of the reply; viewers ask for one
+KNOWN = ("moving", "preset", "seed", "align_centres", "result_extension")
+NAMED = 12  # most ids named in one line
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A registration as a viewer wants it.
+
+    Attributes:
+        fixed: id of the fixed scan.
+        moving: id of the moving scan.
+        preset: the name of one, None for the default.
+        seed: of the network's first weights.
+        align_centres: True starts with the centres of both grids together.
+        extension: the file type of the reply.
+    """
+
+    fixed: str
+    moving: str
+    preset: str | None
+    seed: int
+    align_centres: bool
+    extension: str
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """The entries of configs/inference.json that are overridden."""
+        return {"seed": self.seed, "align_centres": self.align_centres}
+
+
+def understood(request: Mapping[str, Any], *, labelled: Mapping[str, bool], presets: Iterable[str]) -> Asked:
+    """Return the registration that a request asks for.
+
+    Args:
+        request: ``image``, an id, and the entries of `KNOWN`. Other entries belong to MONAI Label or to the viewer.
+        labelled: every id of the study folder, and whether that scan has a label that somebody saved.
+        presets: the names that there are.
+
+    Raises:
+        PairError: whatever cannot be done.
+    """
+    for word in request:
+        near = get_close_matches(word, KNOWN, n=1, cutoff=0.8)
+        if near and word not in KNOWN:
+            raise PairError(f"unknown parameter {word!r}, did you mean {near[0]}?")
+    fixed = _known(request.get("image"), "image", labelled)
+    moving = request.get("moving")
+    moving = partner(fixed, labelled) if moving in (None, "", AUTOMATIC) else _known(moving, "moving", labelled)
+    if moving == fixed:
+        raise PairError(f"image and moving are the same scan, {fixed!r}; name two")
+    if not labelled[moving]:
+        raise PairError(
+            f"the moving scan {moving!r} has no saved label that could be carried over; save one for it first"
+        )
+    return Asked(
+        fixed,
+        moving,
+        preset=_preset(request.get("preset"), tuple(presets)),
+        seed=_seed(request.get("seed", 0)),
+        align_centres=_truth(request.get("align_centres", False)),
+        extension=_extension(request.get("result_extension") or EXTENSIONS[0]),
+    )
+
+
+def patient(scan: str) -> str:
+    """Return whose scan it is: the part of its id before the first underscore."""
+    return scan.partition("_")[0]
+
+
+def partner(fixed: str, labelled: Mapping[str, bool]) -> str:
+    """Choose the moving scan when none is named: of this patient's other scans, the first by name with a label.
+
+    Args:
+        fixed: id of the fixed scan.
+        labelled: every id, and whether that scan has a saved label.
+
+    Raises:
+        PairError: there is none.
+    """
+    others = sorted(scan for scan in labelled if scan != fixed and patient(scan) == patient(fixed))
+    found = next((scan for scan in others if labelled[scan]), None)
+    if found is None:
+        what = f"none of {_some(others)} has a saved label" if others else "there is none in the study folder"
+        rule = f"the first labelled scan of patient {patient(fixed)!r} (before the first underscore) besides {fixed!r}"
+        raise PairError(f"moving was not named, so it is {rule}, but {what}; name one, or save a label first")
+    return found
+
+
+def _known(scan: Any, parameter: str, labelled: Mapping[str, bool]) -> str:
+    """Return an id that is in the study folder; raise PairError for others."""
+    if not isinstance(scan, str) or scan not in labelled:
+        raise PairError(f"{parameter}: no scan {scan!r:.80} in the study folder; there are: {_some(sorted(labelled))}")
+    return scan
+
+
+def _some(scans: list[str]) -> str:
+    """List ids, at most `NAMED` of them."""
+    rest = f" and {len(scans) - NAMED} more" if len(scans) > NAMED else ""
+    return (", ".join(scans[:NAMED]) or "none") + rest
+
+
+def _preset(value: Any, presets: tuple[str, ...]) -> str | None:
+    """Return the preset of a request, None for the default; raise PairError for an unknown one."""
+    if value in (None, "", DEFAULT):
+        return None
+    if value not in presets:
+        raise PairError(f"preset is one of {', '.join((DEFAULT, *presets))}, got {value!r:.80}")
+    return str(value)
+
+
+def _seed(value: Any) -> int:
+    """Return the seed of a request; raise PairError for what is no whole number from zero."""
+    if isinstance(value, bool) or not str(value).strip().isdecimal() or int(str(value)) > MOST_SEED:
+        raise PairError(f"seed must be a whole number from zero to {MOST_SEED}, got {value!r:.80}")
+    return int(str(value))
+
+
+def _truth(value: Any) -> bool:
+    """Return true or false of a request; raise PairError for other values."""
+    if str(value).lower() not in ("true", "false"):
+        raise PairError(f"align_centres is true or false, got {value!r:.80}")
+    return str(value).lower() == "true"
+
+
+def _extension(value: Any) -> str:
+    """Return the file type of a request; raise PairError for an unknown one."""
+    if value not in EXTENSIONS:
+        raise PairError(f"result_extension is one of {', '.join(EXTENSIONS)}, got {value!r:.80}")
+    return str(value)

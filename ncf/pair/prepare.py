@@ -1,0 +1,44 @@
+"""The prepared pair in the form that the fit takes, for MONAI's evaluator."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+
+from ncf.fit.pyramid import PairImages
+from ncf.pair.keys import Pair, affine_of
+from ncf.space.geometry import translation
+
+
+def prepare_batch(
+    batch: Pair, device: torch.device | str | None = None, non_blocking: bool = False, **kwargs: Any
+) -> tuple[PairImages, None]:
+    """Move the scaled images and weights to the device.
+
+    Args:
+        batch: a prepared pair; its entry ``seconds`` is begun here.
+        device: of the evaluator.
+        non_blocking: of the evaluator.
+        kwargs: part of MONAI's interface, not used.
+
+    Returns:
+        The inputs of the fit, and no target.
+    """
+    batch["seconds"] = {"reading": time.perf_counter() - batch["begun_s"]}
+
+    def volume(image: MetaTensor) -> torch.Tensor:
+        """Return a volume (1, 1, W, H, D), float32, on the device."""
+        return image.as_tensor()[None].to(device, torch.float32, non_blocking=non_blocking)
+
+    return PairImages(
+        fixed=volume(batch["fixed_scaled"]),
+        moving=volume(batch["moving_scaled"]),
+        fixed_weight=volume(batch["fixed_weight"]),
+        moving_weight=volume(batch["moving_weight"]),
+        fixed_affine=affine_of(batch["fixed"]),
+        moving_affine=affine_of(batch["moving"]),
+        initial=translation(batch["initial_mm"]),
+    ), None

@@ -1,0 +1,91 @@
+"""Reports of what a run has saved, made when the run is over: a report that fails costs no registration."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+
+from ncf.core.drawing import load_matplotlib
+from ncf.core.errors import PairError
+from ncf.core.refusals import explanation
+
+KEPT = ("metrics", "result_dir")  # entries of the evaluator's output that are kept while reports are made
+
+
+class Reports:
+    """Remembers the results of an evaluator (as its handler), then makes their reports.
+
+    The evaluator's state first drops its volumes, so a report needs no more memory than the fit before it.
+
+    Args:
+        report: False makes no reports.
+    """
+
+    def __init__(self, report: bool = True) -> None:
+        self.report = report
+        self._folders: list[Path] = []
+        self._engine: Engine | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """Ask the engine to call this after each pair."""
+        self._engine = engine
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Remember the folder of the result that was just saved."""
+        output: Any = engine.state.output
+        self._folders.append(Path(output["result_dir"]))
+
+    def made(self) -> list[str]:
+        """Make the reports of all remembered results.
+
+        Returns:
+            One line for each report that could not be made; the others lie in the folders of their results.
+        """
+        folders, self._folders = self._folders, []
+        if not self.report:
+            return []
+        if self._engine is not None and folders:
+            output: Any = self._engine.state.output
+            kept: Any = {key: output[key] for key in KEPT if key in output}
+            self._engine.state.output, self._engine.state.batch = kept, None
+        return [line for folder in folders if (line := report_or_reason(folder)) is not None]
+
+    def run(self) -> None:
+        """Make the reports of all remembered results.
+
+        Raises:
+            SystemExit: with status 1 and one line for each report that could not be made.
+        """
+        failed = self.made()
+        if failed:
+            sys.exit("error: " + "\n".join(failed))
+
+
+def report_or_reason(folder: Path, inputs: dict[str, Path] | None = None) -> str | None:
+    """Make the report of a result and print its path and its warnings.
+
+    Args:
+        folder: of the result.
+        inputs: scans that have moved since, by key.
+
+    Returns:
+        None, or a line that says why the report could not be made.
+    """
+    try:
+        load_matplotlib()
+        from ncf.report.findings import saved_warnings
+        from ncf.report.make import make_report
+
+        page = make_report(folder, inputs)
+        warned = [f"  warning     {text}" for text in saved_warnings(folder)]
+        print("\n".join([*warned, f"  report      {page}"]), flush=True)
+    except Exception as error:  # whatever it is, the result is complete and must stay complete
+        told = explanation(error, face="command") or f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        if isinstance(error, PairError):
+            return told
+        return f"the result in {folder} is complete, but its report could not be made: {told}"
+    return None

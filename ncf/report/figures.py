@@ -1,0 +1,269 @@
+"""The pictures as PNG files, by matplotlib: three views in a picture, before and after in rows, and two plots.
+
+The same material gives the same file. This room must not know HTML.
+"""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+from ncf.report import paint
+from ncf.report.findings import totals
+from ncf.report.slices import Slices
+from ncf.report.views import View
+
+DPI = 100
+ROW_INCHES, TITLE_INCHES, GAP_INCHES, FOOT_INCHES = 2.4, 0.26, 0.06, 0.34
+LEAST_COLUMN_INCHES, FOOT_LETTERS = 1.75, 18  # width that a title needs; letters in an inch of the last line
+PLOT_INCHES = (6.4, 3.0)
+# given here, because a layout engine draws three times
+PLOT_FRAME = {"left": 0.09, "right": 0.985, "bottom": 0.15, "top": 0.9, "wspace": 0.2}
+BLACK, LIGHT = "#101418", "#d8dde3"
+EDGES = ((0.025, 0.5), (0.975, 0.5), (0.5, 0.03), (0.5, 0.97))  # left, right, top, bottom of a panel
+LETTER_BOX = {"facecolor": BLACK, "alpha": 0.6, "edgecolor": "none", "pad": 1}
+PNG_LEVEL = 4  # of zlib: takes a third of the time of the usual 6, and files are a few percent larger
+FIXED, MOVING = ("#{:02x}{:02x}{:02x}".format(*colour) for colour in (paint.FIXED_LINE, paint.MOVING_LINE))
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture of one slice.
+
+    Attributes:
+        pixels: grey values (rows, columns), or RGB.
+        lines: drawn over it; each (N, points, 2) as (x, y) in pixels, with its colour.
+    """
+
+    pixels: np.ndarray
+    lines: Sequence[tuple[np.ndarray, str]] = field(default_factory=tuple)
+
+
+Draw = Callable[[Slices, int], Panel]
+
+
+def pictures(
+    views: Sequence[Slices], *, losses: Sequence[Mapping], errors_mm: Mapping[str, np.ndarray]
+) -> dict[str, bytes]:
+    """Draw every picture there is material for.
+
+    Args:
+        views: the three views.
+        losses: of the levels, as run.json has them.
+        errors_mm: of the landmarks, ``before`` and ``after``; may be empty.
+
+    Returns:
+        PNG bytes by file name.
+    """
+    found = {
+        "views.png": grid(
+            views,
+            {"fixed": plain("fixed"), "moving, before": plain("before"), "moving, after": plain("after")},
+            foot="the fixed scan; the moving one where its header puts it, and on the fixed grid by the map",
+        ),
+        "difference.png": grid(
+            views,
+            _both(_difference),
+            foot="red: brighter than the fixed scan, blue: darker, white: equal, grey: no data",
+        ),
+        "checkerboard.png": grid(
+            views, _both(_checkerboard), foot="fixed and moving scan in turn; edges should run through"
+        ),
+        "grid.png": grid(
+            views, _both(_mesh), foot="where the map carries a regular grid of the fixed scan, on the moving scan"
+        ),
+        "jacobian.png": grid(
+            views,
+            {"volume change": _volume},
+            foot="green: larger in the moving scan (at most: double), violet: smaller (half), no tint: equal; yellow: "
+            "folds; the fixed scan shines through",
+            worst=True,
+        ),
+        "losses.png": loss_curves(losses),
+    }
+    if any(name.startswith("label_") for name in views[0].stacks):
+        found["contours.png"] = grid(
+            views, _both(_contours), foot="blue: labels of the fixed scan, orange: of the moving scan"
+        )
+    if errors_mm:
+        found["landmarks.png"] = landmark_errors(errors_mm)
+    return dict(sorted(found.items()))
+
+
+def _both(draw: Callable[[Slices, int, str], Panel]) -> dict[str, Draw]:
+    """Return a row for before and one for after."""
+    return {
+        "before": lambda view, number: draw(view, number, "before"),
+        "after": lambda view, number: draw(view, number, "after"),
+    }
+
+
+def plain(name: str) -> Draw:
+    """Return what draws a stack as it is.
+
+    Args:
+        name: of the stack.
+    """
+    return lambda view, number: Panel(view.only(name, number))
+
+
+def _difference(view: Slices, number: int, when: str) -> Panel:
+    return Panel(paint.difference(view.only("fixed", number), view.only(when, number), view.nothing(when, number)))
+
+
+def _checkerboard(view: Slices, number: int, when: str) -> Panel:
+    return Panel(paint.checkerboard(view.only("fixed", number), view.only(when, number), view.sizes_mm))
+
+
+def _mesh(view: Slices, number: int, when: str) -> Panel:
+    away = view.mesh[number] * (when == "after")
+    (step_across, step_down), (rows, columns) = view.mesh_steps, away.shape[1:]
+    at = np.stack(np.meshgrid(np.arange(columns) * step_across, np.arange(rows) * step_down) + away, axis=-1) + 0.5
+    lines = (at, MOVING), (at.swapaxes(0, 1), MOVING)
+    return Panel(view.only("fixed" if when == "before" else "before", number), lines)
+
+
+def _volume(view: Slices, number: int) -> Panel:
+    fixed, volume = view.only("fixed", number), view.only("volume", number)
+    folds = view.only("folds", number) if "folds" in view.stacks else np.zeros_like(fixed)
+    return Panel(paint.volume_map(volume, folds, fixed))
+
+
+def _contours(view: Slices, number: int, when: str) -> Panel:
+    drawn = (("label_fixed", FIXED), (f"label_{when}", MOVING))
+    lines = [(paint.outlines(view.only(name, number)), colour) for name, colour in drawn if name in view.stacks]
+    return Panel(view.only("fixed", number), lines)
+
+
+def grid(views: Sequence[Slices], rows: Mapping[str, Draw], *, foot: str = "", worst: bool = False) -> bytes:
+    """Draw a picture of several rows, with a column for each view, in true proportions.
+
+    Args:
+        views: the columns.
+        rows: what is drawn in each row, by its title.
+        foot: the last line of text.
+        worst: True shows, where something folds, the slices that hold most of it instead of the middle ones.
+
+    Returns:
+        PNG bytes.
+    """
+    aspects = [view.cut.shape[2] * view.sizes_mm[0] / (view.cut.shape[1] * view.sizes_mm[1]) for view in views]
+    columns = [max(aspect * ROW_INCHES, LEAST_COLUMN_INCHES) for aspect in aspects]
+    width = sum(columns) + GAP_INCHES * (len(views) + 1)
+    row_inches = ROW_INCHES + TITLE_INCHES
+    height = len(rows) * row_inches + FOOT_INCHES
+    figure = Figure(figsize=(width, height), facecolor=BLACK, dpi=DPI)
+    # one for the whole picture, in inches, because each axes object takes time to draw
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+    axes.set_axis_off()
+    axes.set_title("", y=1)  # matplotlib searches a place for a title without one, for half of the drawing time
+    for r, (title, draw) in enumerate(rows.items()):
+        top, left = r * row_inches + TITLE_INCHES, GAP_INCHES
+        for view, aspect, column in zip(views, aspects, columns, strict=True):
+            number = view.worst if worst and view.worst is not None else view.start
+            across = aspect * ROW_INCHES
+            _show(axes, draw(view, number), view.cut.view, (left + (column - across) / 2, top, across, ROW_INCHES))
+            what: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8.5, "color": LIGHT}
+            axes.text(left + column / 2, top - TITLE_INCHES / 2, f"{title}, {view.cut.view.name}", **what)
+            left += column + GAP_INCHES
+    foot = textwrap.fill(foot, int(width * FOOT_LETTERS))
+    axes.text(width / 2, height - FOOT_INCHES / 2, foot, ha="center", va="center", fontsize=7.5, color=LIGHT)
+    return _png(figure)
+
+
+def _show(axes: Axes, panel: Panel, view: View, place: tuple[float, float, float, float]) -> None:
+    """Draw a panel at a place (left, top, width, height) of the axes, with the letters at its edges."""
+    left, top, width, height = place
+    rows, columns = panel.pixels.shape[:2]
+    look: dict[str, Any] = {
+        "cmap": "gray",
+        "vmin": 0,
+        "vmax": paint.GREY_MAX,
+        "aspect": "auto",
+        "interpolation": "bilinear",
+    }
+    axes.imshow(panel.pixels, extent=(left, left + width, top + height, top), **look)
+    frame = Rectangle((left, top), width, height, transform=axes.transData)
+    for lines, colour in panel.lines:
+        placed = np.asarray(lines) * (width / columns, height / rows) + (left, top)
+        pen_up = np.full((len(placed), 1, 2), np.nan)
+        path = np.concatenate([placed, pen_up], axis=1).reshape(-1, 2).T  # one path: thousands of lines take seconds
+        axes.add_line(Line2D(*path, color=colour, linewidth=0.7)).set_clip_path(frame)
+    axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())
+    edge: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7.5, "color": LIGHT, "bbox": LETTER_BOX}
+    for letter, (x, y) in zip((view.left, view.right, view.top, view.bottom), EDGES, strict=True):
+        axes.text(left + x * width, top + y * height, letter, **edge)
+
+
+def landmark_errors(errors_mm: Mapping[str, np.ndarray]) -> bytes:
+    """Plot every landmark's error before and after, sorted by the error after.
+
+    Args:
+        errors_mm: ``before`` and ``after``, each (N,), in mm.
+
+    Returns:
+        PNG bytes.
+    """
+    figure = Figure(figsize=PLOT_INCHES, dpi=DPI)
+    left, right = figure.subplots(1, 2, gridspec_kw=PLOT_FRAME)
+    order = np.argsort(errors_mm["after"], kind="stable")
+    for when, colour, mark in (("before", "#888888", "."), ("after", "#0072b2", "o")):
+        left.plot(np.arange(1, len(order) + 1), errors_mm[when][order], mark, color=colour, ms=3.5, label=when)
+        ranks = (np.arange(len(order)) + 1) / len(order)
+        right.step(np.sort(errors_mm[when]), 100 * ranks, color=colour, where="post", label=when)
+    left.set(xlabel="landmark, best first", ylabel="error, mm", ylim=(0, None))
+    right.set(xlabel="error, mm", ylabel="landmarks below it, %", xlim=(0, None), ylim=(0, 101))
+    for axes in (left, right):
+        _tidy(axes)
+    return _png(figure)
+
+
+def loss_curves(levels: Sequence[Mapping]) -> bytes:
+    """Plot the loss terms at every iteration, one panel for each level.
+
+    Args:
+        levels: as run.json has them.
+
+    Returns:
+        PNG bytes.
+    """
+    figure = Figure(figsize=PLOT_INCHES, dpi=DPI)
+    panels = np.atleast_1d(figure.subplots(1, max(len(levels), 1), sharey=True, gridspec_kw=PLOT_FRAME))
+    for axes, level in zip(panels, levels, strict=False):
+        axes.plot(totals(level["losses"]), color="black", lw=1.6, label="sum")
+        for name, values in level["losses"].items():
+            axes.plot(values, lw=1.1, label=name)
+        axes.set_title(f"level {level['level']}, {' x '.join(map(str, level['shape']))}", fontsize=8)
+        axes.set_xlabel("iteration", fontsize=8)
+        axes.grid(alpha=0.3)
+        axes.tick_params(labelsize=7)
+    panels[0].set_ylabel("loss (weighted)", fontsize=8)
+    panels[-1].legend(fontsize=7)
+    return _png(figure)
+
+
+def _tidy(axes: Axes) -> None:
+    axes.grid(alpha=0.3)
+    axes.tick_params(labelsize=7)
+    axes.xaxis.label.set_fontsize(8)
+    axes.yaxis.label.set_fontsize(8)
+    axes.legend(fontsize=7)
+
+
+def _png(figure: Figure) -> bytes:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    file = io.BytesIO()
+    Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).save(file, "PNG", compress_level=PNG_LEVEL)
+    return file.getvalue()

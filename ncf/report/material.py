@@ -1,0 +1,274 @@
+"""The material of a report: the files of a result and the scans it was made of, read once and turned for display.
+
+This room reads a `SavedResult` and the inputs that its run.json names. It must not know pictures or HTML.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ncf.core.errors import PairError
+from ncf.core.files import unchanged
+from ncf.core.names import GRID_OF, IMAGES, POINTS, WARPED_FILE, WARPED_LABEL_FILE
+from ncf.evaluate.metrics import tre_mm
+from ncf.io.image_files import read_image
+from ncf.io.landmarks import read_landmarks
+from ncf.report.paint import grey
+from ncf.report.views import Cut, DisplaySpace
+from ncf.result.folder import SavedResult
+from ncf.space.geometry import field_to_mm, spacing_mm, to_mm
+from ncf.space.grids import Grid
+from ncf.space.jacobian import jacobian_determinant
+from ncf.space.sampling import inside, moving_positions, sample
+
+NODES = 160_000  # of the lattice on which the field is summarised
+# share of the fixed grid: with less of the moving scan on it, "before" is shown by the initial transform
+SHOWN_OVERLAP = 0.02
+
+
+@dataclass(frozen=True)
+class Motion:
+    """The field in numbers.
+
+    Attributes:
+        mean_mm: mean length of the displacement, on a lattice of about `NODES` voxels.
+        largest_mm: largest length of the displacement on that lattice.
+        outside: share of the fixed grid whose counterpart lies outside the moving scan, on that lattice.
+        below: share of all voxels with a determinant below 1/3.
+        above: share of all voxels with a determinant above 3.
+    """
+
+    mean_mm: float
+    largest_mm: float
+    outside: float
+    below: float
+    above: float
+
+
+@dataclass(frozen=True)
+class Material:
+    """Everything a report shows.
+
+    Attributes:
+        result: the saved result.
+        space: the fixed grid, turned for display.
+        placed: (4, 4), index in display space to RAS mm of the moving scan, before the fit.
+        by_initial_transform: True where ``placed`` is by the initial transform instead of the headers.
+        fixed: grey values (uint8) in display space.
+        warped: grey values (uint8) in display space.
+        moving: (1, 1, W, H, D), intensities on its own grid.
+        moving_affine: (4, 4), voxel to RAS mm.
+        field_vox: (3, W, H, D), as it is saved, in fixed voxels, fixed to moving.
+        det: Jacobian determinant of the map, in display space.
+        motion: the field in numbers.
+        labels: ``fixed`` and ``warped`` in display space, ``moving`` on its own grid.
+        errors_mm: of the landmarks, ``before`` and ``after``.
+        lost: keys of inputs that are not there any more.
+        changed: keys of inputs that have changed since.
+    """
+
+    result: SavedResult
+    space: DisplaySpace
+    placed: np.ndarray
+    by_initial_transform: bool
+    fixed: np.ndarray
+    warped: np.ndarray
+    moving: torch.Tensor
+    moving_affine: np.ndarray
+    field_vox: np.ndarray
+    det: np.ndarray
+    motion: Motion
+    labels: Mapping[str, np.ndarray | torch.Tensor] = field(default_factory=dict)
+    errors_mm: Mapping[str, np.ndarray] = field(default_factory=dict)
+    lost: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+
+    def before(self, cut: Cut) -> dict[str, np.ndarray]:
+        """Return slices of the moving scan and its labels, where its header (or the initial transform) puts them.
+
+        Args:
+            cut: which voxels are shown.
+
+        Returns:
+            ``before`` and ``label_before``, each (n, rows, columns), read as for warped.nii.gz; and ``nothing``, True
+            where the moving scan has no voxel.
+        """
+        positions = cut.positions(np.linalg.inv(self.moving_affine) @ self.placed)
+        there = inside(positions, self.moving.shape[2:])
+        read = sample(self.moving, positions, padding_mode="border")
+        found = {"before": torch.where(there, read, self.moving.min()), "nothing": ~there}
+        label = self.labels.get("moving")
+        if isinstance(label, torch.Tensor):
+            read = sample(label, positions, mode="nearest", padding_mode="border")
+            found["label_before"] = torch.where(there, read, label.new_zeros(()))
+        return {name: volume[0, 0].numpy() for name, volume in found.items()}
+
+    def nothing_after(self, cut: Cut) -> np.ndarray:
+        """Return where the map leads out of the moving scan, bool (n, rows, columns)."""
+        back = np.linalg.inv(self.moving_affine)
+        field = torch.from_numpy(cut.take(self.space.turned(np.moveaxis(self.field_vox, 0, -1))))
+        own = torch.from_numpy((back @ self.space.grid.affine)[:3, :3]).float()
+        positions = cut.positions(back @ self.space.affine) + (field @ own.T).movedim(-1, 0)
+        return ~inside(positions, self.moving.shape[2:])[0, 0].numpy()
+
+    def displacement(self, cut: Cut) -> np.ndarray:
+        """Return the field at the pixels of a cut, (3, n, rows, columns), in voxels along the axes of display space."""
+        turned = self.space.turned(np.moveaxis(self.field_vox, 0, -1))
+        back = np.linalg.inv(self.space.to_file[:3, :3])
+        return np.moveaxis(cut.take(turned) @ back.T.astype(np.float32), -1, 0)
+
+
+def windows(result: SavedResult) -> dict[str, tuple[float, float]]:
+    """Return what is black and what is white in each scan: the range that the fit scaled to 0 and 1.
+
+    Args:
+        result: the saved result.
+
+    Returns:
+        Lowest and highest intensity for ``fixed`` and ``moving``.
+    """
+    told = result.run["intensity"]
+    return {key: (float(told[key][0]), float(told[key][1])) for key in IMAGES}
+
+
+def gathered(result: SavedResult, inputs: Mapping[str, Path] | None = None) -> Material:
+    """Read the material of a result.
+
+    Args:
+        result: the saved result.
+        inputs: scans that have moved since, by key.
+
+    Raises:
+        PairError: a scan cannot be read, or the result is not a registration.
+    """
+    paths = {**result.inputs, **(inputs or {})}
+    _check_scans(result, paths)
+    lost = tuple(key for key in paths if key not in IMAGES and not paths[key].exists())
+    changed = tuple(k for k, p in paths.items() if k not in lost and k in result.inputs and not _same(result, k, p))
+    space = DisplaySpace(result.grid("fixed"))
+    moving = read_image("moving", str(paths["moving"])).as_tensor()[None]
+    affine, shape = result.grid("moving").affine, result.grid("moving").shape
+    _check_grid(paths["moving"], tuple(moving.shape[2:]), shape)
+    field_vox, _ = result.field()
+    errors = _landmark_errors(result, field_vox, {key: path for key, path in paths.items() if key not in lost})
+    det = jacobian_determinant(field_vox)
+    motion = _motion(field_vox, det, fixed=space.grid, moving=result.grid("moving"))
+    placed, by_initial_transform = _placed(result, space)
+    return Material(
+        result=result,
+        space=space,
+        placed=placed,
+        by_initial_transform=by_initial_transform,
+        fixed=grey(_read(space, "fixed", paths["fixed"]), windows(result)["fixed"]),
+        warped=grey(_read(space, "warped", result.folder / WARPED_FILE), windows(result)["moving"]),
+        moving=moving,
+        moving_affine=affine,
+        field_vox=field_vox.numpy(),
+        det=space.turned(det.numpy()),
+        motion=motion,
+        labels=_labels(result, space, {key: paths[key] for key in GRID_OF if key in paths and key not in lost}),
+        errors_mm=errors,
+        lost=lost,
+        changed=changed,
+    )
+
+
+def _check_scans(result: SavedResult, paths: Mapping[str, Path]) -> None:
+    if "imported" in result.run:
+        what = "a report tells of a registration of ours, with its losses and numbers"
+        raise PairError(f"{result.name} is a field of another program; {what}. ncf evaluate judges such fields")
+    for key in IMAGES:
+        if key not in paths:
+            raise PairError(f"{result.name} was saved from Python and knows no {key} scan; name it with --{key}=PATH")
+        if not paths[key].exists():
+            raise PairError(
+                f"{result.name}: the {key} scan {paths[key]} is not there any more; name it with --{key}=PATH"
+            )
+
+
+def _same(result: SavedResult, key: str, path: Path) -> bool:
+    return unchanged(path, result.run["inputs"][key])
+
+
+def _check_grid(path: Path, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    if shape != tuple(expected):
+        what = f"has shape {shape}, the registered one had {tuple(expected)}"
+        raise PairError(f"{path} is not the scan that was registered: it {what}; name the right file")
+
+
+def _read(space: DisplaySpace, key: str, path: Path) -> np.ndarray:
+    """Read a volume on the fixed grid and turn it for display."""
+    volume = read_image(key, str(path)).as_tensor()[0].numpy()
+    _check_grid(path, volume.shape, space.grid.shape)
+    return space.turned(volume)
+
+
+def _labels(
+    result: SavedResult, space: DisplaySpace, paths: Mapping[str, Path]
+) -> dict[str, np.ndarray | torch.Tensor]:
+    found: dict[str, np.ndarray | torch.Tensor] = {}
+    if "fixed_label" in paths:
+        found["fixed"] = _small(_read(space, "fixed_label", paths["fixed_label"]))
+    if "moving_label" in paths and (result.folder / WARPED_LABEL_FILE).exists():
+        found["moving"] = read_image("moving_label", str(paths["moving_label"])).as_tensor()[None]
+        found["warped"] = _small(_read(space, "warped_label", result.folder / WARPED_LABEL_FILE))
+    return found
+
+
+def _small(labels: np.ndarray) -> np.ndarray:
+    """Return labels, which are 0 and more, in the smallest type that holds them."""
+    return labels.astype(np.min_scalar_type(int(labels.max())))
+
+
+def _landmark_errors(result: SavedResult, field_vox: torch.Tensor, paths: Mapping[str, Path]) -> dict[str, np.ndarray]:
+    files = {key: str(paths[key]) for key in POINTS if key in paths}
+    if not files:
+        return {}
+    grids = {key: result.grid(key) for key in IMAGES}
+    points = read_landmarks(files, {key: grid.shape for key, grid in grids.items()})
+    affines = {f"{key}_affine": grid.affine for key, grid in grids.items()}
+    return {when: tre_mm(u, points, **affines) for when, u in (("before", None), ("after", field_vox))}
+
+
+def _motion(field_vox: torch.Tensor, det: torch.Tensor, *, fixed: Grid, moving: Grid) -> Motion:
+    """Summarise the field on a lattice of about `NODES` voxels, and the determinant everywhere."""
+    step = max(1, round((np.prod(fixed.shape) / NODES) ** (1 / 3)))
+    coarse = field_vox[:, ::step, ::step, ::step]
+    own = fixed.affine @ np.diag([step, step, step, 1.0])  # of every step-th voxel
+    length = field_to_mm(coarse, fixed.affine).norm(dim=0)
+    positions = moving_positions(coarse[None] / step, fixed_affine=own, moving_affine=moving.affine)
+    return Motion(
+        mean_mm=float(length.mean()),
+        largest_mm=float(length.max()),
+        outside=1 - float(inside(positions, moving.shape).float().mean()),
+        below=float((det < 1 / 3).float().mean()),
+        above=float((det > 3).float().mean()),
+    )
+
+
+def _placed(result: SavedResult, space: DisplaySpace) -> tuple[np.ndarray, bool]:
+    """Return the affine that "before" is shown with, and whether it is by the initial transform, not the headers."""
+    moving = result.grid("moving")
+    corners = np.indices((9, 9, 9)).reshape(3, -1).T / 8 * (np.array(space.shape) - 1)
+    at = to_mm(corners, np.linalg.inv(moving.affine) @ space.affine)
+    share = ((at > -0.5) & (at < np.array(moving.shape) - 0.5)).all(axis=1).mean()
+    if share >= SHOWN_OVERLAP:
+        return space.affine, False
+    return np.array(result.run["initial_transform"], dtype=np.float64) @ space.affine, True
+
+
+def pixel_mm(cut: Cut, space: DisplaySpace) -> tuple[float, float]:
+    """Return the size of a pixel across and down, in mm.
+
+    Args:
+        cut: which voxels are shown.
+        space: of the grid.
+    """
+    spacing = spacing_mm(space.affine)
+    steps = [np.diff(axis[:2]).item() if len(axis) > 1 else 1 for axis in (cut.across, cut.down)]
+    return float(spacing[cut.view.across] * steps[0]), float(spacing[cut.view.down] * steps[1])

@@ -1,0 +1,64 @@
+"""The closing lines of a registration, for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ignite.engine import Engine, Events
+
+
+class PrintClosing:
+    """Prints after each pair, in words, what changed and where the files are (an Ignite handler)."""
+
+    def attach(self, engine: Engine) -> None:
+        """Ask the engine to call this after each pair."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Print the closing lines of the pair that the engine has just finished."""
+        output: Any = engine.state.output
+        print(closing_lines(output["metrics"], output["result_dir"]), flush=True)
+
+
+def closing_lines(metrics: Mapping[str, Any], result_dir: str) -> str:
+    """Say how the pair was before and after, how much folds, and where the files are.
+
+    Args:
+        metrics: the content of metrics.json.
+        result_dir: the result folder.
+
+    Returns:
+        Several lines of text.
+    """
+    lines = [f"Registered {metrics['name']} in {metrics['seconds']['total']:.1f} s."]
+    if "tre_mm" in metrics:
+        tre = metrics["tre_mm"]
+        after = tre["after"]
+        spread = f"median {after['median']:.2f}, 95 % below {after['p95']:.2f}, largest {after['max']:.2f}"
+        means = f"{tre['before']['mean']:.2f} mm before, {after['mean']:.2f} mm after"
+        lines.append(f"  landmarks   {means} ({spread}; {after['count']} points)")
+    if "dice" in metrics:
+        lines.append(f"  labels      {_dice_words(metrics['dice'])}")
+    alike = metrics["similarity"]
+    words = {"correlation": "ncc", "mutual information": "nmi"}
+    told = [f"{word} {alike['before'][key]:.3f} before, {alike['after'][key]:.3f} after" for word, key in words.items()]
+    lines.append(f"  images      {'; '.join(told)}")
+    folds = metrics["folding_fraction"]
+    inside = f", {100 * folds['in_label']:.3f} % inside the fixed label" if "in_label" in folds else ""
+    lines.append(f"  folds       {100 * folds['all']:.3f} % of voxels{inside}")
+    if metrics["attempts"] > 1:
+        lines.append(f"  note        the first attempt diverged; this is attempt {metrics['attempts']}, more careful")
+    lines.append(f"  files       {result_dir}")
+    return "\n".join(lines)
+
+
+def _dice_words(dice: Mapping[str, Any]) -> str:
+    """Say the mean Dice before and after, of how many labels it is, and which labels a map lacks."""
+    scores, absent = dice["after"]["labels"], dice.get("absent", {})
+    told = [f"{', '.join(map(str, labels))} {key.replace('_', ' ')}" for key, labels in absent.items() if labels]
+    lacking = f"; absent: {'; '.join(told)}" if told else ""
+    if not scores:
+        return f"none is in both maps{lacking}"
+    means = f"Dice {dice['before']['mean']:.3f} before, {dice['after']['mean']:.3f} after"
+    return f"{means} (mean of {len(scores)} label{'' if len(scores) == 1 else 's'}{lacking})"

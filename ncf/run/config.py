@@ -1,0 +1,31 @@
+"""A whole config, run by MONAI from beginning to end in this process."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ncf.core.startup import load_libraries
+
+MONAIS = "monai.bundle.workflows"  # the logger by which MONAI says which logging.conf it found
+
+
+def run_config(config_files: Iterable[str], overrides: Mapping[str, Any]) -> None:
+    """Run config files from beginning to end by MONAI's `ConfigWorkflow`.
+
+    Args:
+        config_files: the base first.
+        overrides: of the config's entries.
+
+    Raises:
+        SystemExit: with status 1 and one line, where a part of the config finds that it cannot be run.
+    """
+    load_libraries()  # takes seconds
+    from monai.bundle import ConfigWorkflow
+
+    logging.getLogger(MONAIS).setLevel(logging.ERROR)  # else it says which logging.conf it found
+    workflow = ConfigWorkflow(config_file=list(config_files), workflow_type="inference", **overrides)
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()

@@ -1,0 +1,76 @@
+"""The steps of a config's ``run``: the device is checked, the evaluator is run, and an error is told in one line."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+
+from ncf.core.errors import PairError
+from ncf.core.folders import ResultFolders
+from ncf.core.process import release_memory
+from ncf.core.refusals import explanation
+from ncf.fit.device import check_device
+
+
+class DeviceCheck:
+    """Ends the process with one line where the device cannot be used; runs before anything is put on it.
+
+    Args:
+        device: as torch names it.
+    """
+
+    def __init__(self, device: str | torch.device) -> None:
+        self.device = device
+
+    def run(self) -> None:
+        """Make a tensor on the device; exit with status 1 where that fails."""
+        try:
+            check_device(self.device)
+        except PairError as error:
+            sys.exit(f"error: {error}")
+
+
+class Released:
+    """Makes an evaluator of many pairs release one pair's volumes before it takes the next (an Ignite handler)."""
+
+    def attach(self, engine: Engine) -> None:
+        """Ask the engine to call this before it takes a pair."""
+        engine.add_event_handler(Events.GET_BATCH_STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Drop the engine's batch and output, and give the memory back."""
+        nothing: Any = None
+        engine.state.output = engine.state.batch = nothing
+        release_memory()
+
+
+class GuardedRun:
+    """Runs an evaluator; a PairError or Ctrl-C ends the process with one line and status 1, without a traceback.
+
+    Args:
+        evaluator: the engine.
+        folders: released at the end, whatever happens.
+        face: who reads the line (`ncf.core.refusals.ADVICE`).
+    """
+
+    def __init__(self, evaluator: Engine, *, folders: ResultFolders, face: str = "bundle") -> None:
+        self.evaluator, self.folders, self.face = evaluator, folders, face
+
+    def run(self) -> None:
+        """Run the evaluator through all its pairs.
+
+        Raises:
+            SystemExit: with status 1 and one line, for an error that a person can understand.
+        """
+        try:
+            self.evaluator.run()
+        except (Exception, KeyboardInterrupt) as error:
+            message = explanation(error, face=self.face)
+            if message is None:
+                raise
+            sys.exit(f"error: {message}")
+        finally:
+            self.folders.release()

@@ -1,0 +1,243 @@
+"""Reading images between voxels: the one home of `grid_sample`, of smoothing before it, and of MONAI's `Warp`.
+
+Positions are in voxels or nodes everywhere. Only this module knows that torch wants them in [-1, 1], last axis first.
+It must not know networks, losses, files or configs.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from monai.networks.blocks import Warp as MonaiWarp
+
+from ncf.space.geometry import placed
+from ncf.space.grids import Lattice, lattice_over
+from ncf.space.interpolation import separable
+
+GAUSS_REACH = 3.0  # a Gaussian is cut at this many standard deviations
+PADDING_NOISE = 1e-6  # weights below this count as no data
+
+
+def gaussian_matrix(size: int, sigma: float) -> torch.Tensor:
+    """Return the weights (size, size) of a Gaussian, cut at 3 sigma; rows are *not* normalised again at the ends.
+
+    Args:
+        size: number of samples.
+        sigma: standard deviation, in samples.
+    """
+    if sigma <= 0:
+        return torch.eye(size)
+    distance = torch.arange(size).view(-1, 1) - torch.arange(size).view(1, -1)
+    reach = max(1, int(np.ceil(GAUSS_REACH * sigma)))
+    weights = torch.exp(-0.5 * (distance / sigma) ** 2) * (distance.abs() <= reach)
+    span = torch.arange(-reach, reach + 1)
+    return weights / torch.exp(-0.5 * (span / sigma) ** 2).sum()
+
+
+def reading_matrix(size: int, positions: np.ndarray) -> torch.Tensor:
+    """Return the weights (len(positions), size), float32, that read a row of voxels linearly; 0 outside the row.
+
+    Args:
+        size: number of voxels.
+        positions: in voxels.
+    """
+    distance = np.abs(positions[:, None] - np.arange(size)[None, :])
+    return torch.from_numpy(np.maximum(1 - distance, 0)).float()
+
+
+def normalised(positions: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """Return positions in voxels as torch's sampling grid (B, W, H, D, 3), with the coordinate of the last axis first.
+
+    The corners are at -1 and +1; an axis of one voxel is at -1.
+
+    Args:
+        positions: (B, 3, W, H, D), in voxels of the image.
+        shape: of the image (3,).
+    """
+    return (positions * _unit_steps(tuple(shape), positions.device, positions.dtype) - 1).flip(1).movedim(1, -1)
+
+
+@lru_cache(maxsize=32)
+def _unit_steps(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """Return the size of a voxel in [-1, 1], (1, 3, 1, 1, 1).
+
+    It is cached, because on CUDA making it is a copy from the host at every step.
+    """
+    return torch.tensor([2 / max(n - 1, 1) for n in shape], device=device, dtype=dtype).view(1, 3, 1, 1, 1)
+
+
+def threaded(grid: torch.Tensor) -> torch.Tensor:
+    """Return a sampling grid (..., 3) folded to (k, points / k, 1, 1, 3).
+
+    torch's CPU kernels share work among threads by batch. ``k`` is the largest divisor of the number of points that is
+    at most the number of threads; on other devices it is 1.
+    """
+    count = grid[..., 0].numel()
+    parts = torch.get_num_threads() if grid.device.type == "cpu" else 1
+    while count % parts:
+        parts -= 1
+    return grid.reshape(parts, count // parts, 1, 1, 3)
+
+
+def _read(image: torch.Tensor, grid: torch.Tensor, *, mode: str, padding_mode: str) -> torch.Tensor:
+    """Read ``image`` (1, C, W, H, D) at the points of torch's sampling grid (..., 3): (C, points)."""
+    if len(image) != 1:  # `threaded` uses the batch axis for threads
+        raise ValueError(f"one image is read at a time, not shape {tuple(image.shape)}")
+    grid = threaded(grid)
+    found = F.grid_sample(
+        image.expand(len(grid), -1, -1, -1, -1), grid, mode=mode, padding_mode=padding_mode, align_corners=True
+    )
+    return found.transpose(0, 1).reshape(image.shape[1], -1)
+
+
+def sample(
+    image: torch.Tensor, positions: torch.Tensor, *, mode: str = "bilinear", padding_mode: str = "zeros"
+) -> torch.Tensor:
+    """Read an image at positions between its voxels.
+
+    Args:
+        image: (1, C, W, H, D).
+        positions: (1, 3, w, h, d), in voxels of the image.
+        mode: of torch's `grid_sample`: ``bilinear`` (linear along all three axes) or ``nearest``.
+        padding_mode: of torch's `grid_sample`: ``zeros`` or ``border``.
+
+    Returns:
+        Values (1, C, w, h, d).
+    """
+    found = _read(image, normalised(positions, image.shape[2:]), mode=mode, padding_mode=padding_mode)
+    return found.reshape(1, image.shape[1], *positions.shape[2:])
+
+
+def inside(positions: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """Tell which positions lie in a voxel of an image, up to half a voxel beyond the outer centres.
+
+    Args:
+        positions: (1, 3, w, h, d), in voxels of the image.
+        shape: of the image (3,).
+
+    Returns:
+        (1, 1, w, h, d), bool.
+    """
+    last = torch.tensor(shape, device=positions.device, dtype=positions.dtype).view(1, 3, 1, 1, 1) - 0.5
+    return ((positions > -0.5) & (positions < last)).all(dim=1, keepdim=True)
+
+
+def moving_positions(field_vox: torch.Tensor, *, fixed_affine: np.ndarray, moving_affine: np.ndarray) -> torch.Tensor:
+    """Return where each fixed voxel x reads the moving image: ``A_m^-1 A_f (x + u(x))``, in moving voxels.
+
+    Args:
+        field_vox: u, (1, 3, W, H, D) on the fixed grid, in its voxels, fixed to moving.
+        fixed_affine: (4, 4), voxel -> RAS mm.
+        moving_affine: (4, 4), voxel -> RAS mm.
+
+    Returns:
+        Positions (1, 3, W, H, D).
+    """
+    matrix = np.linalg.inv(np.asarray(moving_affine, np.float64)) @ np.asarray(fixed_affine, np.float64)
+    grid = lattice_over(field_vox.shape[2:], field_vox.shape[2:]).points().to(field_vox.device)
+    return placed(grid + field_vox, matrix)
+
+
+def through(field_vox: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return where a field moves positions of its grid, ``x + u(x)``, and where the field is known.
+
+    Args:
+        field_vox: u, (1, 3, W, H, D), in voxels, linear between them.
+        positions: x, (1, 3, w, h, d), in voxels.
+
+    Returns:
+        The moved positions (1, 3, w, h, d), in the precision of ``positions``; and (1, 1, w, h, d), bool. Beyond the
+        outer voxels their value is used; further away than half a voxel the field is not known.
+    """
+    u = sample(field_vox, positions.to(field_vox.dtype), padding_mode="border")
+    return positions + u, inside(positions, field_vox.shape[2:])
+
+
+def image_on_lattice(
+    image: torch.Tensor,
+    weight: torch.Tensor,
+    lattice: Lattice,
+    *,
+    step_vox: Sequence[float] | np.ndarray,
+    through: Lattice | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sample an image and its data weight on a lattice, smoothed so that nothing aliases.
+
+    Voxels of weight 0 (padding, outside a mask) take no part in the average (normalised convolution). The weight of a
+    node says how much of its neighbourhood holds data; it is 0 outside the image.
+
+    Args:
+        image: (1, 1, W, H, D).
+        weight: (1, 1, W, H, D), 0 to 1.
+        lattice: in voxels of the image.
+        step_vox: distance between the points at which the image is compared, along each axis, in voxels (3,); finer
+            detail is smoothed away.
+        through: a lattice from corner to corner of the image; the image is first read on it, and then interpolated from
+            it.
+
+    Returns:
+        The image and its weight, each (1, 1, *lattice.shape).
+    """
+    matrices = []
+    for a, (n, step) in enumerate(zip(image.shape[2:], step_vox, strict=True)):
+        matrix = gaussian_matrix(n, 0.5 * float(max(step**2 - 1, 0)) ** 0.5)
+        at = lattice.axis(a).numpy()
+        if through is not None:
+            matrix = reading_matrix(n, through.axis(a).numpy()) @ matrix
+            n, at = through.shape[a], at / through.step_vox[a]
+        matrices.append((reading_matrix(n, at) @ matrix).to(image))
+    parts = separable(torch.cat([image * weight, weight], dim=1), matrices)
+    total = parts[:, 1:].clamp(0, 1)
+    return parts[:, :1] / total.clamp(min=PADDING_NOISE), total
+
+
+class Warp(MonaiWarp):
+    """MONAI's `Warp` with a reference grid that is built only once, for images on another lattice than the field.
+
+    ``warped(i) = image(placement(i + field(i)))``, with the field in nodes of its own lattice. Without a placement it
+    is equal to MONAI's. The parent class builds its grid anew at every call (its cache compares the wrong axes).
+    """
+
+    def __init__(self, mode: str = "bilinear", padding_mode: str = "zeros") -> None:
+        with warnings.catch_warnings():  # the parent warns that it uses torch's sampler, which is wanted here
+            warnings.simplefilter("ignore")
+            super().__init__(mode=mode, padding_mode=padding_mode)
+        self._key: tuple | None = None
+        self.ref_grid: torch.Tensor = torch.empty(0)
+        self._matrix: torch.Tensor = torch.empty(0)
+
+    def forward(self, image: torch.Tensor, ddf: torch.Tensor, placement: np.ndarray | None = None) -> torch.Tensor:
+        """Warp an image to the field's lattice.
+
+        Args:
+            image: (1, C, *any).
+            ddf: the field (1, 3, W, H, D), in nodes of its own lattice.
+            placement: (4, 4), node of the field's lattice -> voxel of the image; None for the identity.
+
+        Returns:
+            The warped image (1, C, W, H, D).
+        """
+        self._prepare(image.shape[2:], ddf, np.eye(4) if placement is None else placement)
+        # one product for the placement, the scaling to [-1, 1] and torch's order of the axes
+        grid = torch.addmm(self.ref_grid, self._matrix, ddf[0].reshape(3, -1)).T
+        found = _read(image, grid, mode=self._interp_mode_native, padding_mode=self._padding_mode_native)
+        return found.reshape(1, image.shape[1], *ddf.shape[2:])
+
+    def _prepare(self, shape: Sequence[int], ddf: torch.Tensor, placement: np.ndarray) -> None:
+        """Compute and keep the matrix (3, 3) and reference grid (3, points) of torch's sampling coordinates."""
+        key = (tuple(shape), tuple(ddf.shape[2:]), placement.tobytes(), ddf.device, ddf.dtype)
+        if key == self._key:
+            return
+        step = np.array([2 / max(n - 1, 1) for n in shape])
+        matrix = (step[:, None] * placement[:3, :3])[::-1].copy()
+        origin = (step * placement[:3, 3] - 1)[::-1].copy()
+        nodes = torch.meshgrid(*[torch.arange(n, dtype=torch.float64) for n in ddf.shape[2:]], indexing="ij")
+        points = torch.stack(nodes).reshape(3, -1)
+        grid = torch.from_numpy(matrix) @ points + torch.from_numpy(origin)[:, None]
+        self._matrix, self.ref_grid = torch.from_numpy(matrix).to(ddf), grid.to(ddf)
+        self._key = key

@@ -1,1 +1,0 @@
-"""Many pairs, one after another or side by side: planned, resumed, registered, collected. Only paths leave a process."""

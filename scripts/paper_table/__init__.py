@@ -1,1 +1,0 @@
-"""The paper's experiment: its pairs, registered and judged, beside the numbers it published."""
