@@ -72,7 +72,7 @@ def test_a_table_refuses_two_entries_of_one_name(monkeypatch: pytest.MonkeyPatch
 
     field_formats.cache_clear()
     monkeypatch.setattr(jacobian, "FORMATS", (replace(nifti_field.FORMATS[0]),))
-    with pytest.raises(ValueError, match=r"two formats of fields are called nii\.gz"):
+    with pytest.raises(ValueError, match=r"ncf\.io\.fields: two formats are called nii\.gz"):
         field_formats()
     field_formats.cache_clear()
 

@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,16 @@ def test_no_arrow_points_up_or_sideways(room: str) -> None:
         for other in rooms_imported(path) - {room}:
             assert other in FLOOR_OF, f"{path} imports {other}, which is no room of the library"
             assert FLOOR_OF[other] < FLOOR_OF[room], f"{path} imports from {other}, which is no lower floor"
+
+
+def test_no_circle_of_files() -> None:
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in LIBRARY.rglob("*.py")}
+    graph = {}
+    for name, path in names.items():
+        used = (found if found in names else found.rpartition(".")[0] for found in imported(path))
+        graph[name] = {other for other in used if other in names and other != name}
+    assert sum(map(len, graph.values())) > 300  # it sees the imports
+    list(TopologicalSorter(graph).static_order())  # CycleError names the circle
 
 
 def test_core_loads_no_heavy_library() -> None:

@@ -22,13 +22,13 @@ from ncf.evaluate.learn2reg_metrics import (
 )
 from ncf.evaluate.metrics import tre_mm
 from ncf.io.learn2reg import (
-    displacement_name,
     from_stored,
     load_displacement,
     save_displacement,
     to_stored,
     zip_submission,
 )
+from ncf.io.learn2reg_names import displacement_name
 from tests.grids import AFFINES, each_affine, points_inside, random
 from tests.refusing import refused
 

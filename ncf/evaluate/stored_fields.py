@@ -19,12 +19,11 @@ from ncf.core.errors import PairError
 from ncf.core.names import FIELD_FILE, image_stem
 from ncf.io.learn2reg import (
     DISPLACEMENT_SUFFIXES,
-    NAMINGS,
-    displacement_name,
     from_stored,
     load_displacement,
     to_stored,
 )
+from ncf.io.learn2reg_names import NAMINGS, displacement_name
 from ncf.io.nifti import load_itk_field
 from ncf.pair.keys import Pair, affine_of
 from ncf.space.grids import Grid

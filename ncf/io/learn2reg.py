@@ -1,4 +1,4 @@
-"""Learn2Reg's displacement files: their names, their layout, and the conversion from and to the fields of this project.
+"""Learn2Reg's displacement files: their layout, and the conversion from and to the fields of this project.
 
 A file holds ``x_moving = x_fixed + u(x_fixed)`` in voxels of the two images as they are stored; it has no affine. The
 challenge is described by Hering et al. 2023 (doi:10.1109/TMI.2022.3213983). This module knows its formats: today's
@@ -9,12 +9,11 @@ configs. Every function raises PairError for what is no such file or name.
 from __future__ import annotations
 
 import io
-import re
 import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,60 +22,13 @@ from scipy.ndimage import zoom
 
 from ncf.core.errors import PairError
 from ncf.core.files import DAMAGE, unreadable, write_whole
-from ncf.io.fields.learn2reg_files import NAMINGS
 from ncf.io.nifti import open_nifti, save_image
 from ncf.space.grids import lattice_over
 from ncf.space.sampling import moving_positions
 
-STEM = re.compile(r"(?P<task>.+)_(?P<case>\d{4})_(?P<modality>\d{4})")
-ZENODO_STEM = re.compile(r"case_(?P<case>\d{3})_(?P<breath>exp|insp)")  # of the data of 2020; exhale is fixed
-SHORT_PAIR = ("0000", "0001")  # modalities of the pairs, fixed then moving, that have short names
 DISPLACEMENT_SUFFIXES = (".nii.gz", ".npz")  # of today's format, and of that of 2020 and 2021
 DOUBLING_ORDER = 2  # of the spline by which the evaluation of 2020 and 2021 doubled a field's size
 EARLIEST = (1980, 1, 1, 0, 0, 0)  # the date in a zip file that stands for none
-
-
-def displacement_name(fixed_stem: str, moving_stem: str, *, names: str = "auto") -> str:
-    """Return the name of a pair's file without suffix, by the stems of its images, such as LungCT_0001_0000.
-
-    The name is short, ``disp_<fixed>_<moving>``, where modality 0001 is registered to modality 0000 of the same task.
-    Otherwise it is long, ``disp_<fixed>_<modality>_<moving>_<modality>``. An older evaluation wants short names for two
-    subjects of one modality.
-
-    Args:
-        fixed_stem: of the fixed image.
-        moving_stem: of the moving image.
-        names: auto follows this rule; short or long overrules it.
-
-    Raises:
-        PairError: a stem is no name of Learn2Reg, or ``names`` is another word.
-    """
-    if names not in NAMINGS:
-        raise PairError(f"names is one of {', '.join(NAMINGS)}, got {names!r}")
-    fixed, moving = (_image_name(stem) for stem in (fixed_stem, moving_stem))
-    short = fixed.task == moving.task and (fixed.modality, moving.modality) == SHORT_PAIR
-    if names == "short" or (names == "auto" and short):
-        return f"disp_{fixed.case}_{moving.case}"
-    return f"disp_{fixed.case}_{fixed.modality}_{moving.case}_{moving.modality}"
-
-
-class ImageName(NamedTuple):
-    """What one of Learn2Reg's image names says; case and modality have four digits."""
-
-    task: str
-    case: str
-    modality: str
-
-
-def _image_name(stem: str) -> ImageName:
-    if match := STEM.fullmatch(stem):
-        return ImageName(match["task"], match["case"], match["modality"])
-    if match := ZENODO_STEM.fullmatch(stem):
-        return ImageName("LungCT", f"0{match['case']}", SHORT_PAIR[match["breath"] == "insp"])
-    raise PairError(
-        f"{stem!r} is no Learn2Reg image name; expected <task>_<case>_<modality>, such as "
-        "LungCT_0001_0000; other formats take any name, for one h5"
-    )
 
 
 def to_stored(field_vox: torch.Tensor, *, fixed_affine: np.ndarray, moving_affine: np.ndarray) -> torch.Tensor:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from ncf.core.errors import PairError
 from ncf.io.fields.base import FieldFormat, FieldToSave
+from ncf.io.learn2reg_names import NAMINGS, displacement_name
 
 SUBMISSION = "submission.zip"
-NAMINGS = ("auto", "short", "long")  # see `ncf.io.learn2reg.displacement_name`
 
 
 def stem(fixed: str, moving: str, names: str) -> str:
@@ -22,8 +22,6 @@ def stem(fixed: str, moving: str, names: str) -> str:
     Raises:
         PairError: the challenge does not know such names of scans.
     """
-    from ncf.io.learn2reg import displacement_name
-
     return displacement_name(fixed, moving, names=names)
 
 

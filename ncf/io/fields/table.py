@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import pkgutil
 from functools import lru_cache
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ncf.core.errors import PairError
 from ncf.io import fields
 from ncf.io.fields.base import FieldFormat
+from ncf.io.tables import entries
 
 if TYPE_CHECKING:
     from ncf.space.mapping import SpatialMap
@@ -19,13 +18,7 @@ if TYPE_CHECKING:
 @lru_cache(maxsize=1)
 def field_formats() -> dict[str, FieldFormat]:
     """Return all formats by name: the ``FORMATS`` of every module in this folder."""
-    found: dict[str, FieldFormat] = {}
-    for module in sorted(module.name for module in pkgutil.iter_modules(fields.__path__)):
-        for entry in getattr(import_module(f"{fields.__name__}.{module}"), "FORMATS", ()):
-            if entry.name in found:
-                raise ValueError(f"two formats of fields are called {entry.name}")
-            found[entry.name] = entry
-    return found
+    return entries(fields, FieldFormat)
 
 
 def field_suffixes() -> list[str]:

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import pkgutil
 from functools import lru_cache
-from importlib import import_module
 from pathlib import Path
 
 from ncf.core.errors import PairError
 from ncf.io import points
 from ncf.io.points.base import PointFile, PointFormat
+from ncf.io.tables import entries
 
 
 @lru_cache(maxsize=1)
 def point_formats() -> dict[str, PointFormat]:
     """Return all formats by name: the ``FORMATS`` of every module in this folder."""
-    found: dict[str, PointFormat] = {}
-    for module in sorted(module.name for module in pkgutil.iter_modules(points.__path__)):
-        for entry in getattr(import_module(f"{points.__name__}.{module}"), "FORMATS", ()):
-            if entry.name in found:
-                raise ValueError(f"two formats of points are called {entry.name}")
-            found[entry.name] = entry
-    return found
+    return entries(points, PointFormat)
 
 
 def read_points_file(path: str | Path, space: str | None) -> PointFile:
