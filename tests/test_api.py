@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import importlib.util
 import json
 import re
@@ -226,3 +227,10 @@ def test_the_example_of_a_dicom_case(chest: PhantomPair, tmp_path: Path, capsys:
     truth, before = (torch.from_numpy(label.astype(np.int64)) for label in (chest.fixed_label, chest.moving_label))
     after, unmoved = (np.mean(list(dice_per_label(truth, label).values())) for label in (carried, before))
     assert after > unmoved
+
+
+def test_the_examples_of_docstrings_run() -> None:
+    from ncf.api import registration
+
+    done = doctest.testmod(registration, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert done.attempted >= 5 and not done.failed

@@ -75,6 +75,7 @@ def test_a_process_keeps_nothing_of_a_pair(listed: Path, tmp_path: Path, pair: M
         assert held() - before < np.prod(nib.load(pair["fixed"]).shape) / 10
 
 
+@pytest.mark.slow
 def test_missing_reports_are_made_up_for_and_nothing_is_registered_again(
     listed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

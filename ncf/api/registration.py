@@ -59,6 +59,17 @@ def register(
 
     Raises:
         PairError: the pair cannot be registered; its text says why in one line.
+
+    Example:
+        >>> from ncf import register
+        >>> from ncf.phantom.chest import breathing_thorax
+        >>> chest = breathing_thorax((24, 24, 24), seed=0)
+        >>> result = register((chest.fixed, chest.affine), (chest.moving, chest.moving_affine), preset="fast")
+        >>> list(result.field.shape), list(result.warped.shape)
+        ([3, 24, 24, 24], [1, 24, 24, 24])
+        >>> result.metrics["similarity"]["after"]["ncc"] > result.metrics["similarity"]["before"]["ncc"]
+        True
+        >>> moving_mm = result.points_in_moving([[0.0, 0.0, 0.0]])  # RAS mm
     """
     options = Options(preset, seed, device, align_centres, progress)
     given = {"fixed": fixed, "moving": moving, "fixed_label": fixed_label, "moving_label": moving_label}

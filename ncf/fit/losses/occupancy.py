@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -50,7 +51,7 @@ class _Occupancy(torch.autograd.Function):
     """The occupancy of a sampling grid: the adjoint of trilinear sampling, applied to ones."""
 
     @staticmethod
-    def forward(ctx, grid: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
+    def forward(ctx: Any, grid: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
         """Return how often each voxel is visited, (1, 1, *shape)."""
         ctx.save_for_backward(grid)
         ctx.shape = shape
@@ -62,7 +63,7 @@ class _Occupancy(torch.autograd.Function):
         return counted.sum(dim=0, keepdim=True)
 
     @staticmethod
-    def backward(ctx, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
         """Return the gradient with respect to the sampling grid."""
         (grid,) = ctx.saved_tensors
         image = grads[0].expand(grid.shape[0], 1, *ctx.shape)
