@@ -25,6 +25,7 @@ from ncf.commands.evaluate import evaluate
 from ncf.commands.invert import invert
 from ncf.commands.report import report
 from ncf.core.errors import PairError
+from ncf.core.presets import presets
 from ncf.evaluate.metrics import dice_per_label
 from ncf.io.nifti import save_image
 from ncf.phantom.chest import PhantomPair
@@ -146,7 +147,7 @@ def test_a_transform_of_monai_gives_the_same(
 @pytest.mark.parametrize(
     ("changes", "telling"),
     [
-        ({"preset": "papr"}, "no preset 'papr'; there are: fast, multimodal, paper, tiny"),
+        ({"preset": "papr"}, f"no preset 'papr'; there are: {', '.join(presets())}, tiny"),
         ({"seed": -1}, "seed must be a whole number"),
         ({"device": "cuda:99"}, "device 'cuda:99' cannot be used"),
         ({"landmarks": np.zeros((2, 3))}, r"landmarks: expected finite numbers of shape \(N, 6\), got shape \(2, 3\)"),

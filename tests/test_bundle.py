@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from pydoc import locate
 from typing import Any
 
 import pytest
@@ -24,8 +26,7 @@ BASES = {"import": "evaluate"}  # of overlays that are not over inference.json
 ADDS = {
     "import": {"folders"},
     "multi_gpu": {"pairs", "which", "local_rank"},
-    "multimodal": {"loss::terms::local_correlation", "initial_alignment::bins"},
-}  # entries of an overlay that are its own
+}  # values of an overlay that are its own, besides the parameters of the base's objects
 MODEL_BYTES = 300_000  # 60,870 float32 parameters are 243,480
 # Not referred to, because MONAI itself looks for them: two at the start of a run, two only as required properties.
 READ_BY_MONAI = {"imports", "run", "bundle_root", "dataset_dir"}
@@ -159,11 +160,13 @@ def test_every_knob_is_read(inference: dict[str, Any]) -> None:
 def test_an_overlay_changes_what_is_there(overlay: Path) -> None:
     base = ConfigParser()
     base.read_config(CONFIGS / f"{BASES.get(overlay.stem, 'inference')}.json")
-    for key in json.loads(overlay.read_text(encoding="utf-8")):
+    for key, value in json.loads(overlay.read_text(encoding="utf-8")).items():
         parent, _, name = key.rpartition("::")
-        if not name.startswith("_") and key not in ADDS.get(overlay.stem, ()):
-            assert base.get(key, "absent") != "absent", f"{overlay.name}: {key} is not in its base"
-        assert base.get(parent) is not None
+        assert base.get(parent) is not None, f"{overlay.name}: {parent} is not in its base"
+        new = base.get(key, "absent") == "absent" and not name.startswith("_")
+        if new and key not in ADDS.get(overlay.stem, ()) and not (isinstance(value, dict) and "_target_" in value):
+            takes = inspect.signature(locate(base[parent].get("_target_", ""))).parameters if parent else ()
+            assert name in takes, f"{overlay.name}: {key} is not in its base"
 
 
 def test_the_model_file_is_the_start_of_every_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

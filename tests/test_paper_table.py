@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ncf.commands.paper_table import paper_table
+from ncf.core.presets import presets
 from ncf.paper.experiment import PUBLISHED, experiment
 from tests.archive import phantom_archive
 from tests.conftest import LEVELS, ROOT
@@ -110,7 +111,7 @@ def turned(dice: dict[str, float]) -> str:
 
 def test_mistakes_at_the_command_are_one_line(archive: Path, tmp_path: Path) -> None:
     calls = {
-        "--methods are some of default, fast, multimodal, paper, elastix, got syn": {"methods": "default,syn"},
+        f"--methods are some of default, {', '.join(presets())}, elastix, got syn": {"methods": "default,syn"},
         "got none": {"methods": ","},
         "--threads is at least 1": {"threads": "0"},
         "--workers is at least 1": {"workers": "0"},

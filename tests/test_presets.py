@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ncf.core.presets import BASE, config, config_files, moved
+from ncf.core.presets import BASE, config, config_files, moved, presets
 from tests.refusing import refused
 
 
@@ -46,7 +46,7 @@ def test_what_is_no_overlay_of_this_version_is_one_line(tmp_path: Path, content:
 
 def test_what_is_not_there_is_one_line(tmp_path: Path) -> None:
     refused("cannot read the preset .*gone.json: No such file", config_files, str(tmp_path / "gone.json"))
-    refused("no preset 'fats'; there are: fast, multimodal, paper, or give the path", config_files, "fats")
+    refused(f"no preset 'fats'; there are: {', '.join(presets())}, or give the path", config_files, "fats")
 
 
 def test_an_old_name_is_told_its_new_one() -> None:

@@ -29,7 +29,6 @@ LONGEST_NAME = 255  # bytes in the name of a file or folder, on every usual file
 # the inverse field, and the mask of where it is known
 INVERSE_FILE, VALID_FILE = "inverse.nii.gz", "inverse_valid.nii.gz"
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
-MAP_SUFFIXES = (".h5", ".hdf5", ".tfm", ".txt", ".nhdr", ".pt")  # of fields and transforms, besides those of images
 
 
 def safe_name(text: str) -> str:
@@ -44,15 +43,11 @@ def safe_name(text: str) -> str:
 def image_stem(path: str) -> str:
     """Return the name of an image file without its suffix; for a DICOM series, the name of its folder."""
     stem = os.path.basename(os.path.abspath(path))  # abspath: the name of "scans/." and of "scans/" is scans
-    return _without(stem, IMAGE_SUFFIXES)
+    return without_suffix(stem, IMAGE_SUFFIXES)
 
 
-def map_stem(path: str) -> str:
-    """Return the name of a file of a field, transform or network, without its suffix."""
-    return _without(os.path.basename(path), (*IMAGE_SUFFIXES, *MAP_SUFFIXES))
-
-
-def _without(name: str, suffixes: tuple[str, ...]) -> str:
+def without_suffix(name: str, suffixes: tuple[str, ...]) -> str:
+    """Return the name of a file without whichever of some suffixes, in lower case, it ends in."""
     suffix = next((s for s in suffixes if name.lower().endswith(s)), "")
     return name[: len(name) - len(suffix)]
 

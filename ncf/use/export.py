@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ncf.core.errors import PairError
-from ncf.core.names import IMAGES, RESULT_FILES, RUN_FILE, image_stem, map_stem
+from ncf.core.names import IMAGES, NETWORK_FILE, RESULT_FILES, RUN_FILE, image_stem, without_suffix
 from ncf.io.fields.base import FieldFormat, FieldToSave
-from ncf.io.fields.table import field_formats
+from ncf.io.fields.table import field_formats, field_suffixes
 from ncf.result.folder import SavedResult, saved_results
 from ncf.use.carry import open_map, output_paths
 
@@ -96,4 +96,6 @@ def _stems(entry: FieldFormat, folders: list[SavedResult], sources: list[Path], 
 def _name_of(path: Path) -> str:
     """Return the name of a map's file, that of the folder for a file of a result."""
     of_result = path.name in RESULT_FILES and (path.absolute().parent / RUN_FILE).exists()
-    return path.absolute().parent.name if of_result else map_stem(str(path))
+    if of_result:
+        return path.absolute().parent.name
+    return without_suffix(path.name, (*field_suffixes(), Path(NETWORK_FILE).suffix))
