@@ -26,7 +26,7 @@ COLUMNS: dict[str, tuple[tuple[str, ...], float]] = {  # where a column stands i
     "Dice": (("dice", "mean"), 1),
     "folds %": (("folding_fraction", "all"), 100),
     "folds in label %": (("folding_fraction", "in_label"), 100),
-    "log J": (("sd_log_jacobian", "all"), 1),
+    "SDlogJ": (("sd_log_jacobian", "all"), 1),
     "s": (("seconds", "whole"), 1),
     "MiB": (("peak_mib",), 1),
     "MiB above": (("above_mib",), 1),

@@ -37,7 +37,7 @@ RUNS, TABLE, PLOT = "runs.jsonl", "table.md", "accuracy_time.png"
 RATIOS = ("s", "MiB", "TRE mm", "p95 mm")  # ours over theirs, below 1 is better
 SPREAD = ("TRE mm", "Dice", "folds %", "s")
 HOW = (
-    "TRE, Dice, folds and log J (standard deviation of the logarithm of the Jacobian determinant) are of one "
+    "TRE, Dice, folds and SDlogJ (standard deviation of the logarithm of the Jacobian determinant) are of one "
     "independent evaluation of each method's field in mm (`benchmarks/evaluate.py`). Seconds and MiB are of the whole "
     "process, start and imports included; MiB above is what ours needs beyond a process that has loaded the same "
     "libraries and the pair. Where there are several seeds, numbers are means over them, and a limit is missed when "

@@ -131,6 +131,30 @@ def test_fixed_points_go_along_and_moving_ones_come_back(
     np.testing.assert_allclose(home[:, :3], given, atol=SOLVED_MM)
 
 
+@pytest.mark.parametrize("header", ["", "fixed_i,fixed_j,fixed_k,moving_i,moving_j,moving_k\n", "a,b,c,d,e,f\n"])
+def test_landmark_pairs_hold_the_points_of_either_side(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, result: Path, tmp_path: Path, header: str
+) -> None:
+    opened = open_map(result)
+    assert opened.moving is not None
+    fixed, moving = np.random.default_rng(0).uniform(5, 9, size=(2, 4, 3))
+    np.savetxt(tmp_path / "p.csv", np.hstack([fixed, moving]), delimiter=",", header=header.strip(), comments="")
+    for side, here, there in (
+        ("fixed", opened.reference, opened.moving),
+        ("moving", opened.moving, opened.reference),
+    ):
+        words = ("apply", result, tmp_path / "p.csv", "--to=points", f"--from={side}", "--space=voxel")
+        said(monkeypatch, capsys, *words, f"--output_dir={tmp_path / side}")
+        named = side == "fixed" or not header.startswith("a")  # without words of ours, the first three are the points
+        own, first = ((fixed, 0), (moving, 3))[side == "moving" and named]
+        world = to_mm(own, here.affine)
+        truth = opened.map.to_moving(world)[0] if side == "fixed" else opened.map.to_reference(world)[0]
+        found = np.genfromtxt(tmp_path / side / "p.csv", delimiter=",", skip_header=int(bool(header)))
+        np.testing.assert_allclose(to_mm(found[:, first : first + 3], there.affine), truth, atol=POINT_MM)
+        kept = [c for c in range(6) if not first <= c < first + 3]
+        np.testing.assert_allclose(found[:, kept], np.hstack([fixed, moving])[:, kept], atol=1e-5)
+
+
 def test_what_an_inverse_does_not_know_stays_unknown(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,

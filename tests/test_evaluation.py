@@ -77,6 +77,35 @@ def test_the_exact_field_leaves_no_error_but_that_of_reading_it(exact: dict[str,
     assert exact["folding_fraction"]["all"] == 0 and exact["seconds"] is None
 
 
+def test_the_documented_command_names_its_pairs(
+    exact: dict[str, Any], chest: PhantomPair, listed: Path, tmp_path: Path
+) -> None:
+    save_itk_field(tmp_path / "chest.nii.gz", chest.field_vox, chest.affine)
+
+    def run(**options: Any) -> None:
+        config = str(ROOT / "configs" / "evaluate.json")
+        options |= {"fields": str(tmp_path), "output_dir": str(tmp_path / "out"), "progress": False}
+        workflow = ConfigWorkflow(config_file=config, workflow_type="inference", logging_file=False, **options)
+        workflow.initialize()
+        workflow.run()
+
+    run(pairs=str(listed))
+    told = json.loads((tmp_path / "out" / "evaluation.json").read_text(encoding="utf-8"))["cases"][0]
+    assert told["tre_mm"] == exact["tre_mm"]
+    for pairs, telling in ((None, "no list of pairs is named"), (str(tmp_path / "no.csv"), "no data set .*no.csv")):
+        with pytest.raises(SystemExit, match=f"^error: {telling}"):
+            run(pairs=pairs)
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+def test_the_commands_of_the_docs_give_options_that_their_config_has(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8").replace("\\\n", " ")
+    for command in re.findall(r"^.*monai\.bundle run .*$", text, flags=re.MULTILINE):
+        files = re.findall(r"configs/[\w/]+\.json", command)
+        merged = {key for file in files for key in json.loads((ROOT / file).read_text(encoding="utf-8"))}
+        assert set(re.findall(r"--(\w+)", command.partition("bundle run")[2])) - {"config_file"} <= merged, command
+
+
 def test_snapped_errors_are_those_of_whole_moving_voxels(exact: dict[str, Any], chest: PhantomPair) -> None:
     points = chest.landmarks
     at = [map_coordinates(c, points[:, :3].T, order=1, mode="nearest") for c in chest.field_vox]

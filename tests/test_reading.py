@@ -19,6 +19,7 @@ from ncf.core.errors import PairError
 from ncf.io.image_files import read_image
 from ncf.io.image_objects import image_of
 from tests.dicom_files import RAS_OF_LPS, write_dicom
+from tests.refusing import refused
 
 SHAPE = (9, 12, 10)
 SPACING_MM = np.array([1.1, 2.3, 3.4])
@@ -228,6 +229,20 @@ def test_a_truncated_file_is_one_clear_line(tmp_path: Path, suffix: str, kept: f
     with pytest.raises(PairError, match=r"^fixed: cannot read .*x\.(nii|mha|nrrd)") as caught:
         read_image("fixed", str(path))
     assert "\n" not in str(caught.value) and "0x" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"Dear colleague, ", b"\xff\xd8\xff\xe0 of a JPEG", gzip.compress(b"text" * 200)],
+    ids=["text", "jpeg", "gz"],
+)
+@pytest.mark.parametrize("name", ["x.nii", "x.nii.gz"])
+def test_what_is_only_named_as_nifti_is_not_called_damaged(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    refused("cannot read .*it is no NIfTI file, although its name says so", read_image, "fixed", str(tmp_path / name))
+    nib.save(nib.Nifti1Image(volume(), affine_of("RAS")), tmp_path / name)
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:300])
+    refused("cannot read .*it is damaged", read_image, "fixed", str(tmp_path / name))
 
 
 def test_a_damaged_bit_of_a_compressed_file_is_seen(tmp_path: Path) -> None:

@@ -241,14 +241,17 @@ def test_the_earlier_result_stays_until_the_new_one_is_whole(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     run(tmp_path, pair, name="pair")
-    assert "will be replaced" not in capsys.readouterr().out
+    assert "earlier result" not in capsys.readouterr().out
     (tmp_path / "pair" / "pictures").mkdir(exist_ok=True)
     (tmp_path / "pair" / "pictures" / "views.png").write_bytes(b"of the old one")
     before = contents(tmp_path / "pair")
     monkeypatch.setattr(os, "replace", full_at("warped.nii.gz"))
     with pytest.raises(SystemExit, match=rf"cannot write {tmp_path}/pair/warped.nii.gz: No space left"):
         run(tmp_path, pair, name="pair", seed=2)
-    assert f"the earlier result of these scans in {tmp_path / 'pair'} will be replaced" in capsys.readouterr().out
+    assert (
+        f"the earlier result of these scans in {tmp_path / 'pair'} stays until the new one is complete"
+        in capsys.readouterr().out
+    )
     assert contents(tmp_path / "pair") == before
     monkeypatch.undo()
     run(tmp_path, pair, name="pair", seed=2)

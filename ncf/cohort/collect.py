@@ -22,7 +22,7 @@ COLUMNS = {
     "correlation before": "similarity.before.ncc",
     "correlation": "similarity.after.ncc",
     "folds %": "folding_fraction.all",
-    "log J": "sd_log_jacobian.all",
+    "SDlogJ": "sd_log_jacobian.all",
     "s": "seconds.total",
 }
 PANELS = {

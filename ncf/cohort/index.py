@@ -86,6 +86,6 @@ def _row(row: tuple[str, list[str]], numbers: Flat, *, keys: Iterable[str], fold
     return {
         "name": name,
         "link": f"{name}/{REPORT_FILE}" if reported else None,
-        "warnings": saved_warnings(folder / name) if reported else [],
+        "warnings": saved_warnings(folder / name),
         "cells": list(zip(shown, sorted_by, strict=True)),
     }

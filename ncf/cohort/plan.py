@@ -16,7 +16,7 @@ from ncf.core.errors import PairError
 from ncf.core.files import claim_folder, load_json, save_json, sha256_of, unchanged
 from ncf.core.folders import sweep
 from ncf.core.names import METRICS_FILE, PAIR_KEYS, REPORT_FILE, RUN_FILE
-from ncf.core.presets import version
+from ncf.core.presets import presets, version
 from ncf.io.pair_lists import Pairs
 
 COHORT_FILE, FAILURE_FILE = "cohort.json", "failure.json"
@@ -143,20 +143,23 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         if key == VERSION:
             told.append(f"{key} was {was or f'not noted ({RUN_FILE} of a pair has it)'}, now {is_now}")
         elif key == "config_files":
-            was = was or {}  # a cohort.json without any
+            if was is None:
+                told.append(f"{key} was not noted")
+                continue
             names = sorted(name for name in {*was, *is_now} if was.get(name) != is_now.get(name))
-            told += [f"configs/{name} {_how(name in was, name in is_now)}" for name in names]
+            told += [_how(name, before=name in was, now=name in is_now) for name in names]
         else:
             told.append(f"{key} was {was}, now {is_now}")
     rest = f" and {len(told) - TOLD} more" if len(told) > TOLD else ""
     return ", ".join(told[:TOLD]) + rest
 
 
-def _how(before: bool, now: bool) -> str:
-    """Say how a config file differs before and now."""
+def _how(name: str, *, before: bool, now: bool) -> str:
+    """Say how a config file differs before and now; one that only one of them has is a preset."""
     if before and now:
-        return "changed"
-    return "was used then (its preset), not now" if before else "is used now (its preset), not then"
+        return f"configs/{name} changed"
+    preset = f"--preset={Path(name).stem if Path(name).stem in presets() else name}"
+    return f"{preset} was given then, not now" if before else f"{preset} is given now, not then"
 
 
 def _check_inputs(plan: Plan, pair: Mapping[str, str]) -> None:

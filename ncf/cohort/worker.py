@@ -138,11 +138,11 @@ def report_pair(task: Task) -> Outcome:
     _load()
     _use_threads()
     from ncf.core.process import release_memory
-    from ncf.report.after import report_or_reason
+    from ncf.report.after import told_or_reason
 
     folder = Path(task.output_dir) / task.name
     with redirect_stdout(io.StringIO()):  # it prints where the page lies
-        why = report_or_reason(folder)
+        why = told_or_reason(folder)
     release_memory()
     return Outcome(task.name, no_report=why and f"{why} (by hand: ncf report {folder})")
 

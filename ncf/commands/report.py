@@ -50,13 +50,13 @@ def _make_reports(folder: Path, inputs: dict[str, Path]) -> None:
 
     load_matplotlib()  # this and the next imports take seconds
     from ncf.cohort.index import is_cohort, make_index
-    from ncf.report.after import report_or_reason
+    from ncf.report.after import told_or_reason
     from ncf.result.folder import saved_results
 
     if inputs and not (folder / RUN_FILE).exists():
         refuse(f"--{next(iter(inputs))} is for a single result; {folder} holds several or none")
     found = [] if is_cohort(folder) and not list(folder.glob(f"*/{RUN_FILE}")) else saved_results(folder)
-    failed = [line for result in found if (line := report_or_reason(result.folder, inputs)) is not None]
+    failed = [line for result in found if (line := told_or_reason(result.folder, inputs)) is not None]
     if is_cohort(folder):
         print(f"  index       {make_index(folder)}")
     if failed:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def counted(number: int, thing: str) -> str:
+    """Write a number of things: 1 label, 2 labels."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 def percent(share: float | None) -> str:
     """Write a fraction of 1 in percent.
 

@@ -52,7 +52,7 @@ COLUMNS = {
     "Dice": "dice.after.mean",
     "HD95 mm": "hd95_mm.after.mean",
     "folds %": "folding_fraction.all",
-    "log J": "sd_log_jacobian.all",
+    "SDlogJ": "sd_log_jacobian.all",
     "L2R TRE mm": "learn2reg.tre_mm",
     "L2R Dice": "learn2reg.dice.mean",
     "L2R HD95 vox": "learn2reg.hd95_vox.mean",

@@ -7,6 +7,7 @@ module must not know networks, losses or configs, and must not resample anything
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import zlib
@@ -25,6 +26,9 @@ from ncf.io.nifti import affine_mm, open_nifti
 
 # what readers raise for damaged files: truncated ones, and ones with random bytes
 READ_ERRORS = (OSError, EOFError, ValueError, RuntimeError, OverflowError, MemoryError, zlib.error)
+NIFTI = (".nii", ".nii.gz")
+GZIP_MAGIC = b"\x1f\x8b"
+NIFTI_HEADER, NIFTI_SIZES = 352, {348, 540}  # a header's length, and its first number: of NIfTI-1 (or Analyze) and -2
 HEADER_ERRORS = (ImageFileError, HeaderDataError, HeaderTypeError)
 
 
@@ -48,9 +52,10 @@ def read_image(key: str, path: str) -> MetaTensor:
     except PairError:
         raise
     except (*READ_ERRORS, *HEADER_ERRORS) as error:
-        raise PairError(
-            f"{key}: cannot read {path} ({_reason(error)}); it is damaged, write or copy it again"
-        ) from error
+        what = "it is damaged, write or copy it again"
+        if _is_no_nifti(path):
+            what = "it is no NIfTI file, although its name says so; convert it, or name the right file"
+        raise PairError(f"{key}: cannot read {path} ({_reason(error)}); {what}") from error
     if voxel != "scalar":
         raise PairError(f"{key}: {path} holds {voxel} voxels, expected one real number each; extract one channel")
     while array.ndim > 3 and array.shape[-1] == 1:
@@ -62,11 +67,27 @@ def read_image(key: str, path: str) -> MetaTensor:
     return MetaTensor(values[None], affine=torch.as_tensor(affine, dtype=torch.float64), meta=meta)
 
 
+def _is_no_nifti(path: str) -> bool:
+    """Tell whether a file is named as NIfTI and begins like something else."""
+    if not path.lower().endswith(NIFTI):
+        return False
+    try:
+        with open(path, "rb") as file:
+            first = file.read(NIFTI_HEADER)
+        if first.startswith(GZIP_MAGIC):
+            with gzip.open(path) as unpacked:
+                first = unpacked.read(NIFTI_HEADER)
+    except (OSError, EOFError, zlib.error):
+        return False  # begins as gzip, and breaks off
+    sizes = {int.from_bytes(first[:4], order) for order in ("little", "big")}
+    return len(first) >= 4 and not sizes & NIFTI_SIZES
+
+
 def _reader(path: str, key: str) -> Callable[[str], tuple[str, np.ndarray, np.ndarray]]:
     """Return the function that reads a path; a folder is a DICOM series."""
     if os.path.isdir(path):
         return lambda folder: ("scalar", *read_series(folder, key))
-    return _read_nifti if path.lower().endswith((".nii", ".nii.gz")) else _read_itk
+    return _read_nifti if path.lower().endswith(NIFTI) else _read_itk
 
 
 def _reason(error: Exception) -> str:

@@ -52,5 +52,5 @@ def _image_name(stem: str) -> ImageName:
         return ImageName("LungCT", f"0{match['case']}", SHORT_PAIR[match["breath"] == "insp"])
     raise PairError(
         f"{stem!r} is no Learn2Reg image name; expected <task>_<case>_<modality>, such as "
-        "LungCT_0001_0000; other formats take any name, for one h5"
+        "LungCT_0001_0000; for other scans give --format=nii.gz, nrrd, mha or h5"
     )

@@ -11,6 +11,7 @@ import csv
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import permutations
 from pathlib import Path
@@ -54,18 +55,40 @@ def read_pairs(source: str | Path, *, which: str | None = None) -> Pairs:
     return checked(rows, where=str(path))
 
 
-def share_of_rank(source: str | Path, *, which: str | None = None) -> Pairs:
-    """Read the pairs of a data set that fall to this process of `torchrun`: every WORLD_SIZE-th, from its RANK on.
+def named_pairs(source: str | Path | None, *, which: str | None = None) -> list[dict[str, Any]]:
+    """Read the pairs of the data set that a config names.
 
     Args:
-        source: see `read_pairs`.
+        source: see `read_pairs`; None where the config names none.
+        which: see `read_pairs`.
+
+    Returns:
+        The pairs as `with_paths` returns them.
+
+    Raises:
+        SystemExit: with status 1 and one line, for what `read_pairs` refuses, and where no data set is named. A config
+            is taken apart by MONAI, which would show a traceback.
+    """
+    if source is None:
+        sys.exit("error: no list of pairs is named; give --pairs LIST, a dataset JSON or a CSV")
+    try:
+        return [with_paths(pair) for pair in read_pairs(source, which=which)]
+    except PairError as error:
+        sys.exit(f"error: {error}")
+
+
+def share_of_rank(source: str | Path | None, *, which: str | None = None) -> list[dict[str, Any]]:
+    """Read the pairs of `named_pairs` that fall to this process of `torchrun`: every WORLD_SIZE-th, from its RANK on.
+
+    Args:
+        source: see `named_pairs`.
         which: see `read_pairs`.
 
     Raises:
-        PairError: what `read_pairs` refuses.
+        SystemExit: what `named_pairs` refuses.
     """
     rank, ranks = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
-    return read_pairs(source, which=which)[rank::ranks]
+    return named_pairs(source, which=which)[rank::ranks]
 
 
 def with_paths(pair: Mapping[str, str]) -> dict[str, Any]:
@@ -197,7 +220,7 @@ def _csv(path: Path) -> Pairs:
             lines = [line for line in csv.reader(file) if any(cell.strip() for cell in line)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise PairError(f"cannot read the data set {path}: {error}") from error
-    head = [cell.strip() for cell in lines[0]] if lines else []
+    head = [cell.strip().lower() for cell in lines[0]] if lines else []
     if not set(IMAGES) <= set(head):
         raise PairError(
             f"{path}: the first line names the columns, fixed and moving among them, with commas between; it is "

@@ -100,7 +100,7 @@ class HoldOutput(Transform):
                 f"{lost} is to be read, and the result would overwrite it; choose another name or output_dir"
             )
         if (folder / METRICS_FILE).exists():
-            print(f"the earlier result of these scans in {folder} will be replaced", flush=True)
+            print(f"the earlier result of these scans in {folder} stays until the new one is complete", flush=True)
         return data
 
 

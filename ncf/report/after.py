@@ -1,4 +1,4 @@
-"""Reports of what a run has saved, made when the run is over: a report that fails costs no registration."""
+"""Findings and reports of what a run has saved, made when the run is over: one that fails costs no registration."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Reports:
     The evaluator's state first drops its volumes, so a report needs no more memory than the fit before it.
 
     Args:
-        report: False makes no reports.
+        report: False writes the findings only, no page and no pictures.
     """
 
     def __init__(self, report: bool = True) -> None:
@@ -46,13 +46,11 @@ class Reports:
             One line for each report that could not be made; the others lie in the folders of their results.
         """
         folders, self._folders = self._folders, []
-        if not self.report:
-            return []
         if self._engine is not None and folders:
             output: Any = self._engine.state.output
             kept: Any = {key: output[key] for key in KEPT if key in output}
             self._engine.state.output, self._engine.state.batch = kept, None
-        return [line for folder in folders if (line := report_or_reason(folder)) is not None]
+        return [line for folder in folders if (line := told_or_reason(folder, page=self.report)) is not None]
 
     def run(self) -> None:
         """Make the reports of all remembered results.
@@ -65,27 +63,44 @@ class Reports:
             sys.exit("error: " + "\n".join(failed))
 
 
-def report_or_reason(folder: Path, inputs: dict[str, Path] | None = None) -> str | None:
-    """Make the report of a result and print its path and its warnings.
+def told_or_reason(folder: Path, inputs: dict[str, Path] | None = None, *, page: bool = True) -> str | None:
+    """Write the findings about a result, with its report, and print the warnings and the report's path.
 
     Args:
         folder: of the result.
         inputs: scans that have moved since, by key.
+        page: False writes the findings only.
 
     Returns:
         None, or a line that says why the report could not be made.
     """
     try:
-        load_matplotlib()
+        made = _report(folder, inputs) if page else _findings(folder, inputs)
         from ncf.report.findings import saved_warnings
-        from ncf.report.make import make_report
 
-        page = make_report(folder, inputs)
-        warned = [f"  warning     {text}" for text in saved_warnings(folder)]
-        print("\n".join([*warned, f"  report      {page}"]), flush=True)
+        lines = [f"  warning     {text}" for text in saved_warnings(folder)]
+        lines += [f"  report      {made}"] if page else []
+        print("\n".join(lines), end="\n" if lines else "", flush=True)
     except Exception as error:  # whatever it is, the result is complete and must stay complete
         told = explanation(error, face="command") or f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         if isinstance(error, PairError):
             return told
-        return f"the result in {folder} is complete, but its report could not be made: {told}"
+        what = "report" if page else "findings"
+        return f"the result in {folder} is complete, but its {what} could not be made: {told}"
     return None
+
+
+def _report(folder: Path, inputs: dict[str, Path] | None) -> Path:
+    load_matplotlib()
+    from ncf.report.make import make_report
+
+    return make_report(folder, inputs)
+
+
+def _findings(folder: Path, inputs: dict[str, Path] | None) -> Path:
+    from ncf.report.findings import findings_of, save_findings
+    from ncf.report.material import facts_of
+    from ncf.result.folder import SavedResult
+
+    save_findings(folder, findings_of(facts_of(SavedResult(folder), inputs)))
+    return folder

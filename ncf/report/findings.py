@@ -7,16 +7,16 @@ does not say that a registration is right.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ncf.core.files import load_json
+from ncf.core.files import load_json, save_json
 from ncf.core.names import FINDINGS_FILE
 from ncf.core.words import percent
-from ncf.report.material import Material
+from ncf.report.material import Facts
 from ncf.space.geometry import size_and_turn, spacing_mm
 
 WARNING, NOTE = "warning", "note"
@@ -51,33 +51,42 @@ class Finding:
     text: str
 
 
+def save_findings(folder: Path, findings: Sequence[Finding]) -> None:
+    """Write findings to their file in the folder of a result.
+
+    Raises:
+        PairError: the file cannot be written.
+    """
+    save_json(folder / FINDINGS_FILE, {"findings": [asdict(finding) for finding in findings]})
+
+
 def saved_warnings(folder: Path) -> list[str]:
-    """Read the warnings of a result's report from the file beside it.
+    """Read the warnings about a result from its file of findings.
 
     Args:
         folder: of the result.
 
     Returns:
-        Their texts; none where there is no report.
+        Their texts; none where there is no such file.
     """
     if not (folder / FINDINGS_FILE).exists():
         return []
     return [str(told["text"]) for told in load_json(folder / FINDINGS_FILE)["findings"] if told["level"] == WARNING]
 
 
-def findings_of(material: Material) -> list[Finding]:
+def findings_of(facts: Facts) -> list[Finding]:
     """Return all findings about a result, warnings first."""
-    metrics, run = material.result.metrics, material.result.run
-    voxel_mm = float(spacing_mm(material.space.grid.affine).max())
+    metrics, run = facts.result.metrics, facts.result.run
+    voxel_mm = float(spacing_mm(facts.space.grid.affine).max())
     found = [
-        *_folds(metrics, int(np.prod(material.space.grid.shape))),
+        *_folds(metrics, int(np.prod(facts.space.grid.shape))),
         *(_likeness(metrics) if _compares_intensities(run.get("losses", [])) else _shared(metrics)),
         *_landmarks(metrics, voxel_mm),
         *_labels(metrics),
-        *_motion(material),
+        *_motion(facts),
         *_fit(metrics, run.get("losses", [])),
         *_start(run.get("initial_transform")),
-        *_files(material),
+        *_files(facts),
     ]
     return sorted(found, key=lambda finding: finding.level != WARNING)
 
@@ -107,7 +116,8 @@ def _likeness(metrics: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(
             WARNING,
             f"A large difference is left: the correlation of the images {told} after registration "
-            f"(above {LEAST_NCC} is usual for two scans of one modality).",
+            f"(above {LEAST_NCC} is usual for two scans of one modality; for two modalities choose the preset "
+            "multimodal).",
         )
 
 
@@ -172,8 +182,8 @@ def _labels(metrics: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(level, f"{who} worse than before (Dice).")
 
 
-def _motion(material: Material) -> Iterator[Finding]:
-    motion = material.motion
+def _motion(facts: Facts) -> Iterator[Finding]:
+    motion = facts.motion
     if motion.outside > OUTSIDE_SHARE:
         yield Finding(
             WARNING,
@@ -237,18 +247,18 @@ def _start(start: Any) -> Iterator[Finding]:
     )
 
 
-def _files(material: Material) -> Iterator[Finding]:
-    for key in material.changed:
+def _files(facts: Facts) -> Iterator[Finding]:
+    for key in facts.changed:
         yield Finding(
             WARNING, f"The file of {key} is not what was registered: it has changed since, or another was named."
         )
-    for key in material.lost:
+    for key in facts.lost:
         yield Finding(NOTE, f"The file of {key} is not there any more; what it would show is missing here.")
-    if material.by_initial_transform:
+    if facts.by_initial_transform:
         yield Finding(NOTE, "By their headers the scans do not overlap; “before” shows where the fit began instead.")
-    if material.space.tilt_degrees > TILTED_DEGREES:
+    if facts.space.tilt_degrees > TILTED_DEGREES:
         yield Finding(
             NOTE,
-            f"The fixed grid is tilted by up to {material.space.tilt_degrees:.0f} degrees; slices follow it, and the "
+            f"The fixed grid is tilted by up to {facts.space.tilt_degrees:.0f} degrees; slices follow it, and the "
             "letters at their edges name the nearest direction.",
         )

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 
-from ncf.core.files import claim_folder, save_json, write_whole
-from ncf.core.names import FINDINGS_FILE, PICTURES, REPORT_FILE
+from ncf.core.files import claim_folder, write_whole
+from ncf.core.names import PICTURES, REPORT_FILE
 from ncf.report.figures import pictures
-from ncf.report.findings import findings_of
+from ncf.report.findings import findings_of, save_findings
 from ncf.report.material import gathered
 from ncf.report.page import page
 from ncf.report.slices import sliced
@@ -44,7 +43,7 @@ def make_report(folder: str | Path, inputs: Mapping[str, Path] | None = None) ->
         old.unlink()
     for name, content in drawn.items():
         _save(beside / name, content)
-    save_json(result.folder / FINDINGS_FILE, {"findings": [asdict(finding) for finding in found]})
+    save_findings(result.folder, found)
     _save(result.folder / REPORT_FILE, text.encode())
     return result.folder / REPORT_FILE
 

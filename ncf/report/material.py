@@ -51,23 +51,17 @@ class Motion:
 
 
 @dataclass(frozen=True)
-class Material:
-    """Everything a report shows.
+class Facts:
+    """What the findings about a result are drawn from: its files of numbers and its field, no scans.
 
     Attributes:
         result: the saved result.
         space: the fixed grid, turned for display.
         placed: (4, 4), index in display space to RAS mm of the moving scan, before the fit.
         by_initial_transform: True where ``placed`` is by the initial transform instead of the headers.
-        fixed: grey values (uint8) in display space.
-        warped: grey values (uint8) in display space.
-        moving: (1, 1, W, H, D), intensities on its own grid.
-        moving_affine: (4, 4), voxel to RAS mm.
         field_vox: (3, W, H, D), as it is saved, in fixed voxels, fixed to moving.
         det: Jacobian determinant of the map, in display space.
         motion: the field in numbers.
-        labels: ``fixed`` and ``warped`` in display space, ``moving`` on its own grid.
-        errors_mm: of the landmarks, ``before`` and ``after``.
         lost: keys of inputs that are not there any more.
         changed: keys of inputs that have changed since.
     """
@@ -76,17 +70,32 @@ class Material:
     space: DisplaySpace
     placed: np.ndarray
     by_initial_transform: bool
+    field_vox: np.ndarray
+    det: np.ndarray
+    motion: Motion
+    lost: tuple[str, ...]
+    changed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Material(Facts):
+    """Everything a report shows.
+
+    Attributes:
+        fixed: grey values (uint8) in display space.
+        warped: grey values (uint8) in display space.
+        moving: (1, 1, W, H, D), intensities on its own grid.
+        moving_affine: (4, 4), voxel to RAS mm.
+        labels: ``fixed`` and ``warped`` in display space, ``moving`` on its own grid.
+        errors_mm: of the landmarks, ``before`` and ``after``.
+    """
+
     fixed: np.ndarray
     warped: np.ndarray
     moving: torch.Tensor
     moving_affine: np.ndarray
-    field_vox: np.ndarray
-    det: np.ndarray
-    motion: Motion
     labels: Mapping[str, np.ndarray | torch.Tensor] = field(default_factory=dict)
     errors_mm: Mapping[str, np.ndarray] = field(default_factory=dict)
-    lost: tuple[str, ...] = ()
-    changed: tuple[str, ...] = ()
 
     def before(self, cut: Cut) -> dict[str, np.ndarray]:
         """Return slices of the moving scan and its labels, where its header (or the initial transform) puts them.
@@ -136,8 +145,38 @@ def windows(result: SavedResult) -> dict[str, tuple[float, float]]:
     return {key: (float(told[key][0]), float(told[key][1])) for key in IMAGES}
 
 
+def facts_of(result: SavedResult, inputs: Mapping[str, Path] | None = None) -> Facts:
+    """Read what the findings about a result are drawn from.
+
+    Args:
+        result: the saved result.
+        inputs: scans that have moved since, by key.
+
+    Raises:
+        PairError: a scan is not there, or the result is not a registration.
+    """
+    paths = {**result.inputs, **(inputs or {})}
+    _check_scans(result, paths)
+    lost = tuple(key for key in paths if key not in IMAGES and not paths[key].exists())
+    space = DisplaySpace(result.grid("fixed"))
+    field_vox, _ = result.field()
+    det = jacobian_determinant(field_vox)
+    placed, by_initial_transform = _placed(result, space)
+    return Facts(
+        result=result,
+        space=space,
+        placed=placed,
+        by_initial_transform=by_initial_transform,
+        field_vox=field_vox.numpy(),
+        det=space.turned(det.numpy()),
+        motion=_motion(field_vox, det, fixed=space.grid, moving=result.grid("moving")),
+        lost=lost,
+        changed=tuple(k for k, p in paths.items() if k not in lost and k in result.inputs and not _same(result, k, p)),
+    )
+
+
 def gathered(result: SavedResult, inputs: Mapping[str, Path] | None = None) -> Material:
-    """Read the material of a result.
+    """Read the material of a result's report.
 
     Args:
         result: the saved result.
@@ -146,35 +185,19 @@ def gathered(result: SavedResult, inputs: Mapping[str, Path] | None = None) -> M
     Raises:
         PairError: a scan cannot be read, or the result is not a registration.
     """
-    paths = {**result.inputs, **(inputs or {})}
-    _check_scans(result, paths)
-    lost = tuple(key for key in paths if key not in IMAGES and not paths[key].exists())
-    changed = tuple(k for k, p in paths.items() if k not in lost and k in result.inputs and not _same(result, k, p))
-    space = DisplaySpace(result.grid("fixed"))
+    facts = facts_of(result, inputs)
+    space = facts.space
+    paths = {key: path for key, path in {**result.inputs, **(inputs or {})}.items() if key not in facts.lost}
     moving = read_image("moving", str(paths["moving"])).as_tensor()[None]
-    affine, shape = result.grid("moving").affine, result.grid("moving").shape
-    _check_grid(paths["moving"], tuple(moving.shape[2:]), shape)
-    field_vox, _ = result.field()
-    errors = _landmark_errors(result, field_vox, {key: path for key, path in paths.items() if key not in lost})
-    det = jacobian_determinant(field_vox)
-    motion = _motion(field_vox, det, fixed=space.grid, moving=result.grid("moving"))
-    placed, by_initial_transform = _placed(result, space)
+    _check_grid(paths["moving"], tuple(moving.shape[2:]), result.grid("moving").shape)
     return Material(
-        result=result,
-        space=space,
-        placed=placed,
-        by_initial_transform=by_initial_transform,
+        **vars(facts),
         fixed=grey(_read(space, "fixed", paths["fixed"]), windows(result)["fixed"]),
         warped=grey(_read(space, "warped", result.folder / WARPED_FILE), windows(result)["moving"]),
         moving=moving,
-        moving_affine=affine,
-        field_vox=field_vox.numpy(),
-        det=space.turned(det.numpy()),
-        motion=motion,
-        labels=_labels(result, space, {key: paths[key] for key in GRID_OF if key in paths and key not in lost}),
-        errors_mm=errors,
-        lost=lost,
-        changed=changed,
+        moving_affine=result.grid("moving").affine,
+        labels=_labels(result, space, {key: paths[key] for key in GRID_OF if key in paths}),
+        errors_mm=_landmark_errors(result, torch.from_numpy(facts.field_vox), paths),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ncf.core.names import PICTURES
-from ncf.core.words import percent
+from ncf.core.words import counted, percent
 from ncf.report import paint
 from ncf.report.findings import Finding
 from ncf.report.material import Material, windows
@@ -175,7 +175,7 @@ def numbers(metrics: Mapping[str, Any], material: Material) -> list[tuple[str, s
         dice = metrics["dice"]
         rows.append(
             (
-                f"Dice, mean of {len(dice['after']['labels'])} labels",
+                f"Dice, mean of {counted(len(dice['after']['labels']), 'label')}",
                 number(dice["before"]["mean"]),
                 number(dice["after"]["mean"]),
             )

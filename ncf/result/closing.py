@@ -7,6 +7,8 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
+from ncf.core.words import counted
+
 
 class PrintClosing:
     """Prints after each pair, in words, what changed and where the files are (an Ignite handler)."""
@@ -61,4 +63,4 @@ def _dice_words(dice: Mapping[str, Any]) -> str:
     if not scores:
         return f"none is in both maps{lacking}"
     means = f"Dice {dice['before']['mean']:.3f} before, {dice['after']['mean']:.3f} after"
-    return f"{means} (mean of {len(scores)} label{'' if len(scores) == 1 else 's'}{lacking})"
+    return f"{means} (mean of {counted(len(scores), 'label')}{lacking})"

@@ -89,6 +89,7 @@ class Session:
         """
         self._part("dataset").data = [pair]
         evaluator = self._part("evaluator")
+        evaluator.logger.setLevel(logging.CRITICAL)  # an error is raised, so it need not be printed too
         evaluator.run()
         # the evaluator keeps the entries that came in and the new ones apart; "image" is the pair on the device
         found = {**evaluator.state.batch, **evaluator.state.output}

@@ -182,6 +182,7 @@ def apply_to_points(
     outside = 0
     for file, target in zip(files, targets, strict=True):
         points = read_points_file(file, space)
+        points = points if points.of_side is None else points.of_side(side)
         grids = {"fixed": opened.reference, "moving": opened.moving} if points.space == "voxel" else {}
         here, there = (grids.get(name) for name in (side, "moving" if side == "fixed" else "fixed"))
         if grids and (here is None or there is None):

@@ -26,11 +26,13 @@ class PointFile:
         points: (N, 3), in the unit of ``space``.
         space: lps or ras, in mm, or voxel for voxel indices.
         save: takes a path, the new points in the same space, and which of them are known (N,), bool.
+        of_side: of a file that holds points of both sides: the points of one side, ``fixed`` or ``moving``.
     """
 
     points: np.ndarray
     space: str
     save: Callable[[Path, np.ndarray, np.ndarray], None]
+    of_side: Callable[[str], PointFile] | None = None
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +15,14 @@ from ncf.core.files import unreadable, write_whole
 from ncf.core.names import IMAGES
 from ncf.io.points.base import SPACES, PointFile, PointFormat, checked_points, number_text, text_of
 
+HALVES = {"fixed": (0, 1, 2), "moving": (3, 4, 5)}  # the columns of landmark pairs
+LANDMARK_COLUMNS = 6
+
 
 def read(path: Path, space: str | None) -> PointFile:
     """Read the points of a CSV: the columns x, y, z of its header, or else the first three.
+
+    A file of landmark pairs holds points of both sides: its columns 1 to 3 are in fixed, 4 to 6 in moving.
 
     Args:
         path: of the file.
@@ -32,7 +39,20 @@ def read(path: Path, space: str | None) -> PointFile:
     body = rows[1:] if header else rows
     if not body:
         raise PairError(f"{path} holds no points; write lines of x,y,z")
-    columns = _columns(header)
+    if not _is_of_pairs(header, body):
+        return _points(path, space, header=header, body=body, columns=_columns(header))
+
+    def of_side(side: str) -> PointFile:
+        """Return the points of one side."""
+        return _points(path, space, header=header, body=body, columns=HALVES[side])
+
+    return replace(of_side("fixed"), of_side=of_side)
+
+
+def _points(
+    path: Path, space: str | None, *, header: list[str] | None, body: list[list[str]], columns: Sequence[int]
+) -> PointFile:
+    """Return the points in three columns of a table."""
     if header is not None and len(header) <= max(columns):
         raise PairError(f"{path}: its first line, {header[0]!r:.40}, is no header of x,y,z; correct or remove it")
     try:
@@ -56,12 +76,25 @@ def read(path: Path, space: str | None) -> PointFile:
     return PointFile(points, str(space), save)
 
 
+def _is_of_pairs(header: list[str] | None, body: list[list[str]]) -> bool:
+    """Tell whether a table holds landmark pairs: three columns named after fixed, then three after moving.
+
+    Without a header, six numbers in every line.
+    """
+    if header is None:
+        return all(len(row) == LANDMARK_COLUMNS and all(map(_is_number, row)) for row in body)
+    names = [cell.lower() for cell in header]
+    return all(side in names[c] for side in IMAGES for c in HALVES[side] if c < len(names)) and (
+        len(names) >= LANDMARK_COLUMNS
+    )
+
+
 def _columns(header: list[str] | None) -> list[int]:
     names = [cell.strip().lower() for cell in header or []]
     return [names.index(axis) for axis in "xyz"] if set("xyz") <= set(names) else [0, 1, 2]
 
 
-def _carried_names(header: list[str], columns: list[int]) -> list[str]:
+def _carried_names(header: list[str], columns: Sequence[int]) -> list[str]:
     """Return the header, with "carried" before names of moved columns that say on which side they were (fixed_i)."""
     moved = {c for c in columns if any(side in header[c].lower() for side in IMAGES)}
     return [f"carried_{name}" if c in moved else name for c, name in enumerate(header)]

@@ -40,8 +40,11 @@
 
   async function grey(uri) { // the bytes of a sprite
     const image = new Image();
-    image.src = uri;
-    await image.decode();
+    await new Promise(function (resolve, reject) { // image.decode() waits for a frame that a printer never draws
+      image.onload = resolve;
+      image.onerror = reject;
+      image.src = uri;
+    });
     const canvas = document.createElement("canvas");
     canvas.width = image.width;
     canvas.height = image.height;
