@@ -18,7 +18,8 @@ KEPT = ("metrics", "result_dir")  # entries of the evaluator's output that are k
 class Reports:
     """Remembers the results of an evaluator (as its handler), then makes their reports.
 
-    The evaluator's state first drops its volumes, so a report needs no more memory than the fit before it.
+    The evaluator's state first drops its volumes, so a report needs no more memory than the fit before it. (Findings
+    alone need little.)
 
     Args:
         report: False writes the findings only, no page and no pictures.
@@ -46,7 +47,7 @@ class Reports:
             One line for each report that could not be made; the others lie in the folders of their results.
         """
         folders, self._folders = self._folders, []
-        if self._engine is not None and folders:
+        if self.report and self._engine is not None and folders:
             output: Any = self._engine.state.output
             kept: Any = {key: output[key] for key in KEPT if key in output}
             self._engine.state.output, self._engine.state.batch = kept, None
