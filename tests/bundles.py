@@ -16,7 +16,7 @@ def copy_configs(target: Path, presets: Mapping[str, Levels]) -> Path:
     """The folder of configs, copied to ``target``, with presets more: the levels of a fit by their names."""
     shutil.copytree(ROOT / "configs", target)
     for name, levels in presets.items():
-        overlay = {"_desc_": f"A test's own, {name}.", "fit::levels": levels}
+        overlay = {"_desc_": f"A test's own, {name}.", "fit::levels": levels, "inferer::search": None}
         (target / "presets" / f"{name}.json").write_text(json.dumps(overlay), encoding="utf-8")
     return target
 

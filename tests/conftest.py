@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 LEVELS = {
     "only": {"voxels": 3000, "control_points": 300, "iterations": 12, "learning_rate": 1e-3}
 }  # 50 ms, and it moves
+NO_SEARCH = {"inferer::search": None}  # it takes a second; tests/test_search.py has it
 CONFIGURED = ("", "ncf", "ignite")  # loggers of configs/logging.conf
 
 
@@ -61,7 +62,8 @@ def run() -> Run:
 
     def start(output_dir: Path, pair: Mapping[str, Any], *overlays: Path, **overrides: Any) -> ConfigWorkflow:
         files: Sequence[str] = [str(ROOT / "configs" / "inference.json"), *map(str, overlays)]
-        small = {"fit::levels": LEVELS, "device": "cpu", "progress": False, "report": False, "output_dir": output_dir}
+        small = {"fit::levels": LEVELS, **NO_SEARCH, "device": "cpu", "progress": False, "report": False}
+        small["output_dir"] = output_dir
         workflow = ConfigWorkflow(
             config_file=files, workflow_type="inference", logging_file=False, **{**small, **pair, **overrides}
         )

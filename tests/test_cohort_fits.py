@@ -20,7 +20,7 @@ from ncf.cohort.worker import Resources, register_pair, report_pair, task_of
 from ncf.commands.cohort import cohort
 from ncf.core.presets import presets
 from ncf.io.pair_lists import read_pairs
-from tests.conftest import LEVELS, ROOT
+from tests.conftest import LEVELS, NO_SEARCH, ROOT
 
 RESULTS = ("displacement.nii.gz", "warped.nii.gz", "network.pt")
 
@@ -36,7 +36,7 @@ def listed(pair: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) ->
         {"name": "back", "fixed": pair["moving"], "moving": pair["fixed"]},
     ]
     (folder / "list.json").write_text(json.dumps({"pairs": rows}), encoding="utf-8")
-    (folder / "small.json").write_text(json.dumps({"fit::levels": LEVELS}), encoding="utf-8")
+    (folder / "small.json").write_text(json.dumps({"fit::levels": LEVELS, **NO_SEARCH}), encoding="utf-8")
     return folder / "list.json"
 
 

@@ -75,7 +75,7 @@ def test_the_table(
     configs = tmp_path / "configs"  # small fits in place of the default's
     shutil.copytree(ROOT / "configs", configs)
     base = json.loads((configs / "inference.json").read_text(encoding="utf-8"))
-    base["fit"]["levels"] = LEVELS
+    base["fit"]["levels"], base["inferer"]["search"] = LEVELS, None
     (configs / "inference.json").write_text(json.dumps(base), encoding="utf-8")
     monkeypatch.setattr("ncf.core.presets.configs_folder", lambda: configs)
     options = {"data_dir": str(archive), "output_dir": str(tmp_path / "out"), "cases": str(CASES), "workers": "2"}

@@ -69,7 +69,7 @@ def crowded(tmp_path: Path) -> Path:
     for name in ("inference.json", "metadata.json", "fast.json"):
         (tmp_path / "configs" / name).write_text('{"the": "wrong one"}', encoding="utf-8")
     (tmp_path / "ncf.json").write_text('{"the": "wrong one"}', encoding="utf-8")
-    (tmp_path / "mine.json").write_text(json.dumps({"fit::levels": LEVELS}), encoding="utf-8")
+    (tmp_path / "mine.json").write_text(json.dumps({"fit::levels": LEVELS, "inferer::search": None}), encoding="utf-8")
     return tmp_path
 
 

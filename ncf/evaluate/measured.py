@@ -97,7 +97,7 @@ class Measured(Transform):
             metrics["tre_mm"] = {when: landmark_summary(e) for when, e in errors.items()}
         metrics |= regularity(jacobian_determinant(field), label)
         metrics["attempts"] = fit.attempt
-        levels = {"initial_alignment": fit.alignment_s} | {
+        levels = {"initial_alignment": fit.alignment_s, "search": fit.search_s} | {
             f"level_{level.name}": level.seconds for level in fit.history
         }
         metrics["seconds"] = {**data.get("seconds", {}), **levels, "measuring": time.perf_counter() - begun}

@@ -29,6 +29,21 @@ class LevelRecord:
 
 
 @dataclass(frozen=True)
+class SearchEvidence:
+    """What was compared after a search, by the loss of the fit on its first level with that start.
+
+    Attributes:
+        nothing: the loss of a field that is zero everywhere.
+        found: the loss of the field that was found.
+        taken: True where the network was taught that field before its first level.
+    """
+
+    nothing: float
+    found: float
+    taken: bool
+
+
+@dataclass(frozen=True)
 class Fit:
     """The result of a fit, and what is needed to compute its field again.
 
@@ -45,6 +60,8 @@ class Fit:
         alignment_s: seconds that the search for an initial transform took.
         evidence: how the transform that the search found compares with the headers; None where it left the headers
             alone.
+        search_s: seconds that the search for large motion took, with the teaching.
+        search: how what the search found compares with no motion; None where there was no search.
     """
 
     field_vox: torch.Tensor
@@ -57,3 +74,5 @@ class Fit:
     attempt: int
     alignment_s: float = 0.0
     evidence: Evidence | None = None
+    search_s: float = 0.0
+    search: SearchEvidence | None = None

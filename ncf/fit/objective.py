@@ -94,6 +94,18 @@ class Objective:
         return self.loss(self._sampled(self._field(nothing), nothing))
 
     @torch.no_grad()
+    def of_field(self, field_vox: torch.Tensor, lattice: Lattice) -> dict[str, torch.Tensor]:
+        """Return the terms for a field that is given instead of the network's.
+
+        Args:
+            field_vox: (1, 3, W, H, D), in fixed voxels, without the initial transform.
+            lattice: of the field, over the fixed grid.
+        """
+        device, unit = field_vox.device, self.space.unit_vox((1, 1, 1), field_vox.device)
+        values = Upsampler(lattice, self.control, order=1, device=device)(field_vox) / unit
+        return self.loss(self._sampled(self._field(values), values))
+
+    @torch.no_grad()
     def overlap(self) -> tuple[float, float]:
         """Return the share of the fixed data that meets moving data, 0 to 1: where the field is zero, and now.
 

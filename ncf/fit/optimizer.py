@@ -19,18 +19,22 @@ from torch import nn
 
 from ncf.core.errors import PairError
 from ncf.fit.field import FieldSpace, dense_field
-from ncf.fit.fitted import Fit, LevelRecord
+from ncf.fit.fitted import Fit, LevelRecord, SearchEvidence
 from ncf.fit.initial_transform import Evidence, better_initial
 from ncf.fit.levels import Level, schedule
 from ncf.fit.objective import Objective
 from ncf.fit.pyramid import PairImages, level_images
 from ncf.fit.rounding import rounded
 from ncf.fit.safety import DivergedError, check_end, check_start
+from ncf.fit.teaching import Teaching
 from ncf.fit.terms import WeightedSum
 from ncf.fit.training import train
+from ncf.space.grids import Lattice
 from ncf.space.sampling import Warp
 
 logger = logging.getLogger(__name__)
+
+Found = tuple[torch.Tensor, Lattice]  # a field in fixed voxels, without the initial transform, and its lattice
 
 CAREFUL = 3.0  # every further attempt divides the learning rates by this
 WEIGHT_BITS, OFFSET_BITS = 16, 7  # of the numbers that are kept: docs/decisions/0016-rounding.md
@@ -59,6 +63,8 @@ class PairOptimizer(Inferer):
         warp: reads the moving image.
         levels: entries of `Level` by name, coarse first. Adam's moments are carried from level to level.
         initial_alignment: finds another initial transform for a pair; None keeps that of the headers.
+        search: finds large motion, which the network is then taught; None begins every fit with a zero field.
+        teaching: how; by default `Teaching`'s own numbers.
         seed: of the network's first weights.
         interpolation: between the control nodes: 1 linear, 3 cubic B-spline.
         amp: True evaluates the network in bfloat16 (fields and images stay float32).
@@ -78,6 +84,8 @@ class PairOptimizer(Inferer):
         warp: Warp,
         levels: Mapping[str, Mapping[str, Any]],
         initial_alignment: Callable[[PairImages], PairImages] | None = None,
+        search: Callable[[PairImages], Found] | None = None,
+        teaching: Teaching | None = None,
         seed: int = 0,
         interpolation: int = 3,
         amp: bool = False,
@@ -87,6 +95,7 @@ class PairOptimizer(Inferer):
     ) -> None:
         super().__init__()
         self.loss, self.warp, self.initial_alignment = loss, warp, initial_alignment
+        self.search, self.teaching = search, Teaching() if teaching is None else teaching
         self.levels = schedule(levels)
         self.seed, self.interpolation, self.amp = seed, interpolation, amp
         self.attempts, self.least_nodes, self.progress = attempts, least_nodes, progress
@@ -112,12 +121,20 @@ class PairOptimizer(Inferer):
         begun = time.perf_counter()
         inputs, evidence = self._with_initial(inputs)
         alignment_s = time.perf_counter() - begun
+        begun = time.perf_counter()
+        found, compared = self._searched(inputs, network.to(inputs.fixed.device))
+        search_s = time.perf_counter() - begun
         for attempt in range(1, self.attempts + 1):
             try:
                 with torch.enable_grad():
                     start_afresh(network, self.seed)
-                    fit = self._coarse_to_fine(inputs, network.to(inputs.fixed.device), attempt=attempt)
-                    return replace(fit, alignment_s=alignment_s, evidence=evidence)
+                    network.to(inputs.fixed.device)
+                    if found is not None:
+                        begun = time.perf_counter()
+                        self.teaching(network, self._space(inputs), *found)
+                        search_s += time.perf_counter() - begun
+                    fit = self._coarse_to_fine(inputs, network, attempt=attempt, taught=found is not None)
+                    return replace(fit, alignment_s=alignment_s, evidence=evidence, search_s=search_s, search=compared)
             except DivergedError as stop:
                 reason = str(stop)
                 logger.warning("attempt %d of %d: %s", attempt, self.attempts, reason)
@@ -147,9 +164,32 @@ class PairOptimizer(Inferer):
         )
         return chosen, evidence
 
-    def _coarse_to_fine(self, pair: PairImages, network: nn.Module, *, attempt: int) -> Fit:
+    def _space(self, pair: PairImages) -> FieldSpace:
+        return FieldSpace(pair.fixed_shape, pair.fixed_affine, self.interpolation, pair.initial)
+
+    def _searched(self, pair: PairImages, network: nn.Module) -> tuple[Found | None, SearchEvidence | None]:
+        """Return what a search finds, if it beats no motion by the loss of the fit; and what was compared."""
+        if self.search is None:
+            return None, None
+        found = self.search(pair)
+        first = next(iter(self.levels.values()))
+        objective = self._objective(pair, network, self._space(pair), first)
+        nothing, own = (
+            sum(value.item() for value in terms.values())
+            for terms in (objective.of_doing_nothing(), objective.of_field(*found))
+        )
+        compared = SearchEvidence(nothing, own, own < nothing)
+        logger.info(
+            "search: loss %.3f without motion, %.3f with the motion that was found; it is %s",
+            nothing,
+            own,
+            "taught to the network" if compared.taken else "left alone",
+        )
+        return found if compared.taken else None, compared
+
+    def _coarse_to_fine(self, pair: PairImages, network: nn.Module, *, attempt: int, taught: bool) -> Fit:
         """Run one attempt; raise DivergedError where it ends worse than it began."""
-        space = FieldSpace(pair.fixed_shape, pair.fixed_affine, self.interpolation, pair.initial)
+        space = self._space(pair)
         optimizer = torch.optim.Adam(network.parameters())
         history, offsets, level = [], None, None
         for number, (name, level) in enumerate(self.levels.items(), start=1):
@@ -166,7 +206,13 @@ class PairOptimizer(Inferer):
                 offsets = objective.free_offsets(space.control(min(level.offset_points, most)))
                 optimizer.add_param_group({"params": [offsets], "lr": own_rate, "initial_lr": own_rate})
             losses = train(
-                objective, optimizer, iterations=level.iterations, rate_end=end, title=title, progress=self.progress
+                objective,
+                optimizer,
+                iterations=level.iterations,
+                rate_end=end,
+                title=title,
+                progress=self.progress,
+                warm_up=self.teaching.warm_up if taught and number == 1 else 0,
             )
             record = LevelRecord(name, objective.images.lattice.shape, time.perf_counter() - begun, losses)
             _tell(title, record)

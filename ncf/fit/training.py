@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,6 +25,7 @@ def train(
     rate_end: float,
     title: str,
     progress: bool,
+    warm_up: int = 0,
 ) -> dict[str, list[float]]:
     """Minimise the sum of an objective's terms; a cosine lowers the learning rates.
 
@@ -35,11 +38,18 @@ def train(
         rate_end: the last learning rate.
         title: of the progress bar, which only a terminal shows.
         progress: False hides the bar.
+        warm_up: number of first iterations in which the rates rise from nothing.
 
     Returns:
         The value of every term at every iteration, by name.
     """
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations, eta_min=rate_end)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        [
+            partial(share_of_rate, iterations=iterations, end=rate_end / group["initial_lr"], warm_up=warm_up)
+            for group in optimizer.param_groups
+        ],
+    )
     # MONAI's annotation uses torch's old name for a scheduler
     by_iteration = LrScheduleHandler(schedule, print_lr=False, epoch_level=False)  # type: ignore[arg-type]
     kept: list[dict[str, torch.Tensor]] = []
@@ -68,6 +78,19 @@ def train(
         _show_progress(trainer, title)
     trainer.run()
     return {name: torch.stack([terms[name] for terms in kept]).tolist() for name in kept[0]}
+
+
+def share_of_rate(iteration: int, *, iterations: int, end: float, warm_up: int) -> float:
+    """Return the learning rate of an iteration as a share of the first: a cosine, which rises first where asked.
+
+    Args:
+        iteration: from 0.
+        iterations: how many there are.
+        end: the share that the cosine ends with.
+        warm_up: number of first iterations in which the rate rises linearly to that of the cosine.
+    """
+    cosine = end + (1 - end) * (1 + math.cos(math.pi * iteration / iterations)) / 2
+    return cosine * min(1.0, (iteration + 1) / (warm_up + 1))
 
 
 def _show_progress(trainer: Engine, title: str) -> None:

@@ -1,0 +1,67 @@
+"""Teaching: a network learns a field that was found without it, so that a fit begins there.
+
+The lattices on which it learns change from step to step. On a single one the network would learn the nodes by heart and
+do as it likes between them. This room must not know images, losses of images or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ncf.fit.field import FieldSpace
+from ncf.space.grids import Lattice
+from ncf.space.interpolation import Upsampler
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """Fits a network to a field by Adam; a cosine lowers the learning rate to a tenth.
+
+    Attributes:
+        steps: of Adam.
+        learning_rate: at the first step.
+        points: about how many nodes the lattices have that take turns.
+        warm_up: steps of the fit that follows in which its learning rate rises. Adam's first steps have their full
+            length whatever the slope, and would undo what was taught.
+
+    Raises:
+        ValueError: a number is not above zero, or there is no lattice.
+    """
+
+    steps: int = 60
+    learning_rate: float = 5e-4
+    points: Sequence[int] = (800, 1000, 1200, 1400)
+    warm_up: int = 12
+
+    def __post_init__(self) -> None:
+        if not self.points or not min(self.steps, self.learning_rate, *self.points) > 0 or self.warm_up < 0:
+            raise ValueError(f"teaching needs steps, a learning rate and points above zero, got {self}")
+
+    def __call__(self, network: nn.Module, space: FieldSpace, field_vox: torch.Tensor, lattice: Lattice) -> None:
+        """Teach a network a field; its weights change in place.
+
+        Args:
+            network: positions to offsets, with the weights to begin with.
+            space: where the field lives.
+            field_vox: (1, 3, W, H, D), in fixed voxels, without the initial transform.
+            lattice: of the field, over the fixed grid.
+        """
+        device, unit = field_vox.device, space.unit_vox((1, 1, 1), field_vox.device)
+        lessons = []
+        for control in map(space.control, self.points):
+            wanted = Upsampler(lattice, control, order=1, device=device)(field_vox) / unit
+            lessons.append((space.network_input(control, device), wanted))
+        optimizer = torch.optim.Adam(network.parameters(), lr=self.learning_rate)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps, eta_min=self.learning_rate / 10)
+        with torch.enable_grad():
+            for step in range(self.steps):
+                places, wanted = lessons[step % len(lessons)]
+                optimizer.zero_grad(set_to_none=True)
+                ((network(places) - wanted) ** 2).mean().backward()
+                optimizer.step()
+                schedule.step()
+        optimizer.zero_grad(set_to_none=True)
