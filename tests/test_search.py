@@ -8,34 +8,28 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from ncf.fit.field import FieldSpace, control_values
+from ncf.fit.fitted import Fit
+from ncf.fit.matching import COMPARED, COUPLINGS, choose, consistent, displacements, match_costs, reversed_costs
 from ncf.fit.mind import CHANNELS, SIX, box_mean, mind_ssc
 from ncf.fit.network import NCF
-from ncf.fit.optimizer import start_afresh
+from ncf.fit.optimizer import PairOptimizer, start_afresh
 from ncf.fit.pyramid import PairImages
-from ncf.fit.search import (
-    COUPLINGS,
-    HALF,
-    MOST_COSTS,
-    DiscreteSearch,
-    Stage,
-    blocks,
-    choose,
-    consistent,
-    displacements,
-    match_costs,
-    reversed_costs,
-)
+from ncf.fit.safety import DivergedError
+from ncf.fit.search import MOST_COSTS, DiscreteSearch, Stage, blocks
 from ncf.fit.teaching import Teaching
-from ncf.fit.training import share_of_rate
+from ncf.fit.training import learning_rates, share_of_rate
+from ncf.phantom.chest import PhantomPair
 from ncf.space.grids import lattice_over
 from ncf.space.sampling import sample
 from tests.conftest import Run
+from tests.fits import GENTLE, images_of, optimizer
 
 WITH_SEARCH = {"inferer::search": "@search"}
 STAGES = {
@@ -97,14 +91,27 @@ def test_moves_fill_a_ball_and_come_with_their_opposites() -> None:
 
 def test_a_large_field_of_view_gets_larger_nodes() -> None:
     stage = Stage(**STAGES["far"])
-    for shape, node in (((40, 40, 40), 2.5), ((128, 128, 128), 2.5), ((128, 128, 128), 9.0)):
+    for shape, node in (((80, 80, 80), 2.5), ((128, 128, 128), 2.5), ((128, 128, 128), 9.0)):
         pool, moves = blocks(shape, np.full(3, node), stage)
         assert len(moves) * np.prod([n // p for n, p in zip(shape, pool, strict=True)]) <= MOST_COSTS
         assert min(pool) * node >= 0.75 * stage.node_mm
 
 
+def test_a_small_field_of_view_is_searched_as_finely_as_a_large_one() -> None:
+    stage = Stage(**STAGES["far"])
+    usual, mouse = (blocks((60, 60, 60), np.full(3, mm), stage) for mm in (3.0, 0.3))
+    assert mouse[0] == [3, 3, 3] and usual[0] == [3, 3, 3]  # 9 mm and 0.9 mm of 177 and 18
+    assert mouse[1].abs().amax() == 5 and usual[1].abs().amax() == 4
+
+
+def test_where_there_is_nothing_to_compare_nothing_moves() -> None:
+    pair = shifted_pair((0, 0, 0), (3.0, 3.0, 5.0))
+    field, _ = DiscreteSearch(STAGES)(replace(pair, moving_weight=torch.zeros_like(pair.moving_weight)))
+    assert field.abs().max() < 1e-4
+
+
 def plain_cost(f: torch.Tensor, fw: float, m: torch.Tensor, mw: float) -> float:
-    return float(((f - m) ** 2).sum()) if fw >= HALF and mw >= HALF else math.nan
+    return float(((f - m) ** 2).sum()) if fw >= COMPARED and mw >= COMPARED else math.nan
 
 
 def test_costs_are_those_of_plain_loops_in_both_directions() -> None:
@@ -143,7 +150,8 @@ def neutral(costs: np.ndarray) -> np.ndarray:
 def test_choices_are_those_of_plain_loops() -> None:
     shape, moves = (4, 3, 5), displacements((1.0, 1.0, 1.0), 2.0).float()
     costs = uniform(len(moves), *shape).double()
-    best = costs.argmin(dim=0)
+    best = torch.full(shape, int((moves.abs().sum(dim=1) == 0).nonzero()))  # all stand still
+    costs[:, 0] = 0.5  # nothing to compare
     for coupling in COUPLINGS:
         around = box_mean(moves.double()[best].movedim(-1, 0)[None], 1)[0]
         for place in np.ndindex(*shape):
@@ -234,16 +242,42 @@ def test_a_network_learns_a_field_between_its_nodes_too() -> None:
 
 
 def test_rates_fall_as_torchs_cosine_and_rise_first() -> None:
-    optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=0.3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 9, eta_min=0.03)
+    adam = torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=0.3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, 9, eta_min=0.03)
     for iteration in range(9):
-        rate = optimizer.param_groups[0]["lr"]
+        rate = adam.param_groups[0]["lr"]
         plain = share_of_rate(iteration, iterations=9, end=0.1, warm_up=0)
         assert 0.3 * plain == pytest.approx(rate)
         rising = share_of_rate(iteration, iterations=9, end=0.1, warm_up=3)
         assert rising == pytest.approx(plain * min(1, (iteration + 1) / 4))
-        optimizer.step()
+        adam.step()
         schedule.step()
+
+
+def test_offsets_of_two_equal_scans_which_have_no_rate_stay_where_they_are() -> None:
+    offsets = torch.zeros(2, requires_grad=True)
+    adam = torch.optim.Adam([{"params": [offsets], "lr": 0.0, "initial_lr": 0.0}])
+    schedule = learning_rates(adam, iterations=3, rate_end=1e-6, warm_up=0)
+    for _ in range(3):
+        offsets.sum().backward()
+        adam.step()
+        schedule.step()
+    assert offsets.tolist() == [0, 0]
+
+
+def test_a_search_that_leads_astray_is_not_followed_twice(chest: PhantomPair, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    coarse_to_fine = PairOptimizer._coarse_to_fine
+
+    def diverges(self: PairOptimizer, *args: Any, taught: bool, **kwargs: Any) -> Fit:
+        seen.append(taught)
+        if taught:
+            raise DivergedError("led astray")
+        return coarse_to_fine(self, *args, taught=taught, **kwargs)
+
+    monkeypatch.setattr(PairOptimizer, "_coarse_to_fine", diverges)
+    fit = optimizer(GENTLE, search=DiscreteSearch(STAGES), teaching=Teaching(steps=3))(images_of(chest), NCF(width=16))
+    assert seen == [True, False] and fit.search is not None and not fit.search.taken and fit.attempt == 2
 
 
 def test_a_run_tells_what_its_search_found(run: Run, pair: Mapping[str, str], tmp_path: Path) -> None:

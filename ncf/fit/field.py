@@ -73,6 +73,20 @@ class FieldSpace:
         unit = half_extent_mm(self.shape, self.affine) / spacing_mm(self.affine) / np.asarray(step_vox)
         return torch.as_tensor(unit, dtype=torch.float32, device=device).view(1, 3, 1, 1, 1)
 
+    def values_of(self, field_vox: torch.Tensor, lattice: Lattice, control: Lattice) -> torch.Tensor:
+        """Return a field as the network would give it at the control nodes; linear between the nodes of the field.
+
+        Args:
+            field_vox: (1, 3, W, H, D), in fixed voxels, without the initial transform.
+            lattice: of the field, over the fixed grid.
+            control: the control lattice.
+
+        Returns:
+            (1, 3, *control.shape), in the network's unit.
+        """
+        device = field_vox.device
+        return Upsampler(lattice, control, order=1, device=device)(field_vox) / self.unit_vox((1, 1, 1), device)
+
     def after_initial(self, field_vox: torch.Tensor) -> torch.Tensor:
         """Return the whole displacement initial(x + v(x)) - x.
 

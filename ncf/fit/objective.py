@@ -101,8 +101,7 @@ class Objective:
             field_vox: (1, 3, W, H, D), in fixed voxels, without the initial transform.
             lattice: of the field, over the fixed grid.
         """
-        device, unit = field_vox.device, self.space.unit_vox((1, 1, 1), field_vox.device)
-        values = Upsampler(lattice, self.control, order=1, device=device)(field_vox) / unit
+        values = self.space.values_of(field_vox, lattice, self.control)
         return self.loss(self._sampled(self._field(values), values))
 
     @torch.no_grad()

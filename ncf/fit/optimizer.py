@@ -136,6 +136,8 @@ class PairOptimizer(Inferer):
                     fit = self._coarse_to_fine(inputs, network, attempt=attempt, taught=found is not None)
                     return replace(fit, alignment_s=alignment_s, evidence=evidence, search_s=search_s, search=compared)
             except DivergedError as stop:
+                if found is not None and compared is not None:  # it may have led astray
+                    found, compared = None, replace(compared, taken=False)
                 reason = str(stop)
                 logger.warning("attempt %d of %d: %s", attempt, self.attempts, reason)
         raise PairError(

@@ -14,7 +14,6 @@ from torch import nn
 
 from ncf.fit.field import FieldSpace
 from ncf.space.grids import Lattice
-from ncf.space.interpolation import Upsampler
 
 
 @dataclass(frozen=True)
@@ -50,11 +49,10 @@ class Teaching:
             field_vox: (1, 3, W, H, D), in fixed voxels, without the initial transform.
             lattice: of the field, over the fixed grid.
         """
-        device, unit = field_vox.device, space.unit_vox((1, 1, 1), field_vox.device)
-        lessons = []
-        for control in map(space.control, self.points):
-            wanted = Upsampler(lattice, control, order=1, device=device)(field_vox) / unit
-            lessons.append((space.network_input(control, device), wanted))
+        lessons = [
+            (space.network_input(control, field_vox.device), space.values_of(field_vox, lattice, control))
+            for control in map(space.control, self.points)
+        ]
         optimizer = torch.optim.Adam(network.parameters(), lr=self.learning_rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps, eta_min=self.learning_rate / 10)
         with torch.enable_grad():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -43,13 +44,7 @@ def train(
     Returns:
         The value of every term at every iteration, by name.
     """
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        [
-            partial(share_of_rate, iterations=iterations, end=rate_end / group["initial_lr"], warm_up=warm_up)
-            for group in optimizer.param_groups
-        ],
-    )
+    schedule = learning_rates(optimizer, iterations=iterations, rate_end=rate_end, warm_up=warm_up)
     # MONAI's annotation uses torch's old name for a scheduler
     by_iteration = LrScheduleHandler(schedule, print_lr=False, epoch_level=False)  # type: ignore[arg-type]
     kept: list[dict[str, torch.Tensor]] = []
@@ -78,6 +73,25 @@ def train(
         _show_progress(trainer, title)
     trainer.run()
     return {name: torch.stack([terms[name] for terms in kept]).tolist() for name in kept[0]}
+
+
+def learning_rates(
+    optimizer: torch.optim.Optimizer, *, iterations: int, rate_end: float, warm_up: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """Return the schedule of an optimiser's learning rates.
+
+    Args:
+        optimizer: with the first rate of every group; one of 0 (two equal scans) stays.
+        iterations: how many.
+        rate_end: the last rate of every group.
+        warm_up: number of first iterations in which the rates rise.
+    """
+    first = [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups]
+    ends = [rate_end / rate if rate > 0 else 1.0 for rate in first]
+    shares: list[Callable[[int], float]] = [
+        partial(share_of_rate, iterations=iterations, end=end, warm_up=warm_up) for end in ends
+    ]
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, shares)
 
 
 def share_of_rate(iteration: int, *, iterations: int, end: float, warm_up: int) -> float:
