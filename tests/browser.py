@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+BETWEEN_PAGES = ("Inspected target navigated or closed", "Cannot find default execution context")
 PATIENCE_S = 60  # on a machine that does other things too
 KEYS = {"ArrowRight": 39, "ArrowLeft": 37, "Tab": 9, "Home": 36, "End": 35}
 
@@ -27,6 +28,10 @@ KEYS = {"ArrowRight": 39, "ArrowLeft": 37, "Tab": 9, "Home": 36, "End": 35}
 def found() -> str | None:
     """The path of a Chromium on this machine."""
     return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+class Refused(AssertionError):
+    """The browser answered a command with an error."""
 
 
 class Browser:
@@ -67,10 +72,18 @@ class Browser:
     def wait(self, condition: str) -> None:
         """Nothing; the condition holds in the page."""
         until = time.monotonic() + PATIENCE_S
-        while not self.run(condition):
+        while not self._holds(condition):
             if time.monotonic() > until:
                 raise AssertionError(f"{condition} did not come true; complaints: {self.complaints}")
             time.sleep(0.05)
+
+    def _holds(self, condition: str) -> bool:
+        try:
+            return bool(self.run(condition))
+        except Refused as refused:
+            if any(sign in str(refused) for sign in BETWEEN_PAGES):
+                return False  # asked while a link was being followed: the page that was there is gone
+            raise
 
     def print_to(self, path: Path) -> None:
         """Nothing; the page was printed on A4 into a PDF."""
@@ -103,7 +116,7 @@ class Browser:
             told = self._receive()
             if told.get("id") == number:
                 if "error" in told:
-                    raise AssertionError(f"{method}: {told['error']}")
+                    raise Refused(f"{method}: {told['error']}")
                 return told["result"]
             self._event(told)
 
