@@ -30,7 +30,7 @@ def found() -> str | None:
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
-class Refused(AssertionError):
+class RefusedError(AssertionError):
     """The browser answered a command with an error."""
 
 
@@ -80,7 +80,7 @@ class Browser:
     def _holds(self, condition: str) -> bool:
         try:
             return bool(self.run(condition))
-        except Refused as refused:
+        except RefusedError as refused:
             if any(sign in str(refused) for sign in BETWEEN_PAGES):
                 return False  # asked while a link was being followed: the page that was there is gone
             raise
@@ -116,7 +116,7 @@ class Browser:
             told = self._receive()
             if told.get("id") == number:
                 if "error" in told:
-                    raise Refused(f"{method}: {told['error']}")
+                    raise RefusedError(f"{method}: {told['error']}")
                 return told["result"]
             self._event(told)
 
