@@ -81,16 +81,19 @@ def test_offsets_are_three_voxels_apart_at_least(chest: PhantomPair) -> None:
 
 def test_offsets_move_less_where_the_images_agree_already(chest: PhantomPair) -> None:
     images = images_of(chest)
-    alike = replace(images, moving=images.fixed + 0.1 * (images.moving - images.fixed))
+    alike, unlike, more = (
+        replace(images, moving=images.fixed + share * (images.moving - images.fixed)) for share in (0.1, 4.0, 8.0)
+    )
     moved = []
     still = level(1, learning_rate=1e-9)  # the network does not move, the offsets do
-    for pair in (images, alike):
+    for pair in (images, alike, unlike, more):
         found = optimizer(still, {**still, "offset_points": 900, "offset_rate": 1e6})(pair, NCF()).offsets
         assert found is not None
         moved.append(
             float(found.values().abs().median())
         )  # Adam's first step is the learning rate, whatever the gradient
-    assert moved[1] == pytest.approx(0.1 * moved[0], rel=0.02)
+    assert moved[1] == pytest.approx(0.1**2 * moved[0], rel=0.05)
+    assert moved[3] == moved[2] > moved[0]  # so unlike that it says nothing of how far there is to go
 
 
 def test_the_initial_alignment_says_where_a_fit_begins(chest: PhantomPair) -> None:

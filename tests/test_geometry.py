@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from nibabel.affines import apply_affine, voxel_sizes
-from scipy.interpolate import BSpline
+from scipy.interpolate import BSpline, make_interp_spline
 from scipy.spatial.transform import Rotation
 
 from ncf.space import geometry as g
@@ -128,6 +128,21 @@ def test_interpolation_is_numpys_and_scipys(source: int) -> None:
     beyond = np.concatenate([[2 * row[0] - row[1]], row, [2 * row[-1] - row[-2]]])  # one node more on either side
     spline = BSpline(np.arange(-3.0, source + 3), beyond, 3)
     np.testing.assert_allclose(cubic, spline(at), atol=ROUNDING)
+
+
+@pytest.mark.parametrize("source", [4, 5, 40])
+def test_a_spline_through_the_samples_is_scipys_natural_one(source: int) -> None:
+    row, at = random(source), np.linspace(0, source - 1, 57)
+    truth = make_interp_spline(np.arange(source), row, k=3, bc_type="natural")(at)
+    found = interpolation.cardinal_matrix(source, torch.from_numpy(at)).numpy() @ row
+    np.testing.assert_allclose(found, truth, atol=5 * ROUNDING)
+
+
+@pytest.mark.parametrize("source", [1, 2])
+def test_a_spline_through_one_or_two_samples_is_their_line(source: int) -> None:
+    at = torch.linspace(0, source - 1, 5)
+    row = torch.arange(3.0, 3.0 + source)
+    np.testing.assert_allclose(interpolation.cardinal_matrix(source, at) @ row, 3.0 + at, atol=5 * ROUNDING)
 
 
 @pytest.mark.parametrize("order", [1, 3])

@@ -19,9 +19,9 @@ class Level:
         learning_rate_end: at the last iteration (paper: 1e-6). A cosine leads from the first rate to this one.
         offset_points: nodes of a finer lattice of free offsets, which are added to the network's output; fewer where
             the fixed scan is small; 0 for none. Only the last level may have them, because they belong to its nodes.
-        offset_rate: learning rate of the offsets, as a share of the network's for each unit of the root mean square
-            intensity difference that the earlier levels have left (intensities run from 0 to 1). Where the images agree
-            up to their noise there is little to gain.
+        offset_rate: learning rate of the offsets, as a share of the network's for each unit of the mean square
+            intensity difference that the earlier levels have left, up to that of 0.1 (intensities run from 0 to 1).
+            Where the images agree up to their noise there is little to gain, and offsets would follow the noise.
 
     Raises:
         ValueError: a number that must be above zero is not, or offsets have points without a rate.

@@ -38,6 +38,7 @@ Found = tuple[torch.Tensor, Lattice]  # a field in fixed voxels, without the ini
 
 CAREFUL = 3.0  # every further attempt divides the learning rates by this
 WEIGHT_BITS, OFFSET_BITS = 16, 7  # of the numbers that are kept: docs/decisions/0016-rounding.md
+MOST_DIFFERENCE = 0.1  # between two contrasts the difference says nothing of how far there is to go
 VOXELS_PER_OFFSET = 27  # at least so many voxels of the fixed scan: docs/decisions/0017-small-scans.md
 
 
@@ -203,7 +204,7 @@ class PairOptimizer(Inferer):
             title = f"level {number} of {len(self.levels)} ({name})"
             check_start(objective, title)
             if level.offset_points:
-                own_rate = rate * level.offset_rate * objective.difference()
+                own_rate = rate * level.offset_rate * min(objective.difference(), MOST_DIFFERENCE) ** 2
                 most = math.prod(space.shape) // VOXELS_PER_OFFSET
                 offsets = objective.free_offsets(space.control(min(level.offset_points, most)))
                 optimizer.add_param_group({"params": [offsets], "lr": own_rate, "initial_lr": own_rate})

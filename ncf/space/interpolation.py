@@ -52,6 +52,23 @@ def interpolation_matrix(source: int, positions: torch.Tensor, *, order: int) ->
     return inner.float()
 
 
+def cardinal_matrix(source: int, positions: torch.Tensor) -> torch.Tensor:
+    """Return the weights that read a row of samples at given positions by the cubic B-spline that goes through them.
+
+    Linear reading blurs most between samples and not at all on them; this one hardly blurs (Thevenaz et al. 2000,
+    doi:10.1109/42.875199). It overshoots beside a step, by up to a tenth of it.
+
+    Args:
+        source: number of samples.
+        positions: in samples.
+
+    Returns:
+        Weights (len(positions), source), float32.
+    """
+    at_samples = interpolation_matrix(source, torch.arange(source), order=3).double()
+    return (interpolation_matrix(source, positions, order=3).double() @ torch.linalg.inv(at_samples)).float()
+
+
 def separable(volume: torch.Tensor, matrices: Sequence[torch.Tensor]) -> torch.Tensor:
     """Apply one matrix along each of the last three axes of a volume.
 

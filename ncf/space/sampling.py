@@ -17,8 +17,12 @@ from monai.networks.blocks import Warp as MonaiWarp
 
 from ncf.space.geometry import placed
 from ncf.space.grids import Lattice, lattice_over
-from ncf.space.interpolation import separable
+from ncf.space.interpolation import cardinal_matrix, separable
 
+BLUR = (
+    0.3  # standard deviation before sampling, in steps: less than against all aliasing, docs/decisions/0021-detail.md
+)
+ALL_DATA = 0.9  # weight above which a node's whole neighbourhood counts as data
 GAUSS_REACH = 3.0  # a Gaussian is cut at this many standard deviations
 PADDING_NOISE = 1e-6  # weights below this count as no data
 
@@ -166,10 +170,11 @@ def image_on_lattice(
     step_vox: Sequence[float] | np.ndarray,
     through: Lattice | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sample an image and its data weight on a lattice, smoothed so that nothing aliases.
+    """Sample an image and its data weight on a lattice, smoothed so that little aliases.
 
     Voxels of weight 0 (padding, outside a mask) take no part in the average (normalised convolution). The weight of a
-    node says how much of its neighbourhood holds data; it is 0 outside the image.
+    node says how much of its neighbourhood holds data; it is 0 outside the image. The voxels are read by cubic
+    B-splines, and linearly beside missing data.
 
     Args:
         image: (1, 1, W, H, D).
@@ -177,23 +182,26 @@ def image_on_lattice(
         lattice: in voxels of the image.
         step_vox: distance between the points at which the image is compared, along each axis, in voxels (3,); finer
             detail is smoothed away.
-        through: a lattice from corner to corner of the image; the image is first read on it, and then interpolated from
-            it.
+        through: a lattice from corner to corner of the image; the image is first read on it, and then interpolated
+            linearly from it.
 
     Returns:
         The image and its weight, each (1, 1, *lattice.shape).
     """
-    matrices = []
+    linear, cubic = [], []
     for a, (n, step) in enumerate(zip(image.shape[2:], step_vox, strict=True)):
-        matrix = gaussian_matrix(n, 0.5 * float(max(step**2 - 1, 0)) ** 0.5)
-        at = lattice.axis(a).numpy()
+        smooth = gaussian_matrix(n, BLUR * float(max(step**2 - 1, 0)) ** 0.5)
+        nodes = lattice if through is None else through
+        at, last = nodes.axis(a), torch.eye(nodes.shape[a])
         if through is not None:
-            matrix = reading_matrix(n, through.axis(a).numpy()) @ matrix
-            n, at = through.shape[a], at / through.step_vox[a]
-        matrices.append((reading_matrix(n, at) @ matrix).to(image))
-    parts = separable(torch.cat([image * weight, weight], dim=1), matrices)
+            last = reading_matrix(through.shape[a], lattice.axis(a).numpy() / through.step_vox[a])
+        linear.append((last @ reading_matrix(n, at.numpy()) @ smooth).to(image))
+        cubic.append((last @ cardinal_matrix(n, at) @ smooth).to(image))
+    both = torch.cat([image * weight, weight], dim=1)
+    parts, sharp = separable(both, linear), separable(both, cubic)
     total = parts[:, 1:].clamp(0, 1)
-    return parts[:, :1] / total.clamp(min=PADDING_NOISE), total
+    plain = parts[:, :1] / total.clamp(min=PADDING_NOISE)
+    return torch.where(total > ALL_DATA, sharp[:, :1] / sharp[:, 1:].clamp(min=0.5), plain), total
 
 
 class Warp(MonaiWarp):
