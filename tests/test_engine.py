@@ -28,7 +28,7 @@ STILL_VOX = (
 BFLOAT_VOX = 0.15  # root mean square in the body; seen 0.01 to 0.08, while two seeds differ by 0.07 to 0.21
 ORDER_VOX = 0.2  # the same for the interpolation; seen 0.03 to 0.13
 FOUND = 0.5  # of the motion's mean length may be left after 40 coarse iterations; seen 0.28 to 0.36
-CROP_VOX = 0.15  # mean shift of a scan against a crop of itself; seen 0.09, with nodes in between 0.23
+CROP_VOX = 0.05  # mean shift of a scan against a crop of itself; seen 0.03, with nodes in between 0.23
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -134,7 +134,7 @@ def test_a_wave_is_damped_as_a_gaussian_damps_it(ratio: int, axis: int) -> None:
     )
     image = np.sin(wave * np.indices(shape)[axis])
     value, _ = on_lattice(image, np.ones(shape), grids.Lattice(tuple(nodes), tuple(origin), tuple(step)), step)
-    sigma = sampling.BLUR * np.sqrt(ratio**2 - 1)  # voxels
+    sigma = 0.3 * np.sqrt(ratio**2 - 1)  # voxels
     truth = np.exp(-((wave * sigma) ** 2) / 2) * np.sin(wave * (9 + ratio * np.arange(15)))
     np.testing.assert_allclose(value.ravel(), truth, atol=ATTENUATION if ratio > 1 else POSITION_VOX)
 

@@ -19,9 +19,7 @@ from ncf.space.geometry import placed
 from ncf.space.grids import Lattice, lattice_over
 from ncf.space.interpolation import cardinal_matrix, separable
 
-BLUR = (
-    0.3  # standard deviation before sampling, in steps: less than against all aliasing, docs/decisions/0021-detail.md
-)
+BLUR = 0.3  # standard deviation before sampling, in steps; some detail may alias: docs/decisions/0021-detail.md
 ALL_DATA = 0.9  # weight above which a node's whole neighbourhood counts as data
 GAUSS_REACH = 3.0  # a Gaussian is cut at this many standard deviations
 PADDING_NOISE = 1e-6  # weights below this count as no data
