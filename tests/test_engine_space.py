@@ -84,9 +84,10 @@ def test_offsets_move_less_where_the_images_agree_already(chest: PhantomPair) ->
     alike, unlike, more = (
         replace(images, moving=images.fixed + share * (images.moving - images.fixed)) for share in (0.1, 4.0, 8.0)
     )
+    rescaled = replace(images, moving=0.1 + 0.8 * images.fixed)
     moved = []
     still = level(1, learning_rate=1e-9)  # the network does not move, the offsets do
-    for pair in (images, alike, unlike, more):
+    for pair in (images, alike, unlike, more, rescaled):
         found = optimizer(still, {**still, "offset_points": 900, "offset_rate": 1e6})(pair, NCF()).offsets
         assert found is not None
         moved.append(
@@ -96,6 +97,7 @@ def test_offsets_move_less_where_the_images_agree_already(chest: PhantomPair) ->
     assert (
         moved[3] == pytest.approx(moved[2]) and moved[2] > moved[0]
     )  # so unlike that it says nothing of how far there is to go
+    assert moved[4] < 1e-3 * moved[0]
 
 
 def test_the_initial_alignment_says_where_a_fit_begins(chest: PhantomPair) -> None:

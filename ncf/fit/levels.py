@@ -20,8 +20,9 @@ class Level:
         offset_points: nodes of a finer lattice of free offsets, which are added to the network's output; fewer where
             the fixed scan is small; 0 for none. Only the last level may have them, because they belong to its nodes.
         offset_rate: learning rate of the offsets, as a share of the network's for each unit of the mean square
-            intensity difference that the earlier levels have left, up to that of 0.1 (intensities run from 0 to 1).
-            Where the images agree up to their noise there is little to gain, and offsets would follow the noise.
+            intensity difference that the earlier levels have left, up to that of 0.1 (intensities run from 0 to 1, and
+            a scale and an offset of them count for nothing). Where the images agree up to their noise there is little
+            to gain, and offsets would follow the noise.
 
     Raises:
         ValueError: a number that must be above zero is not, or offsets have points without a rate.

@@ -81,11 +81,18 @@ class Objective:
 
     @torch.no_grad()
     def difference(self) -> float:
-        """Return the root mean square intensity difference where both images have data; intensities run from 0 to 1."""
+        """Return the root mean square of what no scale and offset of the fixed intensities explains, 0 to 1.
+
+        Where both images have data. Another scale and offset of one image would look like motion that is left.
+        """
         values = self._values()
         state = self._sampled(self._field(values), values)
-        # the squares are weighted already: where the weight is below 1 it has drawn `warped` towards `fixed`
-        return float((((state.warped - state.fixed) ** 2).sum() / state.weight.sum().clamp(min=PADDING_NOISE)).sqrt())
+        weight, total = state.weight, state.weight.sum().clamp(min=PADDING_NOISE)
+        # `warped` is drawn to `fixed` where the weight is below 1
+        moving = state.fixed + (state.warped - state.fixed) / weight.clamp(min=PADDING_NOISE)
+        fixed, moving = (v - (v * weight).sum() / total for v in (state.fixed, moving))
+        scale = (weight * fixed * moving).sum() / (weight * fixed**2).sum().clamp(min=PADDING_NOISE)
+        return float(((weight * (moving - scale * fixed) ** 2).sum() / total).sqrt())
 
     @torch.no_grad()
     def of_doing_nothing(self) -> dict[str, torch.Tensor]:
