@@ -16,7 +16,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, median_filter
 from scipy.spatial.transform import Rotation
 
-from benchmarks.evaluate import read_labels, read_landmarks
+from benchmarks.evaluate import landmark_keys, read_labels, read_landmarks
 
 CUT = 0.3  # share of the planes along the body
 NOISE_FACTOR = 3.0
@@ -51,7 +51,7 @@ class Scans:
     Attributes:
         fixed: the fixed scan.
         moving: the moving scan.
-        landmarks: voxel indices (N, 6), those of fixed, then those of moving; or None.
+        landmarks: voxel indices (N, 6) of all sets, those of fixed, then those of moving; or None.
     """
 
     fixed: Scan
@@ -83,7 +83,8 @@ def read_scans(files: Mapping[str, Path]) -> Scans:
         label = read_labels(files[f"{key}_label"]) if f"{key}_label" in files else None
         return Scan(np.asarray(found.dataobj, np.float32), label, np.asarray(found.affine, np.float64))
 
-    return Scans(scan("fixed"), scan("moving"), read_landmarks(files["landmarks"]) if "landmarks" in files else None)
+    sets = [read_landmarks(files[key]) for key in landmark_keys(files)]
+    return Scans(scan("fixed"), scan("moving"), np.vstack(sets) if sets else None)
 
 
 def write_scans(scans: Scans, folder: Path) -> dict[str, Path]:

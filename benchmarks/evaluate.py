@@ -3,7 +3,8 @@
 It reads the field as any ITK program does (NIfTI, (W, H, D, 1, 3), LPS millimetres, on the fixed grid) and works in
 millimetres. It uses only numpy, scipy and nibabel and nothing of `ncf`, so it judges our own code as it judges others.
 
-``python -m benchmarks.evaluate FIELD --fixed F --moving M [--fixed_label ...] [--moving_label ...] [--landmarks ...]``
+``python -m benchmarks.evaluate FIELD --fixed F --moving M [--fixed_label ...] [--moving_label ...] [--landmarks ...]``,
+and ``--landmarks_NAME=...`` for each of several sets of landmarks.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ LPS = np.array([-1.0, -1.0, 1.0])  # factors between RAS mm and LPS mm
 SLAB_PLANES = 16  # planes worked on at a time
 GRID_SLACK_VOX = 0.05  # corners of the field's grid and the fixed scan's may lie so far apart (float32 headers)
 NOT_A_LABEL = 0
+LANDMARKS = "landmarks"
 
 
 def evaluate(field: Path | None, files: Mapping[str, Path]) -> dict[str, Any]:
@@ -30,12 +32,13 @@ def evaluate(field: Path | None, files: Mapping[str, Path]) -> dict[str, Any]:
     Args:
         field: a saved displacement field, fixed to moving; None for no registration (the same place in millimetres).
         files: paths by name: fixed, moving and any of fixed_label, moving_label, landmarks (six columns: voxel indices
-            in the fixed scan, then in the moving one).
+            in the fixed scan, then in the moving one), landmarks_NAME for a set of landmarks with a name.
 
     Returns:
-        ``tre_mm`` {mean, median, p95, count} and ``tre_voxel`` (mean over the cubic root of a voxel's volume) where
-        there are landmarks; ``dice`` {mean, labels} where there are both label maps; ``folding_fraction`` and
-        ``sd_log_jacobian`` {all, in_label}. Shares run from 0 to 1. What cannot be known is left out.
+        ``tre_mm`` {mean, median, p95, max, count} and ``tre_voxel`` (mean over the cubic root of a voxel's volume) of
+        all landmarks where there are some, and ``tre_mm_of`` {NAME: {mean, ...}} of named sets; ``dice`` {mean, labels}
+        where there are both label maps; ``folding_fraction`` and ``sd_log_jacobian`` {all, in_label}. Shares run from 0
+        to 1. What cannot be known is left out.
 
     Raises:
         ValueError: the field is no vector field, holds nan, or lies on another grid than the fixed scan.
@@ -45,11 +48,13 @@ def evaluate(field: Path | None, files: Mapping[str, Path]) -> dict[str, Any]:
     shape = (int(fixed.shape[0]), int(fixed.shape[1]), int(fixed.shape[2]))
     u = np.zeros((*shape, 3), np.float32) if field is None else read_field(field, shape=shape, affine=affines[0])
     found: dict[str, Any] = {}
-    if "landmarks" in files:
-        errors = landmark_errors(u, read_landmarks(files["landmarks"]), affines=affines)
-        found["tre_mm"] = {"mean": errors.mean(), "median": np.median(errors), "p95": np.percentile(errors, 95)}
-        found["tre_mm"] = {**{key: float(value) for key, value in found["tre_mm"].items()}, "count": len(errors)}
+    sets = {key: landmark_errors(u, read_landmarks(files[key]), affines=affines) for key in landmark_keys(files)}
+    if sets:
+        errors = np.concatenate(list(sets.values()))
+        found["tre_mm"] = _summary(errors)
         found["tre_voxel"] = float(errors.mean() / abs(np.linalg.det(affines[0][:3, :3])) ** (1 / 3))
+        named = {key.removeprefix(f"{LANDMARKS}_"): _summary(own) for key, own in sets.items() if key != LANDMARKS}
+        found |= {"tre_mm_of": named} if named else {}
     label = read_labels(files["fixed_label"]) if "fixed_label" in files else None
     if label is not None and "moving_label" in files:
         there = read_labels(files["moving_label"])
@@ -57,6 +62,22 @@ def evaluate(field: Path | None, files: Mapping[str, Path]) -> dict[str, Any]:
         if scores:
             found["dice"] = {"mean": float(np.mean(list(scores.values()))), "labels": scores}
     return {**found, **regularity(u, affine=affines[0], label=label)}
+
+
+def landmark_keys(files: Mapping[str, Path]) -> list[str]:
+    """Return the keys under which a pair has landmarks: landmarks, landmarks_NAME."""
+    return [key for key in files if key == LANDMARKS or key.startswith(f"{LANDMARKS}_")]
+
+
+def _summary(errors: np.ndarray) -> dict[str, float]:
+    """Return mean, median, 95th percentile, maximum and count of errors in mm."""
+    numbers = {
+        "mean": errors.mean(),
+        "median": np.median(errors),
+        "p95": np.percentile(errors, 95),
+        "max": errors.max(),
+    }
+    return {**{key: float(value) for key, value in numbers.items()}, "count": len(errors)}
 
 
 def read_field(path: Path, *, shape: tuple[int, int, int], affine: np.ndarray) -> np.ndarray:
@@ -211,7 +232,7 @@ def _slabs(count: int) -> Iterator[slice]:
         yield slice(start, stop)
 
 
-FILES = ("fixed", "moving", "fixed_label", "moving_label", "landmarks")
+FILES = ("fixed", "moving", "fixed_label", "moving_label", LANDMARKS)
 
 
 def main() -> None:
@@ -220,7 +241,13 @@ def main() -> None:
     parser.add_argument("field", nargs="?", type=Path)
     for name in FILES:
         parser.add_argument(f"--{name}", type=Path, required=name in FILES[:2])
-    given = vars(parser.parse_args())
+    known, more = parser.parse_known_args()
+    given = vars(known)
+    for word in more:
+        key, _, path = word.removeprefix("--").partition("=")
+        if not landmark_keys({key: Path(path)}) or not path:
+            parser.error(f"unrecognized arguments: {word}")
+        given[key] = Path(path)
     field = given.pop("field")
     print(json.dumps(evaluate(field, {key: path for key, path in given.items() if path is not None}), indent=2))
 

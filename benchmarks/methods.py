@@ -49,6 +49,7 @@ PEERS = [
     Method("elastix-lung-nc", "elastix", "lung-nc"),
     Method("syn", "syn"),
     Method("convexadam", "convexadam"),
+    Method("greedy", "greedy"),
     Method("fireants", "fireants"),
 ]
 

@@ -18,6 +18,7 @@ COLOURS = {  # one colour for a family of methods; colour-blind people can tell 
     "elastix": "#D55E00",
     "syn": "#009E73",
     "convexadam": "#CC79A7",
+    "greedy": "#56B4E9",
     "fireants": "#E69F00",
 }
 SHAPES = ("o", "s", "D", "^", "v")  # of the methods of one family

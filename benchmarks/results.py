@@ -31,6 +31,8 @@ COLUMNS: dict[str, tuple[tuple[str, ...], float]] = {  # where a column stands i
     "MiB": (("peak_mib",), 1),
     "MiB above": (("above_mib",), 1),
 }
+OF = " of "  # "p95 mm of wall" is the column "p95 mm" of the landmarks called wall
+OF_A_SET = {"TRE mm": "mean", "median mm": "median", "p95 mm": "p95", "max mm": "max"}
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -56,13 +58,23 @@ def value(line: Line, column: str) -> float:
 
     Args:
         line: of runs.jsonl.
-        column: a key of `COLUMNS`.
+        column: a key of `COLUMNS`, or one of `OF_A_SET`, `OF` and the name of a set of landmarks.
     """
-    path, factor = COLUMNS[column]
+    number, of, landmarks = column.partition(OF)
+    path, factor = (("tre_mm_of", landmarks, OF_A_SET[number]), 1.0) if of else COLUMNS[column]
     found: Any = line
     for entry in path:
         found = found.get(entry) if isinstance(found, Mapping) else None
     return math.nan if found is None else factor * float(found)
+
+
+def landmark_sets(lines: Iterable[Line]) -> list[str]:
+    """Return the names of the sets of landmarks, in the order of their first line.
+
+    Args:
+        lines: of runs.jsonl.
+    """
+    return list(dict.fromkeys(name for line in lines for name in line.get("tre_mm_of") or {}))
 
 
 def mean(lines: Iterable[Line], column: str) -> float:

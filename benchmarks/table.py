@@ -17,10 +17,13 @@ from benchmarks.plot import draw
 from benchmarks.results import (
     COLUMNS,
     JUDGED,
+    OF,
+    OF_A_SET,
     Line,
     beyond,
     contest_lost,
     contests,
+    landmark_sets,
     lost_contests,
     mean,
     missed_limits,
@@ -172,6 +175,27 @@ def labels_table(lines: Sequence[Line]) -> str:
     return "\n\n".join(parts)
 
 
+def landmarks_table(lines: Sequence[Line], pairs: Sequence[Pair]) -> str:
+    """Return the errors of each set of landmarks, for pairs that have several.
+
+    Args:
+        lines: of runs.jsonl.
+        pairs: with their limits.
+    """
+    limits = {pair.name: pair.limits for pair in pairs}
+    parts = []
+    for name in ordered(lines, "pair"):
+        here = [line for line in lines if line["pair"] == name]
+        sets = landmark_sets(here)
+        if not sets:
+            continue
+        columns = [f"{number}{OF}{landmarks}" for landmarks in sets for number in OF_A_SET]
+        table = [["pair", "method", "device", *columns]]
+        table += [_row(name, m, here, columns=columns, limits=limits.get(name, {})) for m in ordered(here, "method")]
+        parts.append(rows(table))
+    return "\n\n".join(parts)
+
+
 def left_out(lines: Sequence[Line]) -> str:
     """List each method and reason that has no numbers, with its pairs."""
     found: dict[tuple[str, str], list[str]] = {}
@@ -202,6 +226,7 @@ def markdown(lines: Sequence[Line], pairs: Sequence[Pair]) -> str:
     sections = {
         "Against each peer, in the same run": ratio_table(lines, pairs),
         "Spread over seeds": spread_table(lines, pairs),
+        "By set of landmarks": landmarks_table(lines, pairs),
         "Dice by label": labels_table(lines),
         "Limits missed": "\n".join(f"- {sentence}" for sentence in missed),
         "Without numbers": left_out(lines),

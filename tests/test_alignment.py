@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from nibabel import affines
 from nibabel.affines import apply_affine
 from scipy.spatial.transform import Rotation
 
@@ -19,6 +20,7 @@ FOUND_MM = 6.0  # mean over the fixed image, from the map that undoes the displa
 EXPLAINED = 0.12  # of the variance: the two images lie on coarse lattices of their own
 TRANSLATION_MM = 80.0
 TURN_DEGREES = 25.0
+CUT = 14  # of 46 slices, from each scan
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -79,6 +81,21 @@ def test_a_far_start_is_found_again(chest: PhantomPair, shift_mm: float, turn: f
         found = InitialAlignment()(pair)
         assert off_mm(found.initial, moved, chest) < FOUND_MM * size
         assert np.array_equal(found.moving_affine, pair.moving_affine) and found.fixed is pair.fixed
+
+
+@pytest.mark.parametrize("shift_mm", [-TRANSLATION_MM, TRANSLATION_MM])
+def test_scans_that_are_cut_at_opposite_ends_are_not_laid_on_one_another(chest: PhantomPair, shift_mm: float) -> None:
+    whole = images_of(chest, moved := affines.from_matvec(np.eye(3), [0, 0, shift_mm]))
+    low, high = (slice(None),) * 4 + (slice(None, -CUT),), (slice(None),) * 4 + (slice(CUT, None),)
+    pair = replace(
+        whole,
+        fixed=whole.fixed[low],
+        fixed_weight=whole.fixed_weight[low],
+        moving=whole.moving[high],
+        moving_weight=whole.moving_weight[high],
+        moving_affine=whole.moving_affine @ affines.from_matvec(np.eye(3), [0, 0, CUT]),
+    )
+    assert off_mm(InitialAlignment()(pair).initial, moved, chest) < FOUND_MM  # by overlap alone 25 and 80 mm
 
 
 @pytest.mark.parametrize(("shift_mm", "turn"), [(TRANSLATION_MM, 0), (TRANSLATION_MM, TURN_DEGREES)])

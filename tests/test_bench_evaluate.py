@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from pathlib import Path
 
 import nibabel as nib
@@ -56,6 +57,31 @@ def test_a_known_map_leaves_no_landmark_error(tmp_path: Path, affine: np.ndarray
     distances = np.linalg.norm(world @ MATRIX.T + SHIFT_MM, axis=1)
     assert none["median"] == pytest.approx(np.median(distances), abs=SINGLE_MM)
     assert none["p95"] == pytest.approx(np.percentile(distances, 95), abs=SINGLE_MM)
+    assert none["max"] == pytest.approx(distances.max(), abs=SINGLE_MM)
+
+
+def test_sets_of_landmarks_are_judged_together_and_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan = tmp_path / "scan.nii"
+    save_image(scan, np.zeros(SHAPE, np.float32), np.diag([2.0, 1, 1, 1]))
+    sets = {"near": [[1, 1, 1, 2, 1, 1]], "far": [[1, 1, 1, 1, 4, 1], [1, 1, 1, 1, 1, 2]]}
+    for name, rows in sets.items():
+        np.savetxt(tmp_path / f"{name}.csv", rows, delimiter=",")
+    words = ["evaluate", f"--fixed={scan}", f"--moving={scan}"]
+    words += [f"--landmarks_{name}={tmp_path / name}.csv" for name in sets]
+    monkeypatch.setattr("sys.argv", words)
+    e.main()
+    found = json.loads(capsys.readouterr().out)
+    assert {name: (of["mean"], of["max"], of["count"]) for name, of in found["tre_mm_of"].items()} == {
+        "near": (2.0, 2.0, 1),
+        "far": (2.0, 3.0, 2),
+    }
+    assert found["tre_mm"]["count"] == 3 and found["tre_mm"]["mean"] == 2.0
+    monkeypatch.setattr("sys.argv", [*words, "--landmark_typo=x"])
+    with pytest.raises(SystemExit):
+        e.main()
+    assert "unrecognized arguments: --landmark_typo=x" in capsys.readouterr().err
 
 
 @each_affine

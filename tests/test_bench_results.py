@@ -167,6 +167,20 @@ def test_the_plot_shows_error_or_what_dice_lacks() -> None:
     assert (title, found["ours"]) == ("1 - Dice", (10.0, pytest.approx(0.05)))
 
 
+def test_sets_of_landmarks_have_a_table_and_limits_of_their_own() -> None:
+    pair = Pair("p", limits={"TRE mm of wall": 1.0, "max mm of wall": 5.0})
+    sets = {name: {"mean": m, "median": m, "p95": m, "max": 4 * m} for name, m in {"liver": 0.5, "wall": 1.5}.items()}
+    lines = [line(tre_mm_of=sets), line("syn", tre_mm_of=sets)]
+    assert r.missed_limits(lines, [pair]) == [
+        "p: TRE mm of wall is 1.5, asked is 1",
+        "p: max mm of wall is 6, asked is 5",
+    ]
+    text = table.markdown(lines, [pair])
+    assert "## By set of landmarks" in text and "TRE mm of liver" in text
+    assert "| **1.5** (1) |" in text and "| **6** (5) |" in text
+    assert "By set of landmarks" not in table.markdown([line()], [pair])
+
+
 def test_labels_of_close_markers_do_not_cover_each_other() -> None:
     places = {"first": (100.0, 100.0), "second": (103.0, 104.0), "third": (101.0, 96.0)}
     middles = [(places[k][0] + dx, places[k][1] + dy) for k, (dx, dy) in place_labels(places).items()]
@@ -175,7 +189,9 @@ def test_labels_of_close_markers_do_not_cover_each_other() -> None:
 
 
 def test_every_limit_and_contest_names_a_column() -> None:
-    assert {column for pair in PAIRS for column in pair.limits} <= set(r.COLUMNS)
+    for pair in PAIRS:
+        sets = [key.removeprefix("landmarks_") for key in pair.files if key.startswith("landmarks_")]
+        assert set(pair.limits) <= {*r.COLUMNS, *(f"{number}{r.OF}{name}" for number in r.OF_A_SET for name in sets)}
     assert {contest.column for pair in PAIRS for contest in pair.contests} <= set(r.COLUMNS)
     assert {pair.name for pair in PAIRS} >= {"phantom", "lung_ct_real", "brain_mr"}
     assert sum(pair.group == "head_neck" for pair in PAIRS) == 12

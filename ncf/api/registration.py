@@ -30,6 +30,7 @@ def register(
     moving_label: Any = None,
     fixed_mask: Any = None,
     landmarks: Any = None,
+    guide_points: Any = None,
     preset: str | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
@@ -48,6 +49,7 @@ def register(
         moving_label: a label map on the moving grid, carried over.
         fixed_mask: weights on the fixed grid; where it is 0 the images are not compared.
         landmarks: (N, 6), voxel indices of a point in fixed, then in moving.
+        guide_points: points that are known to belong together, in the same form; they guide the fit.
         preset: the name of one, such as ``fast``, or the path of a JSON overlay of your own.
         seed: of the network's first weights.
         device: as torch names it; by default a CUDA device where there is one.
@@ -73,15 +75,17 @@ def register(
     """
     options = Options(preset, seed, device, align_centres, progress)
     given = {"fixed": fixed, "moving": moving, "fixed_label": fixed_label, "moving_label": moving_label}
-    return _registered({**given, "fixed_mask": fixed_mask, "landmarks": landmarks}, options)
+    points = {"landmarks": landmarks, "guide_points": guide_points}
+    return _registered({**given, "fixed_mask": fixed_mask, **points}, options)
 
 
 def _registered(given: Mapping[str, Any], options: Options) -> Registered:
     """Register what was given, by the options."""
     pair: dict[str, Any] = {"begun_s": time.perf_counter(), "name": NAME, "files": {}}
     pair |= {key: image_of(key, given[key]) for key in (*IMAGES, *GRID_OF) if given.get(key) is not None}
-    if given.get("landmarks") is not None:
-        pair["landmarks"] = np.asarray(given["landmarks"], dtype=np.float64)
+    for key in ("landmarks", "guide_points"):
+        if given.get(key) is not None:
+            pair[key] = np.asarray(given[key], dtype=np.float64)
     try:
         session = Session(options.config_files, {**options.overrides, **IN_MEMORY})
         return Registered(*session.register_images(cast(Pair, pair)))
@@ -102,10 +106,11 @@ class RegisterPaird(Transform):
         keys: of the fixed and of the moving image.
 
     Keyword Args:
-        fixed_label: key of the fixed label map; used where the dictionary has it, like the next three.
+        fixed_label: key of the fixed label map; used where the dictionary has it, like the next four.
         moving_label: key of the moving label map.
         fixed_mask: key of the mask.
         landmarks: key of the landmarks.
+        guide_points: key of the guide points.
         preset: as of `register`.
         seed: as of `register`.
         device: as of `register`.
@@ -124,6 +129,7 @@ class RegisterPaird(Transform):
         moving_label: Hashable = "moving_label",
         fixed_mask: Hashable = "fixed_mask",
         landmarks: Hashable = "landmarks",
+        guide_points: Hashable = "guide_points",
         preset: str | None = None,
         seed: int = 0,
         device: str | torch.device | None = None,
@@ -134,7 +140,7 @@ class RegisterPaird(Transform):
             raise PairError(f"keys are those of the fixed and of the moving image, got {keys!r}")
         self.keys = tuple(keys)
         self.others = {"fixed_label": fixed_label, "moving_label": moving_label, "fixed_mask": fixed_mask}
-        self.others["landmarks"] = landmarks
+        self.others |= {"landmarks": landmarks, "guide_points": guide_points}
         self.options = Options(preset, seed, device, align_centres, progress)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

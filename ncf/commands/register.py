@@ -21,6 +21,9 @@ def register(
     moving_label: str | None = None,
     fixed_mask: str | None = None,
     landmarks: str | None = None,
+    guide_points: str | None = None,
+    fixed_guide_points: str | None = None,
+    moving_guide_points: str | None = None,
     output_dir: str = "output",
     name: str | None = None,
     seed: str = "0",
@@ -43,6 +46,10 @@ def register(
         moving_label: label map on the moving grid; carried over to the fixed grid.
         fixed_mask: weights on the fixed grid; voxels of 0 are left out of the fit.
         landmarks: CSV with six columns, voxel indices of a point in fixed, then of the same point in moving.
+        guide_points: points that you know to belong together, as a CSV like that of landmarks; they guide the fit.
+        fixed_guide_points: these points in the fixed scan, in a file of their own: markups of 3D Slicer, or a CSV with
+            three columns of voxel indices.
+        moving_guide_points: the same points, in the same order, in the moving scan.
         output_dir: where the result folder is made.
         name: of the result folder; by default <fixed>__<moving>.
         seed: of the network's first weights.
@@ -55,7 +62,8 @@ def register(
         phantom_seed: of the phantom's anatomy and noise.
     """
     paths = {"fixed": fixed, "moving": moving, "fixed_label": fixed_label, "moving_label": moving_label}
-    paths |= {"fixed_mask": fixed_mask, "landmarks": landmarks, "output_dir": output_dir}
+    paths |= {"fixed_mask": fixed_mask, "landmarks": landmarks, "output_dir": output_dir, "guide_points": guide_points}
+    paths |= {"fixed_guide_points": fixed_guide_points, "moving_guide_points": moving_guide_points}
     overrides: dict[str, Any] = {**given_paths(**paths)}
     overrides["face"] = "command"
     overrides["seed"] = whole_number("seed", seed)

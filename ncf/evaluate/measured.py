@@ -91,10 +91,11 @@ class Measured(Transform):
             carried = {"before": data["before_label"], "after": data["warped_label"]}
             metrics["dice"] = {when: overlap(label, moved, sets.shared) for when, moved in carried.items()}
             metrics["dice"]["absent"] = sets.absent
-        if "landmarks" in data:
-            affines = {"fixed_affine": affine_of(data["fixed"]), "moving_affine": affine_of(data["moving"])}
-            errors = {when: tre_mm(u, data["landmarks"], **affines) for when, u in (("before", None), ("after", field))}
-            metrics["tre_mm"] = {when: landmark_summary(e) for when, e in errors.items()}
+        affines = {"fixed_affine": affine_of(data["fixed"]), "moving_affine": affine_of(data["moving"])}
+        for key, points in (("tre_mm", data.get("landmarks")), ("guide_points_mm", data.get("guide_points"))):
+            if points is not None:
+                errors = {when: tre_mm(u, points, **affines) for when, u in (("before", None), ("after", field))}
+                metrics[key] = {when: landmark_summary(e) for when, e in errors.items()}
         metrics |= regularity(jacobian_determinant(field), label)
         metrics["attempts"] = fit.attempt
         levels = {"initial_alignment": fit.alignment_s, "search": fit.search_s} | {

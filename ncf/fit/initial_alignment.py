@@ -21,6 +21,7 @@ from ncf.space.sampling import PADDING_NOISE, sample
 logger = logging.getLogger(__name__)
 LEAST_NODES = 8  # along an axis of the coarse lattices
 FLAT = 1e-9  # variance below which an image has nothing to correlate
+OVERLAP_POWER = 0.5  # of the share of the variance that overlaps: docs/decisions/0007-initial-alignment.md
 PARAMETERS = 7  # of a map: shift in half longest sides, rotation vector in radians, logarithm of the size
 # which parameters are free, the simpler kind first: a translation, with a rotation, with a size
 KINDS = ((1, 1, 1, 0, 0, 0, 0), (1, 1, 1, 1, 1, 1, 0), (1, 1, 1, 1, 1, 1, 1))
@@ -52,10 +53,11 @@ class _Coarse:
         self.variance = (self.weight * (self.fixed - mean) ** 2).sum().clamp(min=FLAT)
 
     def explained(self, parameters: torch.Tensor) -> torch.Tensor:
-        """Return the share of the fixed variance that the moving image explains under each map.
+        """Return how well the moving image explains the fixed one under each map, 0 to 1.
 
-        It is a share of the whole fixed variance, not of that where the images overlap. So to move the other image away
-        is never a gain.
+        This is the share of the fixed variance that it explains where the images overlap, times the root of how much of
+        the whole variance lies there (`OVERLAP_POWER`). So to move the other image away does not pay; yet of two scans
+        that are cut differently the right map, which leaves parts without a partner, beats one that covers everything.
 
         Args:
             parameters: of the maps, (K, 7).
@@ -71,12 +73,15 @@ class _Coarse:
         moving = read[0] / read[1].clamp(min=PADDING_NOISE)
         total = weight.sum(dim=1, keepdim=True).clamp(min=PADDING_NOISE)
         fixed = self.fixed - (weight * self.fixed).sum(dim=1, keepdim=True) / total
+        own = (weight * fixed * fixed).sum(dim=1)
         if len(self.bins):
-            return self._by_any_function(fixed, moving, weight) / self.variance
-        moving = moving - (weight * moving).sum(dim=1, keepdim=True) / total
-        own, other = (weight * fixed * fixed).sum(dim=1), (weight * moving * moving).sum(dim=1)
-        correlation = (weight * fixed * moving).sum(dim=1) / torch.sqrt(own * other + FLAT)
-        return correlation * correlation.abs() * own / self.variance  # negative for an inverse relation
+            alike = self._by_any_function(fixed, moving, weight) / own.clamp(min=FLAT)
+        else:
+            moving = moving - (weight * moving).sum(dim=1, keepdim=True) / total
+            other = (weight * moving * moving).sum(dim=1)
+            correlation = (weight * fixed * moving).sum(dim=1) / torch.sqrt(own * other + FLAT)
+            alike = correlation * correlation.abs()  # negative for an inverse relation
+        return alike * (own / self.variance).clamp(min=FLAT) ** OVERLAP_POWER
 
     def _by_any_function(self, fixed: torch.Tensor, moving: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """Return how much variance the mean fixed intensity at each moving intensity explains, (K,).
@@ -115,8 +120,8 @@ class InitialAlignment:
     Attributes:
         coarse_points: nodes of the lattice of the search.
         fine_points: nodes of the lattice of the refinement.
-        enough: share of the fixed image's variance; where the headers alone explain so much, there is no search.
-        gain: share of the variance that a map must explain beyond a simpler one to be taken instead.
+        enough: where the headers alone explain so much (0 to 1), there is no search.
+        gain: how much more than a simpler one a map must explain to be taken instead.
         angle: rotations tried about each axis, in radians, both ways.
         step: translations tried along each axis around the centres of mass, in half longest sides of the fixed image,
             both ways.
@@ -129,8 +134,8 @@ class InitialAlignment:
 
     coarse_points: int = 4000
     fine_points: int = 12000
-    enough: float = 0.7
-    gain: float = 0.2
+    enough: float = 0.75
+    gain: float = 0.15
     angle: float = 0.35
     step: float = 0.35
     bins: int = 0

@@ -23,6 +23,8 @@ class Level:
             intensity difference that the earlier levels have left, up to that of 0.1 (intensities run from 0 to 1, and
             a scale and an offset of them count for nothing). Where the images agree up to their noise there is little
             to gain, and offsets would follow the noise.
+        guidance: factor of the terms by which a person guides the fit (`ncf.fit.guidance`). A point is clicked less
+            exactly than images can be compared, so it is small on the last level.
 
     Raises:
         ValueError: a number that must be above zero is not, or offsets have points without a rate.
@@ -35,10 +37,13 @@ class Level:
     learning_rate_end: float = 1e-6
     offset_points: int = 0
     offset_rate: float = 0.0
+    guidance: float = 1.0
 
     def __post_init__(self) -> None:
         if not min(self.voxels, self.control_points, self.iterations, self.learning_rate, self.learning_rate_end) > 0:
             raise ValueError(f"a level of a fit needs numbers above zero, got {self}")
+        if self.guidance < 0:
+            raise ValueError(f"guidance is a factor of zero or more, got {self}")
         if min(self.offset_points, self.offset_rate) < 0 or (self.offset_points > 0) != (self.offset_rate > 0):
             raise ValueError(f"free offsets need offset_points and offset_rate, both above zero or neither, got {self}")
 

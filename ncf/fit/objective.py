@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ncf.fit.field import FieldSpace
+from ncf.fit.guidance import GuidePoints
 from ncf.fit.pyramid import LevelImages
 from ncf.fit.terms import Sampled, WeightedSum
 from ncf.space.grids import Lattice, lattice_over
@@ -30,6 +31,7 @@ class Objective:
         space: where the field lives.
         control: the lattice on which the network is evaluated.
         amp: True evaluates the network in bfloat16; everything after it stays float32.
+        guides: points that a person has named, on the level, or None.
     """
 
     def __init__(
@@ -42,10 +44,11 @@ class Objective:
         space: FieldSpace,
         control: Lattice,
         amp: bool,
+        guides: GuidePoints | None = None,
     ) -> None:
         device, step = images.fixed.device, images.lattice.step_vox
         self.network, self.loss, self.warp, self.images, self.amp = network, loss, warp, images, amp
-        self.space, self.control = space, control
+        self.space, self.control, self.guides = space, control, guides
         self.coordinates = space.network_input(control, device)
         self.upsample = Upsampler(control, images.lattice, order=space.order, device=device)
         self.unit = space.unit_vox(step, device)
@@ -156,4 +159,5 @@ class Objective:
             control=values * self.control_unit,
             positions=self.visited_nodes + field,
             moving_shape=images.visited.shape,
+            guides=self.guides,
         )

@@ -20,10 +20,11 @@ from torch import nn
 from ncf.core.errors import PairError
 from ncf.fit.field import FieldSpace, dense_field
 from ncf.fit.fitted import Fit, LevelRecord, SearchEvidence
+from ncf.fit.guidance import GuidePoints, corrected, initial_by_points, on_lattice
 from ncf.fit.initial_transform import Evidence, better_initial
 from ncf.fit.levels import Level, schedule
 from ncf.fit.objective import Objective
-from ncf.fit.pyramid import PairImages, level_images
+from ncf.fit.pyramid import LevelImages, PairImages, level_images
 from ncf.fit.rounding import rounded
 from ncf.fit.safety import DivergedError, check_end, check_start
 from ncf.fit.teaching import Teaching
@@ -149,6 +150,11 @@ class PairOptimizer(Inferer):
 
     def _with_initial(self, pair: PairImages) -> tuple[PairImages, Evidence | None]:
         """Return the pair with the initial transform of the fit, and what was compared if the search found a map."""
+        if pair.guide_points_mm is not None:
+            by_points = initial_by_points(pair.guide_points_mm, pair.initial)
+            if by_points is not None:
+                logger.info("initial transform: by the guide points, which the headers leave far apart")
+                return replace(pair, initial=by_points), None
         found = pair if self.initial_alignment is None else self.initial_alignment(pair)
         if found is pair:
             return pair, None
@@ -175,6 +181,8 @@ class PairOptimizer(Inferer):
         if self.search is None:
             return None, None
         found = self.search(pair)
+        if pair.guide_points_mm is not None:
+            found = corrected(*found, pair.guide_points_mm, affine=pair.fixed_affine, initial=pair.initial), found[1]
         first = next(iter(self.levels.values()))
         objective = self._objective(pair, network, self._space(pair), first)
         nothing, own = (
@@ -227,10 +235,30 @@ class PairOptimizer(Inferer):
     def _objective(self, pair: PairImages, network: nn.Module, space: FieldSpace, level: Level) -> Objective:
         """Return the objective of a level."""
         images = level_images(pair, level.voxels, least=self.least_nodes)
-        control = space.control(level.control_points)
         return Objective(
-            network, loss=self.loss, warp=self.warp, images=images, space=space, control=control, amp=self.amp
+            network,
+            loss=self.loss,
+            warp=self.warp,
+            images=images,
+            space=space,
+            control=space.control(level.control_points),
+            amp=self.amp,
+            guides=_guides(pair, images, level.guidance),
         )
+
+
+def _guides(pair: PairImages, images: LevelImages, strength: float) -> GuidePoints | None:
+    """Return the guide points of a pair on a level, None where there are none."""
+    if pair.guide_points_mm is None:
+        return None
+    return on_lattice(
+        pair.guide_points_mm,
+        images.lattice,
+        pair.fixed_affine,
+        initial=pair.initial,
+        device=images.fixed.device,
+        strength=strength,
+    )
 
 
 def _finished(

@@ -39,6 +39,7 @@ class PairImages:
         moving_affine: 4x4, voxel to RAS mm.
         initial: 4x4 affine map in RAS mm from a fixed to a moving point: the initial transform. The fit finds v, the
             rest of the map, which comes before it: initial(x + v(x)).
+        guide_points_mm: (N, 6), RAS mm: points of the fixed image, then their partners in the moving one; or None.
     """
 
     fixed: torch.Tensor
@@ -48,6 +49,7 @@ class PairImages:
     fixed_affine: np.ndarray
     moving_affine: np.ndarray
     initial: np.ndarray
+    guide_points_mm: np.ndarray | None = None
 
     @property
     def initial_affine(self) -> np.ndarray:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from ncf.fit.guidance import GuidePoints
+
 SMALLEST_SHARE = 1e-3  # of the lattice; keeps the loss finite for a pair without common data
 
 
@@ -27,6 +29,7 @@ class Sampled:
         positions: (1, 3, W, H, D), where the map leads, in nodes of the level's lattice continued over the whole moving
             image.
         moving_shape: the shape of that continued lattice.
+        guides: points that a person has named, or None.
     """
 
     warped: torch.Tensor
@@ -36,6 +39,7 @@ class Sampled:
     control: torch.Tensor
     positions: torch.Tensor
     moving_shape: tuple[int, int, int]
+    guides: GuidePoints | None = None
 
 
 class Term(nn.Module, ABC):
@@ -48,6 +52,10 @@ class Term(nn.Module, ABC):
     def extra_repr(self) -> str:
         """Return what run.json records of the term beside its loss."""
         return f"weight={self.weight}"
+
+    def applies(self, state: Sampled) -> bool:
+        """Tell whether there is anything to judge; by default there is."""
+        return True
 
     @abstractmethod
     def value(self, state: Sampled) -> torch.Tensor:
@@ -108,6 +116,19 @@ class OccupancyTerm(Term):
         return self.loss(state.positions, state.moving_shape)
 
 
+class GuideTerm(Term):
+    """A loss of what the field leaves of the displacements that guide points ask for, (1, 3, N, 1, 1) in mm."""
+
+    def applies(self, state: Sampled) -> bool:
+        """Tell whether there are guide points."""
+        return state.guides is not None
+
+    def value(self, state: Sampled) -> torch.Tensor:
+        """Return the loss of what is left, times the strength of the level."""
+        assert state.guides is not None
+        return state.guides.strength * self.loss(state.guides.left_mm(state.field))
+
+
 class WeightedSum(nn.Module):
     """The sum of named terms (paper equation 1).
 
@@ -126,4 +147,9 @@ class WeightedSum(nn.Module):
 
     def forward(self, state: Sampled) -> dict[str, torch.Tensor]:
         """Return the weighted value of each term, by name. The fit minimises their sum."""
-        return {name: term(state) for name, term in self.terms.items()}
+        return {name: term(state) for name, term in self.terms.items() if not _idle(term, state)}
+
+
+def _idle(term: nn.Module, state: Sampled) -> bool:
+    """Tell whether a term has nothing to judge; a term of a user's own always has."""
+    return isinstance(term, Term) and not term.applies(state)

@@ -1,23 +1,41 @@
-"""Landmark pairs from CSV: six columns in one file, or three in each of two, in voxel indices of the images."""
+"""Pairs of points of two scans: six columns in one CSV, or one file for each scan.
+
+A CSV holds voxel indices. A file for one scan may also be of any format that says itself where its points lie, such as
+the markups of 3D Slicer.
+"""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ncf.core.errors import PairError
+from ncf.io.points.base import in_ras
+from ncf.io.points.table import read_points_file
+from ncf.space.geometry import to_vox
+
+CSV = ".csv"
 
 
-def read_landmarks(files: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> np.ndarray:
-    """Read landmark pairs.
+def read_landmarks(
+    files: Mapping[str, Any],
+    shapes: Mapping[str, Sequence[int]],
+    affines: Mapping[str, np.ndarray],
+    *,
+    kind: str = "landmarks",
+) -> np.ndarray:
+    """Read pairs of points.
 
     Args:
-        files: ``landmarks`` (six columns; the numbers themselves if they are in memory), or ``fixed_landmarks`` and
-            ``moving_landmarks`` (three columns each, row by row).
+        files: under the name of the kind, six columns of a CSV (the numbers themselves if they are in memory); or
+            ``fixed_<kind>`` and ``moving_<kind>``, row by row: three columns of a CSV, or points in mm.
         shapes: of the images ``fixed`` and ``moving``, which hold the points.
+        affines: of these images, voxel to RAS mm.
+        kind: what the points are: ``landmarks`` or ``guide_points``.
 
     Returns:
         Float64 (N, 6): fixed voxel indices, then moving voxel indices.
@@ -25,15 +43,18 @@ def read_landmarks(files: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]
     Raises:
         PairError: what `read_points` refuses, one file of two, or files of different lengths.
     """
-    if isinstance(files.get("landmarks"), np.ndarray):
-        return _in_memory(files["landmarks"], shapes)
-    if "landmarks" in files:
-        return read_points(files["landmarks"], shapes)
-    names = [f"{image}_landmarks" for image in shapes]
+    if isinstance(files.get(kind), np.ndarray):
+        return _in_memory(files[kind], shapes, kind)
+    if kind in files:
+        return read_points(files[kind], shapes, kind=kind)
+    names = [f"{image}_{kind}" for image in shapes]
     missing = [name for name in names if name not in files]
     if missing:
-        raise PairError(f"{missing[0]} is missing; give landmarks in one file of six columns, or two files of three")
-    halves = [read_points(files[name], {image: shapes[image]}) for name, image in zip(names, shapes, strict=True)]
+        raise PairError(f"{missing[0]} is missing; give {kind} in one file of six columns, or one file for each scan")
+    halves = [
+        _of_one(files[name], {image: shapes[image]}, affines[image], kind=kind)
+        for name, image in zip(names, shapes, strict=True)
+    ]
     if len(halves[0]) != len(halves[1]):
         counts = f"{len(halves[0])} and {len(halves[1])}"
         raise PairError(
@@ -42,12 +63,25 @@ def read_landmarks(files: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]
     return np.hstack(halves)
 
 
-def read_points(path: str, shapes: Mapping[str, Sequence[int]]) -> np.ndarray:
+def _of_one(path: str, shapes: Mapping[str, Sequence[int]], affine: np.ndarray, *, kind: str) -> np.ndarray:
+    """Read the points of one scan as voxel indices (N, 3)."""
+    if Path(path).suffix.lower() == CSV:
+        return read_points(path, shapes, kind=kind)
+    file = read_points_file(path, None)
+    points = to_vox(in_ras(file.points, file.space), affine)
+    found = outside(points, shapes)
+    if found is not None:
+        raise PairError(f"{kind} {path}: point {found[0] + 1} is {found[1]}; were the points set on another scan?")
+    return points
+
+
+def read_points(path: str, shapes: Mapping[str, Sequence[int]], *, kind: str = "landmarks") -> np.ndarray:
     """Read the points of a CSV file. A first line without any number is a header.
 
     Args:
         path: of the file.
         shapes: of the images that hold the points, in the order of the columns.
+        kind: what the points are, for messages.
 
     Returns:
         Float64 (N, 3 times the number of images): voxel indices in each image.
@@ -56,7 +90,7 @@ def read_points(path: str, shapes: Mapping[str, Sequence[int]]) -> np.ndarray:
         PairError: the file cannot be read, has another width, holds a number that is not finite, or a point outside its
             image's voxels (-0.5 to n - 0.5); the message has the line's number.
     """
-    what, width = f"landmarks {path}", 3 * len(shapes)
+    what, width = f"{kind} {path}", 3 * len(shapes)
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             lines = [(n, row) for n, row in enumerate(csv.reader(file), start=1) if any(c.strip() for c in row)]
@@ -65,7 +99,7 @@ def read_points(path: str, shapes: Mapping[str, Sequence[int]]) -> np.ndarray:
     if lines and not any(np.isfinite(_number(cell)) for cell in lines[0][1]):
         lines = lines[1:]
     if not lines:
-        raise PairError(f"{what}: holds no points; write lines of {width} numbers, or leave landmarks out")
+        raise PairError(f"{what}: holds no points; write lines of {width} numbers, or leave {kind} out")
     points = np.empty((len(lines), width))
     for i, (number, row) in enumerate(lines):
         if len(row) != width:
@@ -99,12 +133,12 @@ def outside(points: np.ndarray, shapes: Mapping[str, Sequence[int]]) -> tuple[in
     return None
 
 
-def _in_memory(points: np.ndarray, shapes: Mapping[str, Sequence[int]]) -> np.ndarray:
+def _in_memory(points: np.ndarray, shapes: Mapping[str, Sequence[int]], kind: str) -> np.ndarray:
     if points.ndim != 2 or points.shape[1] != 6 or not len(points) or not np.isfinite(points).all():
-        raise PairError(f"landmarks: expected finite numbers of shape (N, 6), got shape {points.shape}; correct them")
+        raise PairError(f"{kind}: expected finite numbers of shape (N, 6), got shape {points.shape}; correct them")
     found = outside(points, shapes)
     if found is not None:
-        raise PairError(f"landmarks: row {found[0]} has {found[1]}; give voxel indices, counted from 0")
+        raise PairError(f"{kind}: row {found[0]} has {found[1]}; give voxel indices, counted from 0")
     return points
 
 

@@ -161,10 +161,10 @@ def _check_keys(row: dict[str, str], at: str) -> None:
         raise PairError(f"{at}: {' and '.join(missing)} not named; a pair needs fixed and moving")
     if unknown:
         raise PairError(f"{at}: unknown entry {', '.join(unknown)}; known are name, {', '.join(PAIR_KEYS)}")
-    if ("fixed_landmarks" in row) != ("moving_landmarks" in row) or ("landmarks" in row and "fixed_landmarks" in row):
-        raise PairError(
-            f"{at}: give landmarks (six columns), or both fixed_landmarks and moving_landmarks (three each)"
-        )
+    for kind in ("landmarks", "guide_points"):
+        fixed, moving = (f"{image}_{kind}" in row for image in IMAGES)
+        if fixed != moving or (kind in row and fixed):
+            raise PairError(f"{at}: give {kind} (six columns), or both fixed_{kind} and moving_{kind} (three each)")
 
 
 def _rows(entries: Iterable[Any], path: Path, *, what: str) -> Pairs:

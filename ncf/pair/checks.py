@@ -22,7 +22,7 @@ from monai.data import MetaTensor
 from monai.transforms import Transform
 
 from ncf.core.errors import PairError
-from ncf.core.names import GRID_OF, IMAGE_SUFFIXES, IMAGES, PAIR_KEYS, POINTS, pair_name, safe_name
+from ncf.core.names import GRID_OF, GUIDE_POINTS, IMAGE_SUFFIXES, IMAGES, PAIR_KEYS, POINTS, pair_name, safe_name
 from ncf.io.dicom.series import only_series
 from ncf.io.landmarks import read_landmarks
 from ncf.pair.keys import Pair, PairFiles, affine_of
@@ -30,6 +30,7 @@ from ncf.space.geometry import spacing_mm, to_mm, to_vox
 
 MOST_LABEL = 2**24 - 1
 GRID_TOLERANCE_VOX = 1e-3  # headers written by different programs differ by float32 rounding, far below this
+NO_IMAGES = (*POINTS, *GUIDE_POINTS)
 FLAT_VOLUME = 1e-6  # a cell with less than this fraction of its box's volume is flat: two axes coincide
 
 
@@ -66,7 +67,7 @@ class CheckFilesd(Transform):
         if not isinstance(value, (str, os.PathLike)):
             raise PairError(f"{key}: expected a path, got {type(value).__name__} {value!r:.60}; name a file or folder")
         path = Path(value).expanduser()
-        if path.is_dir() and key not in POINTS:
+        if path.is_dir() and key not in NO_IMAGES:
             only_series(path, key)
             return str(path)
         try:
@@ -76,14 +77,14 @@ class CheckFilesd(Transform):
             raise PairError(f"{key}: cannot open {path} ({error.strerror}); correct the path or permissions") from error
         if empty:
             raise PairError(f"{key}: {path} is empty (0 bytes); write or copy it again")
-        if key not in POINTS and not path.name.lower().endswith(IMAGE_SUFFIXES):
+        if key not in NO_IMAGES and not path.name.lower().endswith(IMAGE_SUFFIXES):
             known = ", ".join(IMAGE_SUFFIXES)
             raise PairError(f"{key}: {path} is of no known format; give {known}, or a folder with one DICOM series")
         return str(path)
 
 
 class CheckPaird(Transform):
-    """Checks that a pair that was read can be registered; adds ``initial_mm``, and ``landmarks`` as numbers.
+    """Checks that a pair that was read can be registered; adds ``initial_mm``, and points as numbers.
 
     Args:
         min_size: the least number of voxels along every axis of both images.
@@ -98,9 +99,10 @@ class CheckPaird(Transform):
         """Check the volumes of a pair.
 
         Returns:
-            A new dictionary with ``landmarks``, float64 (N, 6), the fixed voxel and then the moving voxel, and
-            ``initial_mm`` (3,). With ``align_centres``, ``initial_mm`` is the RAS vector in mm from the fixed to the
-            moving centre, otherwise zeros. A point x of the fixed image is first looked for at x + initial_mm.
+            A new dictionary with ``landmarks`` and ``guide_points``, float64 (N, 6), the fixed voxel and then the
+            moving voxel, and ``initial_mm`` (3,). With ``align_centres``, ``initial_mm`` is the RAS vector in mm from
+            the fixed to the moving centre, otherwise zeros. A point x of the fixed image is first looked for at
+            x + initial_mm.
 
         Raises:
             PairError: the pair cannot be registered; the message names the file at fault.
@@ -112,9 +114,12 @@ class CheckPaird(Transform):
             if key in pair:
                 _check_same_grid(key, pair[key], owner=owner, image=pair[owner])
                 _check_values(key, pair[key])
-        points = {key: pair[key] for key in POINTS if key in pair}
-        if points:
-            pair["landmarks"] = read_landmarks(points, {key: tuple(pair[key].shape[1:]) for key in IMAGES})
+        shapes = {key: tuple(pair[key].shape[1:]) for key in IMAGES}
+        affines = {key: affine_of(pair[key]) for key in IMAGES}
+        for kind, keys in (("landmarks", POINTS), ("guide_points", GUIDE_POINTS)):
+            points = {key: pair[key] for key in keys if key in pair}
+            if points:
+                pair[kind] = read_landmarks(points, shapes, affines, kind=kind)
         pair["initial_mm"] = np.zeros(3)
         if self.align_centres:
             pair["initial_mm"] = _cells_mm(pair["moving"]).mean(axis=0) - _cells_mm(pair["fixed"]).mean(axis=0)

@@ -26,6 +26,9 @@ class PairFiles(TypedDict, total=False):
     landmarks: str
     fixed_landmarks: str
     moving_landmarks: str
+    guide_points: str
+    fixed_guide_points: str
+    moving_guide_points: str
     name: str
     begun_s: float
     files: dict[str, str]
@@ -46,6 +49,7 @@ class Pair(TypedDict, total=False):
     fixed_mask: MetaTensor
     # checked
     landmarks: np.ndarray
+    guide_points: np.ndarray
     initial_mm: np.ndarray
     # prepared
     fixed_valid: torch.Tensor

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import numpy as np
 import torch
 from monai.data import MetaTensor
 
 from ncf.fit.pyramid import PairImages
 from ncf.pair.keys import Pair, affine_of
-from ncf.space.geometry import translation
+from ncf.space.geometry import to_mm, translation
 
 
 def prepare_batch(
@@ -41,4 +42,13 @@ def prepare_batch(
         fixed_affine=affine_of(batch["fixed"]),
         moving_affine=affine_of(batch["moving"]),
         initial=translation(batch["initial_mm"]),
+        guide_points_mm=_guide_points_mm(batch),
     ), None
+
+
+def _guide_points_mm(pair: Pair) -> np.ndarray | None:
+    """Return the guide points (N, 6) in RAS mm, None where there are none."""
+    if "guide_points" not in pair:
+        return None
+    fixed, moving = np.hsplit(pair["guide_points"], 2)
+    return np.hstack([to_mm(fixed, affine_of(pair["fixed"])), to_mm(moving, affine_of(pair["moving"]))])

@@ -253,7 +253,8 @@ def _landmark_errors(result: SavedResult, field_vox: torch.Tensor, paths: Mappin
     if not files:
         return {}
     grids = {key: result.grid(key) for key in IMAGES}
-    points = read_landmarks(files, {key: grid.shape for key, grid in grids.items()})
+    shapes = {key: grid.shape for key, grid in grids.items()}
+    points = read_landmarks(files, shapes, {key: grid.affine for key, grid in grids.items()})
     affines = {f"{key}_affine": grid.affine for key, grid in grids.items()}
     return {when: tre_mm(u, points, **affines) for when, u in (("before", None), ("after", field_vox))}
 

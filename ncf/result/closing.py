@@ -9,6 +9,8 @@ from ignite.engine import Engine, Events
 
 from ncf.core.words import counted
 
+POINTS = {"landmarks": "tre_mm", "guides": "guide_points_mm"}  # the word for points, and their entry in metrics.json
+
 
 class PrintClosing:
     """Prints after each pair, in words, what changed and where the files are (an Ignite handler)."""
@@ -34,12 +36,7 @@ def closing_lines(metrics: Mapping[str, Any], result_dir: str) -> str:
         Several lines of text.
     """
     lines = [f"Registered {metrics['name']} in {metrics['seconds']['total']:.1f} s."]
-    if "tre_mm" in metrics:
-        tre = metrics["tre_mm"]
-        after = tre["after"]
-        spread = f"median {after['median']:.2f}, 95 % below {after['p95']:.2f}, largest {after['max']:.2f}"
-        means = f"{tre['before']['mean']:.2f} mm before, {after['mean']:.2f} mm after"
-        lines.append(f"  landmarks   {means} ({spread}; {after['count']} points)")
+    lines += [f"  {word:11} {_distances(metrics[key])}" for word, key in POINTS.items() if key in metrics]
     if "dice" in metrics:
         lines.append(f"  labels      {_dice_words(metrics['dice'])}")
     alike = metrics["similarity"]
@@ -53,6 +50,14 @@ def closing_lines(metrics: Mapping[str, Any], result_dir: str) -> str:
         lines.append(f"  note        the first attempt diverged; this is attempt {metrics['attempts']}, more careful")
     lines.append(f"  files       {result_dir}")
     return "\n".join(lines)
+
+
+def _distances(found: Mapping[str, Any]) -> str:
+    """Say how far apart points were before and are after."""
+    after = found["after"]
+    spread = f"median {after['median']:.2f}, 95 % below {after['p95']:.2f}, largest {after['max']:.2f}"
+    means = f"{found['before']['mean']:.2f} mm before, {after['mean']:.2f} mm after"
+    return f"{means} ({spread}; {counted(after['count'], 'point')})"
 
 
 def _dice_words(dice: Mapping[str, Any]) -> str:
