@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ncf.fit.losses.windows import Windows
+from ncf.fit.losses.windows import Windows, shared
 
 
 class LocalCorrelationLoss(nn.Module):
@@ -21,11 +21,23 @@ class LocalCorrelationLoss(nn.Module):
         kernel_sigma: standard deviation of the Gaussian windows, in voxels.
         stride: see `Windows`.
         noise: variance of intensities (in 0 to 1) below which a window holds nothing to compare.
+        windows: those of another loss, of the same sizes, to compute moments once for both; by default its own.
+
+    Raises:
+        ValueError: the other loss has other windows.
     """
 
-    def __init__(self, win_size: int = 7, kernel_sigma: float = 1.0, *, stride: int = 1, noise: float = 5e-5) -> None:
+    def __init__(
+        self,
+        win_size: int = 7,
+        kernel_sigma: float = 1.0,
+        *,
+        stride: int = 1,
+        noise: float = 5e-5,
+        windows: Windows | None = None,
+    ) -> None:
         super().__init__()
-        self.windows = Windows((win_size,) * 3, (kernel_sigma,) * 3, stride=stride)
+        self.windows = shared(windows, Windows((win_size,) * 3, (kernel_sigma,) * 3, stride=stride))
         self.noise = noise
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from monai.losses import SSIMLoss as MonaiSSIMLoss
 
-from ncf.fit.losses.windows import SHIFT, Windows
+from ncf.fit.losses.windows import SHIFT, Windows, shared
 
 
 class SSIMLoss(MonaiSSIMLoss):
@@ -18,18 +18,21 @@ class SSIMLoss(MonaiSSIMLoss):
     Args:
         spatial_dims: 3; MONAI's has others.
         stride: 1 is MONAI's; for more see `Windows`.
+        windows: those of another loss, of the same sizes, to compute moments once for both; by default its own.
         options: as MONAI's, such as ``win_size`` and ``kernel_sigma``.
 
     Raises:
-        ValueError: there are not 3 spatial dimensions.
+        ValueError: there are not 3 spatial dimensions, or the other loss has other windows.
     """
 
-    def __init__(self, spatial_dims: int = 3, *, stride: int = 1, **options: Any) -> None:
+    def __init__(
+        self, spatial_dims: int = 3, *, stride: int = 1, windows: Windows | None = None, **options: Any
+    ) -> None:
         super().__init__(spatial_dims, **options)
         if spatial_dims != 3:
             raise ValueError(f"the separable SSIM is for 3 spatial dimensions, not {spatial_dims}")
         sigmas = None if self.kernel_type == "uniform" else self.kernel_sigma
-        self.windows = Windows(self.kernel_size, sigmas, stride=stride)
+        self.windows = shared(windows, Windows(self.kernel_size, sigmas, stride=stride))
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Return one minus the mean SSIM.

@@ -32,7 +32,7 @@ class Moments(NamedTuple):
 
 
 class Windows:
-    """Computes moments of two images in windows, the target's only once.
+    """Computes moments of two images in windows, the target's only once, and both only once for losses that share it.
 
     A Gaussian window (or a box) is a product of three 1D windows. So a dense 11x11x11 convolution becomes three small
     matrix products.
@@ -46,12 +46,26 @@ class Windows:
 
     def __init__(self, sizes: Sequence[int], sigmas: Sequence[float] | None, *, stride: int) -> None:
         self.sizes, self.sigmas, self.stride = tuple(sizes), sigmas, stride
+        self._input: weakref.ref[torch.Tensor] | None = None
+        self._moments: Moments | None = None
         self._target: weakref.ref[torch.Tensor] | None = None
         self._of_target: tuple[torch.Tensor, torch.Tensor] | None = None
         self._passes: list[torch.Tensor] = []
 
     def __call__(self, input: torch.Tensor, target: torch.Tensor) -> Moments:
-        """Return the moments of input and target, both (1, 1, W, H, D)."""
+        """Return the moments of input and target, both (1, 1, W, H, D).
+
+        The very same two tensors, asked about again, have the moments of the time before: losses that share windows
+        compute them once.
+        """
+        known = self._moments is not None and self._input is not None and self._input() is input
+        if not known or self._target is None or self._target() is not target:
+            self._moments, self._input = self._computed(input, target), weakref.ref(input)
+        assert self._moments is not None
+        return self._moments
+
+    def _computed(self, input: torch.Tensor, target: torch.Tensor) -> Moments:
+        """Return the moments of input and target."""
         mu_y, var_y = self._prepare(target)
         x, y = input - SHIFT, target - SHIFT
         mu_x, mu_xx, mu_xy = separable(torch.cat([x, x * x, x * y], dim=1), self._passes).split(1, dim=1)
@@ -92,3 +106,21 @@ class Windows:
         span = torch.arange((1 - size) / 2, (1 + size) / 2)  # as monai.metrics.regression._gaussian_kernel
         gauss = torch.exp(-((span / self.sigmas[axis]) ** 2) / 2)
         return gauss / gauss.sum()
+
+
+def shared(windows: Windows | None, own: Windows) -> Windows:
+    """Return windows of another loss, or a loss's own where it shares none.
+
+    Args:
+        windows: of another loss, or None.
+        own: as this loss needs them.
+
+    Raises:
+        ValueError: the two differ.
+    """
+    if windows is None:
+        return own
+    told = [(tuple(w.sizes), None if w.sigmas is None else tuple(w.sigmas), w.stride) for w in (windows, own)]
+    if told[0] != told[1]:
+        raise ValueError(f"shared windows have sizes, sigmas and stride {told[0]}, this loss wants {told[1]}")
+    return windows
