@@ -145,7 +145,7 @@ def changed(value: float, *, at: tuple[slice, ...] = (slice(2, 4), slice(0, 1), 
 
 
 @pytest.mark.parametrize(("bad", "count"), [(np.nan, 6), (np.inf, 6), (-np.inf, 6)])
-@pytest.mark.parametrize("key", ["fixed", "moving", "fixed_label", "fixed_mask"])
+@pytest.mark.parametrize("key", ["fixed", "moving", "fixed_label", "fixed_mask", "moving_mask"])
 def test_voxels_that_are_no_numbers_are_counted(tmp_path: Path, key: str, bad: float, count: int) -> None:
     pair = read(tmp_path, **{key: (changed(bad), affine_of("oblique"))})
     with pytest.raises(PairError, match=rf"^{key} .*{key}\.nii\.gz: {count} of 1080 voxels are NaN or infinite"):
@@ -179,7 +179,8 @@ def test_a_grid_without_volume(tmp_path: Path, flat: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "owner"), [("fixed_label", "fixed"), ("fixed_mask", "fixed"), ("moving_label", "moving")]
+    ("key", "owner"),
+    [("fixed_label", "fixed"), ("fixed_mask", "fixed"), ("moving_label", "moving"), ("moving_mask", "moving")],
 )
 def test_labels_and_masks_lie_on_their_images_grid(tmp_path: Path, key: str, owner: str) -> None:
     own = volume("float32") % 5

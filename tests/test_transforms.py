@@ -109,23 +109,24 @@ def test_a_sparse_image_has_no_slabs() -> None:
     assert valid_of(bar).all()
 
 
-def pair_of(tmp_path: Path, fixed: np.ndarray, moving: np.ndarray, *, mask: np.ndarray | None = None) -> dict[str, Any]:
-    """The pair after weighting, from NIfTI files."""
+def pair_of(tmp_path: Path, fixed: np.ndarray, moving: np.ndarray, **masks: np.ndarray | None) -> dict[str, Any]:
+    """The pair after weighting, from NIfTI files; masks by their keys."""
     paths = {}
-    for key, array in {"fixed": fixed, "moving": moving, "fixed_mask": mask}.items():
+    for key, array in {"fixed": fixed, "moving": moving, **masks}.items():
         if array is not None:
             paths[key] = str(tmp_path / f"{key}.nii.gz")
             nib.save(nib.Nifti1Image(array.astype(np.float32), np.diag([1.5, 2.0, 2.5, 1.0])), paths[key])
     return DataWeightd(keys=KEYS)(CheckPaird()(ReadPaird()(paths)))
 
 
-def test_a_mask_weighs_the_fixed_image_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("own", "other"), [("fixed", "moving"), ("moving", "fixed")])
+def test_a_mask_weighs_its_own_image_alone(tmp_path: Path, own: str, other: str) -> None:
     mask = np.random.default_rng(3).uniform(0, 7, SHAPE).astype(np.float32) * (distance() < 1.3)
     padded = np.where(outside_circle(), -2048, scan())
-    pair = pair_of(tmp_path, padded, padded, mask=mask)
+    pair = pair_of(tmp_path, padded, padded, **{f"{own}_mask": mask})
     data = ~outside_circle()
-    np.testing.assert_allclose(pair["fixed_weight"].numpy()[0], data * mask / mask.max(), atol=ROUNDING)
-    np.testing.assert_array_equal(pair["moving_weight"].numpy()[0], data)
+    np.testing.assert_allclose(pair[f"{own}_weight"].numpy()[0], data * mask / mask.max(), atol=ROUNDING)
+    np.testing.assert_array_equal(pair[f"{other}_weight"].numpy()[0], data)
     for key in KEYS:
         np.testing.assert_array_equal(pair[f"{key}_valid"].numpy()[0], data)
         assert isinstance(pair[f"{key}_weight"], MetaTensor) and pair[f"{key}_weight"].dtype == torch.float32
@@ -136,7 +137,7 @@ def test_a_mask_weighs_the_fixed_image_alone(tmp_path: Path) -> None:
 
 def test_a_mask_where_there_is_no_data(tmp_path: Path) -> None:
     with pytest.raises(PairError, match=r"fixed .*fixed\.nii\.gz: no voxel has both data and weight"):
-        pair_of(tmp_path, np.where(outside_circle(), -2048, scan()), scan(), mask=outside_circle())
+        pair_of(tmp_path, np.where(outside_circle(), -2048, scan()), scan(), fixed_mask=outside_circle())
 
 
 def scaled(tmp_path: Path, fixed: np.ndarray, moving: np.ndarray, **options: float) -> dict[str, Any]:

@@ -122,7 +122,7 @@ class Registered(Mapped):
         Raises:
             PairError: it does not lie on the moving grid, or holds other values than whole numbers from 0.
         """
-        kept = {key: self._pair[key] for key in ("fixed", "moving", "moving_valid", "pred")}
+        kept = {key: self._pair[key] for key in ("fixed", "moving", "moving_weight", "pred")}
         given = cast(Pair, {**kept, "moving_label": image_of("moving_label", label)})
         checked = CheckPaird(align_centres=True)(given)
         carried = WarpToFixedd(keys=("moving_label",), mode=("nearest",))(checked)

@@ -29,6 +29,7 @@ def register(
     fixed_label: Any = None,
     moving_label: Any = None,
     fixed_mask: Any = None,
+    moving_mask: Any = None,
     landmarks: Any = None,
     guide_points: Any = None,
     preset: str | None = None,
@@ -48,6 +49,7 @@ def register(
         fixed_label: a label map on the fixed grid, for Dice and for folds inside it.
         moving_label: a label map on the moving grid, carried over.
         fixed_mask: weights on the fixed grid; where it is 0 the images are not compared.
+        moving_mask: the same on the moving grid.
         landmarks: (N, 6), voxel indices of a point in fixed, then in moving.
         guide_points: points that are known to belong together, in the same form; they guide the fit.
         preset: the name of one, such as ``fast``, or the path of a JSON overlay of your own.
@@ -75,8 +77,8 @@ def register(
     """
     options = Options(preset, seed, device, align_centres, progress)
     given = {"fixed": fixed, "moving": moving, "fixed_label": fixed_label, "moving_label": moving_label}
-    points = {"landmarks": landmarks, "guide_points": guide_points}
-    return _registered({**given, "fixed_mask": fixed_mask, **points}, options)
+    masks = {"fixed_mask": fixed_mask, "moving_mask": moving_mask}
+    return _registered({**given, **masks, "landmarks": landmarks, "guide_points": guide_points}, options)
 
 
 def _registered(given: Mapping[str, Any], options: Options) -> Registered:
@@ -106,9 +108,10 @@ class RegisterPaird(Transform):
         keys: of the fixed and of the moving image.
 
     Keyword Args:
-        fixed_label: key of the fixed label map; used where the dictionary has it, like the next four.
+        fixed_label: key of the fixed label map; used where the dictionary has it, like the next five.
         moving_label: key of the moving label map.
-        fixed_mask: key of the mask.
+        fixed_mask: key of the fixed mask.
+        moving_mask: key of the moving mask.
         landmarks: key of the landmarks.
         guide_points: key of the guide points.
         preset: as of `register`.
@@ -128,6 +131,7 @@ class RegisterPaird(Transform):
         fixed_label: Hashable = "fixed_label",
         moving_label: Hashable = "moving_label",
         fixed_mask: Hashable = "fixed_mask",
+        moving_mask: Hashable = "moving_mask",
         landmarks: Hashable = "landmarks",
         guide_points: Hashable = "guide_points",
         preset: str | None = None,
@@ -139,8 +143,8 @@ class RegisterPaird(Transform):
         if isinstance(keys, str) or len(keys) != 2:
             raise PairError(f"keys are those of the fixed and of the moving image, got {keys!r}")
         self.keys = tuple(keys)
-        self.others = {"fixed_label": fixed_label, "moving_label": moving_label, "fixed_mask": fixed_mask}
-        self.others |= {"landmarks": landmarks, "guide_points": guide_points}
+        self.others = {"fixed_label": fixed_label, "moving_label": moving_label, "landmarks": landmarks}
+        self.others |= {"fixed_mask": fixed_mask, "moving_mask": moving_mask, "guide_points": guide_points}
         self.options = Options(preset, seed, device, align_centres, progress)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

@@ -20,6 +20,7 @@ def register(
     fixed_label: str | None = None,
     moving_label: str | None = None,
     fixed_mask: str | None = None,
+    moving_mask: str | None = None,
     landmarks: str | None = None,
     guide_points: str | None = None,
     fixed_guide_points: str | None = None,
@@ -45,6 +46,7 @@ def register(
         fixed_label: label map on the fixed grid, for Dice and for folds inside it.
         moving_label: label map on the moving grid; carried over to the fixed grid.
         fixed_mask: weights on the fixed grid; voxels of 0 are left out of the fit.
+        moving_mask: the same on the moving grid.
         landmarks: CSV with six columns, voxel indices of a point in fixed, then of the same point in moving.
         guide_points: points that you know to belong together, as a CSV like that of landmarks; they guide the fit.
         fixed_guide_points: these points in the fixed scan, in a file of their own: markups of 3D Slicer, or a CSV with
@@ -62,7 +64,8 @@ def register(
         phantom_seed: of the phantom's anatomy and noise.
     """
     paths = {"fixed": fixed, "moving": moving, "fixed_label": fixed_label, "moving_label": moving_label}
-    paths |= {"fixed_mask": fixed_mask, "landmarks": landmarks, "output_dir": output_dir, "guide_points": guide_points}
+    paths |= {"fixed_mask": fixed_mask, "moving_mask": moving_mask, "landmarks": landmarks, "output_dir": output_dir}
+    paths |= {"guide_points": guide_points}
     paths |= {"fixed_guide_points": fixed_guide_points, "moving_guide_points": moving_guide_points}
     overrides: dict[str, Any] = {**given_paths(**paths)}
     overrides["face"] = "command"

@@ -6,7 +6,8 @@ import os
 import re
 
 IMAGES = ("fixed", "moving")
-GRID_OF = {"fixed_label": "fixed", "moving_label": "moving", "fixed_mask": "fixed"}  # the image whose grid each is on
+# the image on whose grid each label map or mask lies
+GRID_OF = {"fixed_label": "fixed", "moving_label": "moving", "fixed_mask": "fixed", "moving_mask": "moving"}
 POINTS = ("landmarks", "fixed_landmarks", "moving_landmarks")  # one file of six columns, or two files of three
 GUIDE_POINTS = ("guide_points", "fixed_guide_points", "moving_guide_points")  # likewise; they guide the fit
 PAIR_KEYS = (*IMAGES, *GRID_OF, *POINTS, *GUIDE_POINTS)

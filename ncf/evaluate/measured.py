@@ -48,7 +48,7 @@ class WarpToFixedd(MapTransform):
 
         Returns:
             A new dictionary; ``<before|warped>`` and ``..._label`` are (W, H, D) on the fixed grid, and ``..._valid``
-            says where data was read.
+            says where data that counts was read.
         """
         pair: dict[Any, Any] = dict(data)
         fixed, moving, field = data["fixed"], data["moving"], data["pred"].field_vox[0]
@@ -57,7 +57,7 @@ class WarpToFixedd(MapTransform):
             str(key).removeprefix("moving"): Reader(pair[key].as_tensor().to(field.device)[None], mode)
             for key, mode in self.key_iterator(pair, self.mode)
         }
-        data_there = data["moving_valid"].to(field.device, torch.float32)[None]
+        data_there = (data["moving_weight"].as_tensor() > 0).to(field.device, torch.float32)[None]
         for prefix, u in (("before", field.new_zeros(()).expand(field.shape)), ("warped", field)):
             valid = pair[f"{prefix}_valid"] = torch.empty(grid.shape, dtype=torch.bool)
             for suffix in readers:

@@ -23,6 +23,7 @@ class PairFiles(TypedDict, total=False):
     fixed_label: str
     moving_label: str
     fixed_mask: str
+    moving_mask: str
     landmarks: str
     fixed_landmarks: str
     moving_landmarks: str
@@ -47,6 +48,7 @@ class Pair(TypedDict, total=False):
     fixed_label: MetaTensor
     moving_label: MetaTensor
     fixed_mask: MetaTensor
+    moving_mask: MetaTensor
     # checked
     landmarks: np.ndarray
     guide_points: np.ndarray
