@@ -159,6 +159,7 @@ def test_markups_of_two_scans_are_pairs_of_voxels(tmp_path: Path) -> None:
     swapped = {"fixed_guide_points": files["moving_guide_points"], "moving_guide_points": files["fixed_guide_points"]}
     read = partial(read_landmarks, kind="guide_points")
     refused("guide_points .*: point 1 is .* outside", read, swapped, shapes, affines)
+    refused("guide_points and fixed_guide_points are both named", read, {**files, "guide_points": "x"}, shapes, affines)
     one = {"fixed_guide_points": files["fixed_guide_points"]}
     refused("moving_guide_points is missing; give guide_points", read, one, shapes, affines)
 

@@ -41,13 +41,16 @@ def read_landmarks(
         Float64 (N, 6): fixed voxel indices, then moving voxel indices.
 
     Raises:
-        PairError: what `read_points` refuses, one file of two, or files of different lengths.
+        PairError: what `read_points` refuses, both forms at once, one file of two, or files of different lengths.
     """
+    names = [f"{image}_{kind}" for image in shapes]
+    twice = [name for name in names if kind in files and name in files]
+    if twice:
+        raise PairError(f"{kind} and {twice[0]} are both named; give one file of six columns, or one for each scan")
     if isinstance(files.get(kind), np.ndarray):
         return _in_memory(files[kind], shapes, kind)
     if kind in files:
         return read_points(files[kind], shapes, kind=kind)
-    names = [f"{image}_{kind}" for image in shapes]
     missing = [name for name in names if name not in files]
     if missing:
         raise PairError(f"{missing[0]} is missing; give {kind} in one file of six columns, or one file for each scan")
