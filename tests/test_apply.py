@@ -314,6 +314,7 @@ def test_outside_of_the_fixed_grid_nothing_is_known(tmp_path: Path) -> None:
     np.testing.assert_allclose(field[:, truth], -1.0, atol=2 * CLOSE_VOX)
 
 
+@pytest.mark.slow
 def test_other_programs_files_are_results_too(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,

@@ -140,12 +140,16 @@ def strings(config: Any) -> Iterator[str]:
 
 
 def knobs(config: Mapping[str, Any]) -> Iterator[str]:
-    """Ids of top-level plain values, and of the values in top-level groups of them."""
+    """Ids of plain values at the top, and of the values in groups of them; parts that a config builds have none."""
     for name, value in config.items():
         if name.startswith("_") or (isinstance(value, dict) and "_target_" in value):
             continue
-        inner = [f"{name}::{key}" for key in value if not key.startswith("_")] if isinstance(value, dict) else [name]
-        yield from inner
+        if not isinstance(value, dict):
+            yield name
+            continue
+        parts = any(isinstance(inner, dict) and "_target_" in inner for inner in value.values())
+        inside = knobs(value) if parts else (key for key in value if not key.startswith("_"))
+        yield from (f"{name}::{key}" for key in inside)
 
 
 def test_every_knob_is_read(inference: dict[str, Any]) -> None:

@@ -60,6 +60,7 @@ def configs(bundle: Path, overlay: str) -> list[str]:
     return ["monai.bundle", "run", "--config_file", str(files), "--device", "cpu"]
 
 
+@pytest.mark.slow
 def test_both_commands_give_the_same_bytes(bundle: Path, pair: Mapping[str, str], tmp_path: Path) -> None:
     copies = [tmp_path / name for name in ODD_NAMES]
     for copy, key in zip(copies, ("fixed", "moving"), strict=True):
@@ -85,7 +86,7 @@ def test_both_commands_give_the_same_bytes(bundle: Path, pair: Mapping[str, str]
 
 
 @pytest.mark.parametrize(
-    "how", ["| head -c 1 | cat > /dev/null", ">&- 2>&-", pytest.param(">&-", marks=pytest.mark.slow)]
+    "how", ["| head -c 1 | cat > /dev/null", *(pytest.param(h, marks=pytest.mark.slow) for h in (">&- 2>&-", ">&-"))]
 )
 def test_output_that_nobody_reads_costs_no_result(
     bundle: Path, pair: Mapping[str, str], tmp_path: Path, how: str
@@ -105,6 +106,7 @@ def test_output_that_nobody_reads_costs_no_result(
     assert (tmp_path / "output" / "r" / "report.html").is_file()
 
 
+@pytest.mark.slow
 def test_two_runs_of_one_name_do_not_write_over_each_other(
     bundle: Path, pair: Mapping[str, str], tmp_path: Path
 ) -> None:

@@ -120,6 +120,7 @@ def finish_undrawn(task: Task) -> Outcome:
     return Outcome(task.name)
 
 
+@pytest.mark.slow
 def test_missing_reports_are_made_by_the_workers_and_one_that_fails_stops_no_other(
     plan: Plan, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,7 +23,7 @@ POSED = pytest.mark.parametrize("name", DIRECTIONS)
 
 
 def check(folder: str, affine: np.ndarray, values: np.ndarray) -> None:
-    found, at = read_series(folder, "fixed")
+    found, at, _ = read_series(folder, "fixed")
     np.testing.assert_allclose(found, values, rtol=1e-6)
     assert np.abs(at - affine).max() < POINT_MM
 

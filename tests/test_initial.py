@@ -13,6 +13,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from ncf.evaluate.measured import CheckGained
+from ncf.fit.fitted import ContrastEvidence
 from ncf.fit.initial_transform import Evidence, better_initial
 from ncf.fit.losses.local_correlation import LocalCorrelationLoss
 from ncf.fit.pyramid import PairImages
@@ -109,9 +110,8 @@ def test_size_and_turn() -> None:
 def test_a_result_that_is_worse_than_nothing_is_refused(run: Run, pair: dict[str, str], tmp_path: Path) -> None:
     ended = run(tmp_path, pair, name="x").parser.get_parsed_content("evaluator").state
     data = {**ended.batch, **ended.output}
-    state = {
-        key: data[key] for key in ("fixed", "fixed_weight", "before_valid", "warped_valid", "before", "warped", "name")
-    }
+    keys = ("fixed", "fixed_weight", "before_valid", "warped_valid", "before", "warped", "name", "pred")
+    state = {key: data[key] for key in keys}
     fixed = state["fixed"].as_tensor()[0]
     state["warped"] = fixed.max() - fixed + torch.from_numpy(np.random.default_rng(0).normal(size=tuple(fixed.shape)))
     for measure in ("nmi", "ncc"):
@@ -125,6 +125,8 @@ def test_a_result_that_is_worse_than_nothing_is_refused(run: Run, pair: dict[str
         )
         empty = {**swapped, "before_valid": torch.zeros_like(state["before_valid"])}
         assert CheckGained(measure)(empty) is empty  # nothing was there to be worse than
+        as_two = replace(state["pred"], contrast=ContrastEvidence("different" if measure == "nmi" else "same", "x"))
+        refused("correlation" if measure == "ncc" else "mutual", CheckGained(), {**swapped, "pred": as_two})
     with pytest.raises(ValueError, match="ncc, nmi"):
         CheckGained("mse")
 

@@ -41,7 +41,7 @@ def ask(**request: Any) -> Asked:
 @pytest.mark.parametrize("nothing", [None, "", AUTOMATIC])
 def test_without_a_name_the_first_labelled_scan_of_the_patient_moves(nothing: str | None) -> None:
     asked = ask(moving=nothing, preset=nothing if nothing != AUTOMATIC else DEFAULT)
-    assert asked == Asked("anna_day1", "anna_plan", None, 0, False, ".nii.gz")
+    assert asked == Asked("anna_day1", "anna_plan", None, "auto", 0, False, ".nii.gz")
     assert ask() == asked and ask(moving="ben_plan").moving == "ben_plan"
     more = {**STUDY, "anna_day0": True}
     assert understood({"image": "anna_day1"}, labelled=more, presets=()).moving == "anna_day0"
@@ -50,7 +50,9 @@ def test_without_a_name_the_first_labelled_scan_of_the_patient_moves(nothing: st
 def test_settings_are_taken_as_words_or_values() -> None:
     words = ask(seed="7", align_centres="True", preset="fast", result_extension=".nrrd")
     assert words == ask(seed=7, align_centres=True, preset="fast", result_extension=".nrrd")
-    assert (words.preset, words.extension, words.overrides) == ("fast", ".nrrd", {"seed": 7, "align_centres": True})
+    overrides = {"modality": "auto", "seed": 7, "align_centres": True}
+    assert (words.preset, words.extension, words.overrides) == ("fast", ".nrrd", overrides)
+    assert ask(modality="different").overrides["modality"] == "different"
     others = {"model": "ncf", "device": "cuda", "label_tag": "original", "images": "all", "result_dtype": "uint8"}
     assert ask(**others) == ask()
 
@@ -68,6 +70,7 @@ def test_settings_are_taken_as_words_or_values() -> None:
         ({"image": "anna_plan"}, "none of anna, anna_day0, anna_day1 has a saved label; name one"),
         ({"image": "ben_plan"}, "patient 'ben' .* there is none in the study folder"),
         ({"preset": "papr"}, "preset is one of default, fast, paper, got 'papr'"),
+        ({"modality": "MR"}, "modality is one of auto, same, different, got 'MR'"),
         ({"seed": -1}, "seed must be a whole number"),
         ({"seed": True}, "seed must be a whole number"),
         ({"seed": "1.5"}, "seed must be a whole number"),

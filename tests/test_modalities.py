@@ -1,8 +1,9 @@
-"""Two scans whose contrasts differ: the preset for them finds the motion, and the default's losses would not."""
+"""Two scans whose contrasts differ: it is noticed, and the motion is found as between two of one contrast."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -10,10 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from ncf.core.presets import presets
+from ncf.fit.contrast import LEAST_AGREEMENT, ByContrast, agreement_of_contrast
+from ncf.fit.fitted import Fit
 from ncf.fit.losses.local_correlation import LocalCorrelationLoss
+from ncf.fit.optimizer import Begun
+from ncf.fit.pyramid import PairImages
 from ncf.phantom.chest import breathing_thorax, write
 from tests.conftest import Run
+from tests.fits import images_of
 
 COARSE = {"voxels": 30_000, "control_points": 2_000, "iterations": 50, "learning_rate": 1e-3, "learning_rate_end": 1e-3}
 LEVELS = {
@@ -68,13 +73,72 @@ def test_another_contrast_is_no_other_motion(run: Run, tmp_path: Path) -> None:
         "moving": tmp_path / "other.nii.gz",
         "landmarks": tmp_path / "landmarks.csv",
     }
-    overlays = {"multimodal": (presets()["multimodal"].path,), "default": ()}
-    found = {}
-    for preset, overlay in overlays.items():
-        state = run(tmp_path / preset, pair, *overlay, name="pair", **{"fit::levels": LEVELS}).evaluator.state
-        found[preset] = json.loads((Path(state.output["result_dir"]) / "metrics.json").read_text())
-    left = {preset: metrics["tre_mm"]["after"]["mean"] for preset, metrics in found.items()}
-    before = found["default"]["tre_mm"]["before"]["mean"]
-    assert left["multimodal"] < 0.25 * before < before < left["default"], left
-    shared = found["multimodal"]["similarity"]
+    found, chosen = {}, {}
+    for modality in ("auto", "same"):
+        state = run(
+            tmp_path / modality, pair, name="pair", modality=modality, **{"fit::levels": LEVELS}
+        ).evaluator.state
+        folder = Path(state.output["result_dir"])
+        found[modality] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        chosen[modality] = json.loads((folder / "run.json").read_text(encoding="utf-8"))["contrast"]
+    assert chosen["auto"]["chosen"] == "different" and chosen["auto"]["agreement"] < LEAST_AGREEMENT
+    assert chosen["same"] == {"chosen": "same", "why": "as asked", "agreement": None}
+    left = {modality: metrics["tre_mm"]["after"]["mean"] for modality, metrics in found.items()}
+    before = found["same"]["tre_mm"]["before"]["mean"]
+    assert left["auto"] < 0.25 * before < before < left["same"], left
+    shared = found["auto"]["similarity"]
     assert shared["after"]["nmi"] > shared["before"]["nmi"]
+
+
+def test_the_sign_of_structures_tells_contrasts_apart() -> None:
+    pair = images_of(breathing_thorax((32, 30, 31), seed=0))
+    alike = agreement_of_contrast(pair)
+    assert alike is not None and alike > 0.95
+    other = agreement_of_contrast(replace(pair, moving=1 - pair.moving))
+    assert other is not None and other == pytest.approx(-alike, abs=1e-4)
+    brighter = agreement_of_contrast(replace(pair, moving=0.2 + 0.5 * pair.moving))
+    assert brighter is not None and brighter > 0.95
+    assert agreement_of_contrast(replace(pair, moving=torch.full_like(pair.moving, 0.5))) is None
+
+
+@pytest.mark.parametrize(
+    ("modalities", "asked", "chosen"),
+    [
+        (("CT", "MR"), "auto", "different"),
+        (("CT", "CT"), "auto", "same"),
+        (("PT", "CT"), "auto", "different"),
+        (("MR", "MR"), "auto", None),
+        (("CT", ""), "auto", None),
+        (("CT", "CT"), "different", "different"),
+        (("CT", "MR"), "same", "same"),
+    ],
+)
+def test_what_is_known_needs_no_look(modalities: tuple[str, str], asked: str, chosen: str | None) -> None:
+    calls = []
+
+    class Told:
+        """An optimizer that only tells that it was asked."""
+
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def begin(self, pair: PairImages) -> Begun:
+            return Begun(pair, None, 0.0)
+
+        def fit(self, begun: Begun, network: object) -> Fit:
+            return self(begun.pair, network)
+
+        def __call__(self, pair: PairImages, network: object) -> Fit:
+            calls.append(self.name)
+            return Fit(pair.fixed, {}, None, [], None, 0, [], 1)  # type: ignore[arg-type]  # nobody looks at it
+
+    pair = replace(images_of(breathing_thorax((32, 30, 31), seed=0)), modalities=modalities)
+    for invert in (False, True):
+        shown = replace(pair, moving=1 - pair.moving) if invert else pair
+        choice = ByContrast(Told("same"), Told("different"), modality=asked)  # type: ignore[arg-type]
+        fit = choice(shown, None)  # type: ignore[arg-type]
+        expected = chosen or ("different" if invert else "same")
+        assert calls.pop() == expected and fit.contrast is not None and fit.contrast.chosen == expected
+        assert (fit.contrast.agreement is None) == (chosen is not None)
+    with pytest.raises(ValueError, match="auto, same, different"):
+        ByContrast(Told("same"), Told("different"), modality="MR")  # type: ignore[arg-type]

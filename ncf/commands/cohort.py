@@ -21,6 +21,7 @@ from ncf.commands.common import (
     true_or_false,
     whole_number,
 )
+from ncf.core.names import AUTO, MODALITIES
 
 
 @SetParseFn(str)
@@ -30,6 +31,7 @@ def cohort(
     output_dir: str,
     which: str | None = None,
     preset: str | None = None,
+    modality: str = "auto",
     seed: str = "0",
     align_centres: str = "false",
     workers: str | None = None,
@@ -52,6 +54,7 @@ def cohort(
         output_dir: where the results go.
         which: list of a Learn2Reg dataset: registration_val, registration_test, training_paired_images, all_pairs.
         preset: one of the presets below, or the path of a JSON overlay of your own.
+        modality: same or different, where auto, which asks the scans of each pair, chooses wrongly (`ncf register`).
         seed: of the network's first weights, the same for every pair.
         align_centres: true registers every pair with the centres of both grids together at first.
         workers: number of processes; by default one for every core (as memory allows) or GPU.
@@ -65,6 +68,8 @@ def cohort(
     """
     rows, files = listed_pairs(pairs, which), chosen_configs(preset)
     settings: dict[str, Any] = {"seed": whole_number("seed", seed)}
+    if modality != AUTO:
+        settings["modality"] = one_of("modality", modality, MODALITIES)
     settings["align_centres"] = true_or_false("align_centres", align_centres)
     settings["report"] = true_or_false("report", report)
     chosen = one_of("engine", engine, tuple(ENGINES))

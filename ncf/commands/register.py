@@ -8,8 +8,17 @@ from typing import Any
 
 from fire.decorators import SetParseFn
 
-from ncf.commands.common import ConfigJob, chosen_configs, given_paths, plain, refuse, true_or_false, whole_number
-from ncf.core.names import IMAGES, PAIR_KEYS
+from ncf.commands.common import (
+    ConfigJob,
+    chosen_configs,
+    given_paths,
+    one_of,
+    plain,
+    refuse,
+    true_or_false,
+    whole_number,
+)
+from ncf.core.names import AUTO, IMAGES, MODALITIES, PAIR_KEYS
 
 
 @SetParseFn(str)
@@ -30,6 +39,7 @@ def register(
     seed: str = "0",
     device: str | None = None,
     preset: str | None = None,
+    modality: str = "auto",
     align_centres: str = "false",
     report: str = "true",
     progress: str = "true",
@@ -57,6 +67,8 @@ def register(
         seed: of the network's first weights.
         device: cpu, cuda, cuda:1, mps; by default a CUDA device where there is one.
         preset: one of the presets below, or the path of a JSON overlay of your own.
+        modality: same or different, where auto, which asks the scans themselves, chooses wrongly: whether both show one
+            contrast, or two as CT and MR do.
         align_centres: true begins with the centres of both grids together (for headers that do not overlap).
         report: false makes no report.html and no pictures.
         progress: false hides the progress bar.
@@ -70,6 +82,8 @@ def register(
     overrides: dict[str, Any] = {**given_paths(**paths)}
     overrides["face"] = "command"
     overrides["seed"] = whole_number("seed", seed)
+    if modality != AUTO:
+        overrides["modality"] = one_of("modality", modality, MODALITIES)
     overrides["phantom_seed"] = whole_number("phantom_seed", phantom_seed)
     overrides["align_centres"] = true_or_false("align_centres", align_centres)
     overrides["report"] = true_or_false("report", report)

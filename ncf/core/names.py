@@ -11,6 +11,10 @@ GRID_OF = {"fixed_label": "fixed", "moving_label": "moving", "fixed_mask": "fixe
 POINTS = ("landmarks", "fixed_landmarks", "moving_landmarks")  # one file of six columns, or two files of three
 GUIDE_POINTS = ("guide_points", "fixed_guide_points", "moving_guide_points")  # likewise; they guide the fit
 PAIR_KEYS = (*IMAGES, *GRID_OF, *POINTS, *GUIDE_POINTS)
+MODALITY = "modality"  # in a volume's meta: what DICOM calls it, such as CT
+# one contrast or two: by the pair itself, or as a person says
+AUTO, SAME, DIFFERENT = "auto", "same", "different"
+MODALITIES = (AUTO, SAME, DIFFERENT)
 # what a result folder holds; metrics.json is written last
 FIELD_FILE, WARPED_FILE, WARPED_LABEL_FILE = "displacement.nii.gz", "warped.nii.gz", "warped_label.nii.gz"
 NETWORK_FILE, RUN_FILE, METRICS_FILE = "network.pt", "run.json", "metrics.json"

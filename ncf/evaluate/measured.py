@@ -10,6 +10,7 @@ import torch
 from monai.transforms import MapTransform, Transform
 
 from ncf.core.errors import PairError
+from ncf.core.names import DIFFERENT
 from ncf.evaluate.metrics import (
     label_sets,
     landmark_summary,
@@ -109,14 +110,15 @@ class CheckGained(Transform):
     """Accepts a pair whose images became more similar, where both maps show data; refuses any other.
 
     Args:
-        similarity: the measure: ``ncc`` for one modality, ``nmi`` for two (`ncf.evaluate.metrics.similarity`).
+        similarity: the measure: ``ncc`` for one contrast, ``nmi`` for two (`ncf.evaluate.metrics.similarity`); None
+            takes the one for as what the pair was compared.
 
     Raises:
         ValueError: the measure is another.
     """
 
-    def __init__(self, similarity: str = "ncc") -> None:
-        if similarity not in LOST:
+    def __init__(self, similarity: str | None = None) -> None:
+        if similarity is not None and similarity not in LOST:
             raise ValueError(f"similarity is one of {', '.join(LOST)}, not {similarity}")
         self.similarity = similarity
 
@@ -133,11 +135,13 @@ class CheckGained(Transform):
         step = max(1, int((weight.numel() / ENOUGH_VOXELS) ** (1 / 3)))
         some = (slice(None, None, step),) * 3
         fixed = data["fixed"].as_tensor()[0][some]
+        two = data["pred"].contrast is not None and data["pred"].contrast.chosen == DIFFERENT
+        measure = self.similarity or ("nmi" if two else "ncc")
         before, after = (
-            similarity(fixed, image[some], weight[some])[self.similarity] for image in (data["before"], data["warped"])
+            similarity(fixed, image[some], weight[some])[measure] for image in (data["before"], data["warped"])
         )
-        if after < before - LOST[self.similarity]:
-            told = f"{SIMILARITY_WORDS[self.similarity]} {before:.3f} before, {after:.3f} after"
+        if after < before - LOST[measure]:
+            told = f"{SIMILARITY_WORDS[measure]} {before:.3f} before, {after:.3f} after"
             raise PairError(
                 f"{data['name']}: the scans are less alike after the fit than before ({told}), doing nothing is "
                 "better. Nothing was written. Check that both scans show the same anatomy, and that their headers are "

@@ -44,6 +44,21 @@ class SearchEvidence:
 
 
 @dataclass(frozen=True)
+class ContrastEvidence:
+    """As what a pair was compared.
+
+    Attributes:
+        chosen: ``same`` for one contrast, ``different`` for two.
+        why: in words.
+        agreement: of the contrasts, -1 to 1 (`ncf.fit.contrast.agreement_of_contrast`); None where it was not asked.
+    """
+
+    chosen: str
+    why: str
+    agreement: float | None = None
+
+
+@dataclass(frozen=True)
 class Fit:
     """The result of a fit, and what is needed to compute its field again.
 
@@ -62,6 +77,7 @@ class Fit:
             alone.
         search_s: seconds that the search for large motion took, with the teaching.
         search: how what the search found compares with no motion; None where there was no search.
+        contrast: as what the pair was compared; None where there was no choice.
     """
 
     field_vox: torch.Tensor
@@ -76,3 +92,4 @@ class Fit:
     evidence: Evidence | None = None
     search_s: float = 0.0
     search: SearchEvidence | None = None
+    contrast: ContrastEvidence | None = None

@@ -48,6 +48,19 @@ class Level:
             raise ValueError(f"free offsets need offset_points and offset_rate, both above zero or neither, got {self}")
 
 
+def at_offset_rate(levels: Mapping[str, Mapping[str, Any]], rate: float) -> dict[str, dict[str, Any]]:
+    """Return levels of a config with another rate of the free offsets, where they have any.
+
+    Args:
+        levels: the entries of `Level` by the level's name.
+        rate: see `Level`.
+    """
+    return {
+        name: {**entries, "offset_rate": rate} if entries.get("offset_points") else dict(entries)
+        for name, entries in levels.items()
+    }
+
+
 def schedule(levels: Mapping[str, Mapping[str, Any]]) -> dict[str, Level]:
     """Read the levels of a config, coarse first.
 

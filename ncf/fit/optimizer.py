@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -41,6 +41,21 @@ CAREFUL = 3.0  # every further attempt divides the learning rates by this
 WEIGHT_BITS, OFFSET_BITS = 16, 7  # of the numbers that are kept: docs/decisions/0016-rounding.md
 MOST_DIFFERENCE = 0.1  # between two contrasts the difference says nothing of how far there is to go
 VOXELS_PER_OFFSET = 27  # at least so many voxels of the fixed scan: docs/decisions/0017-small-scans.md
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A pair with the initial transform of its fit.
+
+    Attributes:
+        pair: the pair.
+        evidence: what was compared, if a search found another transform than the headers'.
+        seconds: that it took.
+    """
+
+    pair: PairImages
+    evidence: Evidence | None
+    seconds: float
 
 
 def start_afresh(network: nn.Module, seed: int) -> None:
@@ -119,10 +134,33 @@ class PairOptimizer(Inferer):
         Raises:
             PairError: no attempt ends better than a zero field.
         """
-        reason = ""
+        return self.fit(self.begin(inputs), network)
+
+    def begin(self, inputs: PairImages) -> Begun:
+        """Find the initial transform of a pair.
+
+        Args:
+            inputs: the pair, on the device to fit on.
+        """
         begun = time.perf_counter()
-        inputs, evidence = self._with_initial(inputs)
-        alignment_s = time.perf_counter() - begun
+        pair, evidence = self._with_initial(inputs)
+        return Begun(pair, evidence, time.perf_counter() - begun)
+
+    def fit(self, start: Begun, network: nn.Module) -> Fit:
+        """Fit a pair from its initial transform.
+
+        Args:
+            start: of `begin`.
+            network: positions to offsets; its weights are drawn anew.
+
+        Returns:
+            The fit, with the time and the evidence of its initial transform.
+
+        Raises:
+            PairError: no attempt ends better than a zero field.
+        """
+        reason = ""
+        inputs = start.pair
         begun = time.perf_counter()
         found, compared = self._searched(inputs, network.to(inputs.fixed.device))
         search_s = time.perf_counter() - begun
@@ -136,7 +174,8 @@ class PairOptimizer(Inferer):
                         self.teaching(network, self._space(inputs), *found)
                         search_s += time.perf_counter() - begun
                     fit = self._coarse_to_fine(inputs, network, attempt=attempt, taught=found is not None)
-                    return replace(fit, alignment_s=alignment_s, evidence=evidence, search_s=search_s, search=compared)
+                    fit = replace(fit, alignment_s=start.seconds, evidence=start.evidence)
+                    return replace(fit, search_s=search_s, search=compared)
             except DivergedError as stop:
                 if found is not None and compared is not None:  # it may have led astray
                     found, compared = None, replace(compared, taken=False)

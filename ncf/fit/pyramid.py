@@ -40,6 +40,7 @@ class PairImages:
         initial: 4x4 affine map in RAS mm from a fixed to a moving point: the initial transform. The fit finds v, the
             rest of the map, which comes before it: initial(x + v(x)).
         guide_points_mm: (N, 6), RAS mm: points of the fixed image, then their partners in the moving one; or None.
+        modalities: of the fixed and of the moving scan as DICOM calls them, such as CT; empty where nobody has said.
     """
 
     fixed: torch.Tensor
@@ -50,6 +51,7 @@ class PairImages:
     moving_affine: np.ndarray
     initial: np.ndarray
     guide_points_mm: np.ndarray | None = None
+    modalities: tuple[str, str] = ("", "")
 
     @property
     def initial_affine(self) -> np.ndarray:

@@ -133,17 +133,17 @@ class WeightedSum(nn.Module):
     """The sum of named terms (paper equation 1).
 
     Args:
-        terms: by name, at least one.
+        terms: by name, at least one; None, as a config's disabled term is, counts for nothing.
 
     Raises:
         ValueError: there is no term.
     """
 
-    def __init__(self, terms: Mapping[str, nn.Module]) -> None:
+    def __init__(self, terms: Mapping[str, nn.Module | None]) -> None:
         super().__init__()
         if not terms:
             raise ValueError("the loss needs at least one term")
-        self.terms = nn.ModuleDict(dict(terms))
+        self.terms = nn.ModuleDict({name: term for name, term in terms.items() if term is not None})
 
     def forward(self, state: Sampled) -> dict[str, torch.Tensor]:
         """Return the weighted value of each term, by name. The fit minimises their sum."""

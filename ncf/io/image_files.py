@@ -12,6 +12,7 @@ import os
 import re
 import zlib
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 
 from ncf.core.errors import PairError
+from ncf.core.names import MODALITY
 from ncf.core.packages import optional
 from ncf.io.dicom.series import read_series
 from ncf.io.nifti import affine_mm, open_nifti
@@ -27,9 +29,19 @@ from ncf.io.nifti import affine_mm, open_nifti
 # what readers raise for damaged files: truncated ones, and ones with random bytes
 READ_ERRORS = (OSError, EOFError, ValueError, RuntimeError, OverflowError, MemoryError, zlib.error)
 NIFTI = (".nii", ".nii.gz")
+SCALAR = "scalar"
 GZIP_MAGIC = b"\x1f\x8b"
 NIFTI_HEADER, NIFTI_SIZES = 352, {348, 540}  # a header's length, and its first number: of NIfTI-1 (or Analyze) and -2
 HEADER_ERRORS = (ImageFileError, HeaderDataError, HeaderTypeError)
+
+
+class _Found(NamedTuple):
+    """What a reader has found: what a voxel is (`SCALAR` or a word for the message), the values, the affine in mm."""
+
+    voxel: str
+    array: np.ndarray
+    affine: np.ndarray
+    modality: str = ""
 
 
 def read_image(key: str, path: str) -> MetaTensor:
@@ -48,7 +60,7 @@ def read_image(key: str, path: str) -> MetaTensor:
     if not os.path.exists(path):
         raise PairError(f"{key}: there is no {path}; correct the path")
     try:
-        voxel, array, affine = _reader(path, key)(path)
+        found = _reader(path, key)(path)
     except PairError:
         raise
     except (*READ_ERRORS, *HEADER_ERRORS) as error:
@@ -56,13 +68,15 @@ def read_image(key: str, path: str) -> MetaTensor:
         if _is_no_nifti(path):
             what = "it is no NIfTI file, although its name says so; convert it, or name the right file"
         raise PairError(f"{key}: cannot read {path} ({_reason(error)}); {what}") from error
-    if voxel != "scalar":
-        raise PairError(f"{key}: {path} holds {voxel} voxels, expected one real number each; extract one channel")
+    array, affine = found.array, found.affine
+    if found.voxel != SCALAR:
+        raise PairError(f"{key}: {path} holds {found.voxel} voxels, expected one real number each; extract one channel")
     while array.ndim > 3 and array.shape[-1] == 1:
         array = array[..., 0]
     if array.ndim != 3:
         raise PairError(f"{key}: {path} has shape {array.shape}, expected one 3D volume; extract one or stack slices")
     meta = {"filename_or_obj": path, "space": "RAS", "spatial_shape": np.array(array.shape), "original_affine": affine}
+    meta[MODALITY] = found.modality
     values = torch.from_numpy(np.array(array, dtype=np.float32, order="C", copy=True))
     return MetaTensor(values[None], affine=torch.as_tensor(affine, dtype=torch.float64), meta=meta)
 
@@ -83,10 +97,10 @@ def _is_no_nifti(path: str) -> bool:
     return len(first) >= 4 and not sizes & NIFTI_SIZES
 
 
-def _reader(path: str, key: str) -> Callable[[str], tuple[str, np.ndarray, np.ndarray]]:
+def _reader(path: str, key: str) -> Callable[[str], _Found]:
     """Return the function that reads a path; a folder is a DICOM series."""
     if os.path.isdir(path):
-        return lambda folder: ("scalar", *read_series(folder, key))
+        return lambda folder: _Found(SCALAR, *read_series(folder, key))
     return _read_nifti if path.lower().endswith(NIFTI) else _read_itk
 
 
@@ -97,8 +111,8 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {text[:200]}".rstrip(": ")
 
 
-def _read_nifti(path: str) -> tuple[str, np.ndarray, np.ndarray]:
-    """Return what a voxel is ("scalar" or a word for the message), the array, and the affine in mm of a NIfTI file.
+def _read_nifti(path: str) -> _Found:
+    """Return what is in a NIfTI file.
 
     MONAI's NibabelReader is not used: where a header has an sform but its pixdim was never set, it overwrites the good
     sform by a qform that was never set either (`monai.data.utils.rectify_header_sform_qform`).
@@ -106,12 +120,12 @@ def _read_nifti(path: str) -> tuple[str, np.ndarray, np.ndarray]:
     with open_nifti(path) as image:
         dtype = image.get_data_dtype()
         if dtype.fields or dtype.kind == "c":
-            return "RGB" if dtype.fields else "complex", np.empty(0), np.eye(4)
-        return "scalar", image.get_fdata(dtype=np.float32, caching="unchanged"), affine_mm(image)
+            return _Found("RGB" if dtype.fields else "complex", np.empty(0), np.eye(4))
+        return _Found(SCALAR, image.get_fdata(dtype=np.float32, caching="unchanged"), affine_mm(image))
 
 
-def _read_itk(path: str) -> tuple[str, np.ndarray, np.ndarray]:
-    """Return the same for a MetaImage or NRRD, by MONAI's ITKReader.
+def _read_itk(path: str) -> _Found:
+    """Return what is in a MetaImage or NRRD, by MONAI's ITKReader.
 
     Without ``pixel_type``, int8 and int64 files are refused. With it, ITK silently turns RGB into grey, so the header
     is checked first.
@@ -125,11 +139,11 @@ def _read_itk(path: str) -> tuple[str, np.ndarray, np.ndarray]:
     if header.GetNumberOfDimensions() not in (2, 3, 4):
         raise ValueError(f"it has {header.GetNumberOfDimensions()} axes, expected 3")
     if header.GetNumberOfComponents() != 1:
-        return f"{header.GetNumberOfComponents()}-component", np.empty(0), np.eye(4)
+        return _Found(f"{header.GetNumberOfComponents()}-component", np.empty(0), np.eye(4))
     reader = ITKReader(pixel_type=itk.F)
     image = reader.read(path)
     try:
         array, meta = reader.get_data(image)
     except TypeError as error:  # from ITK's bindings, for a name in the header that is not UTF-8
         raise ValueError("its header is no plain text") from error
-    return "scalar", array, np.asarray(meta["affine"], dtype=np.float64)
+    return _Found(SCALAR, array, np.asarray(meta["affine"], dtype=np.float64))

@@ -11,12 +11,13 @@ from difflib import get_close_matches
 from typing import Any
 
 from ncf.core.errors import PairError
+from ncf.core.names import AUTO, MODALITIES
 from ncf.core.presets import MOST_SEED
 
 AUTOMATIC = "automatic: same patient"  # a value of `moving`: `partner` chooses the scan
 DEFAULT = "default"  # a value of `preset`
 EXTENSIONS = (".nii.gz", ".nii", ".nrrd")  # file types of the reply; viewers ask for one
-KNOWN = ("moving", "preset", "seed", "align_centres", "result_extension")
+KNOWN = ("moving", "preset", "modality", "seed", "align_centres", "result_extension")
 NAMED = 12  # most ids named in one line
 
 
@@ -28,6 +29,7 @@ class Asked:
         fixed: id of the fixed scan.
         moving: id of the moving scan.
         preset: the name of one, None for the default.
+        modality: ``auto``, ``same`` or ``different``.
         seed: of the network's first weights.
         align_centres: True starts with the centres of both grids together.
         extension: the file type of the reply.
@@ -36,6 +38,7 @@ class Asked:
     fixed: str
     moving: str
     preset: str | None
+    modality: str
     seed: int
     align_centres: bool
     extension: str
@@ -43,7 +46,7 @@ class Asked:
     @property
     def overrides(self) -> dict[str, Any]:
         """The entries of configs/inference.json that are overridden."""
-        return {"seed": self.seed, "align_centres": self.align_centres}
+        return {"modality": self.modality, "seed": self.seed, "align_centres": self.align_centres}
 
 
 def understood(request: Mapping[str, Any], *, labelled: Mapping[str, bool], presets: Iterable[str]) -> Asked:
@@ -74,6 +77,7 @@ def understood(request: Mapping[str, Any], *, labelled: Mapping[str, bool], pres
         fixed,
         moving,
         preset=_preset(request.get("preset"), tuple(presets)),
+        modality=_modality(request.get("modality") or AUTO),
         seed=_seed(request.get("seed", 0)),
         align_centres=_truth(request.get("align_centres", False)),
         extension=_extension(request.get("result_extension") or EXTENSIONS[0]),
@@ -123,6 +127,13 @@ def _preset(value: Any, presets: tuple[str, ...]) -> str | None:
         return None
     if value not in presets:
         raise PairError(f"preset is one of {', '.join((DEFAULT, *presets))}, got {value!r:.80}")
+    return str(value)
+
+
+def _modality(value: Any) -> str:
+    """Return the modality of a request; raise PairError for another word."""
+    if value not in MODALITIES:
+        raise PairError(f"modality is one of {', '.join(MODALITIES)}, got {value!r:.80}")
     return str(value)
 
 

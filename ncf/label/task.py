@@ -16,7 +16,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from ncf.cohort.worker import task_of
 from ncf.core.errors import PairError
 from ncf.core.files import claim_folder, write_whole
-from ncf.core.names import FIELD_FILE, METRICS_FILE, WARPED_FILE, WARPED_LABEL_FILE, pair_name, safe_name
+from ncf.core.names import FIELD_FILE, METRICS_FILE, MODALITIES, WARPED_FILE, WARPED_LABEL_FILE, pair_name, safe_name
 from ncf.core.presets import config_files, presets
 from ncf.label.asked import AUTOMATIC, DEFAULT, Asked, understood
 from ncf.label.labels import merged
@@ -61,7 +61,13 @@ class Registration(InferTask):
     def config(self) -> dict[str, Any]:
         """Return options with their defaults; a viewer shows a list as a choice, with its first entry as default."""
         moving = [AUTOMATIC, *sorted(self.study.list_images())]
-        return {"moving": moving, "preset": [DEFAULT, *presets()], "seed": 0, "align_centres": False}
+        return {
+            "moving": moving,
+            "preset": [DEFAULT, *presets()],
+            "modality": list(MODALITIES),
+            "seed": 0,
+            "align_centres": False,
+        }
 
     def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """Register the pair that a request asks for.

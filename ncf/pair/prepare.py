@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
+from ncf.core.names import MODALITY
 from ncf.fit.pyramid import PairImages
 from ncf.pair.keys import Pair, affine_of
 from ncf.space.geometry import to_mm, translation
@@ -43,6 +44,7 @@ def prepare_batch(
         moving_affine=affine_of(batch["moving"]),
         initial=translation(batch["initial_mm"]),
         guide_points_mm=_guide_points_mm(batch),
+        modalities=(str(batch["fixed"].meta.get(MODALITY, "")), str(batch["moving"].meta.get(MODALITY, ""))),
     ), None
 
 

@@ -42,7 +42,7 @@ def only_series(folder: str | Path, what: str) -> Series:
     return replace(series[0], planes=tuple(stacked(series[0].planes, f"{what}: {folder}")))
 
 
-def read_series(folder: str | Path, what: str) -> tuple[np.ndarray, np.ndarray]:
+def read_series(folder: str | Path, what: str) -> tuple[np.ndarray, np.ndarray, str]:
     """Read the one series in a folder.
 
     Args:
@@ -50,8 +50,8 @@ def read_series(folder: str | Path, what: str) -> tuple[np.ndarray, np.ndarray]:
         what: how messages begin.
 
     Returns:
-        The volume (W, H, D), float32, real values: columns, rows and planes of the series; and its affine (4, 4), voxel
-        -> RAS mm.
+        The volume (W, H, D), float32, real values: columns, rows and planes of the series; its affine (4, 4), voxel ->
+        RAS mm; and its modality, such as CT.
 
     Raises:
         PairError: what `only_series` refuses, and pixels that cannot be decoded.
@@ -65,7 +65,7 @@ def read_series(folder: str | Path, what: str) -> tuple[np.ndarray, np.ndarray]:
     for number, plane in enumerate(planes):
         volume[:, :, number] = _pixels(plane, what).T
     _decoded.cache_clear()
-    return volume, affine_of_planes(planes)
+    return volume, affine_of_planes(planes), series.modality
 
 
 def _notes(series: Series, folder: str | Path) -> Iterator[str]:
