@@ -41,7 +41,7 @@ def ask(**request: Any) -> Asked:
 @pytest.mark.parametrize("nothing", [None, "", AUTOMATIC])
 def test_without_a_name_the_first_labelled_scan_of_the_patient_moves(nothing: str | None) -> None:
     asked = ask(moving=nothing, preset=nothing if nothing != AUTOMATIC else DEFAULT)
-    assert asked == Asked("anna_day1", "anna_plan", None, "auto", 0, False, ".nii.gz")
+    assert asked == Asked("anna_day1", "anna_plan", None, "auto", "deformable", 0, False, ".nii.gz")
     assert ask() == asked and ask(moving="ben_plan").moving == "ben_plan"
     more = {**STUDY, "anna_day0": True}
     assert understood({"image": "anna_day1"}, labelled=more, presets=()).moving == "anna_day0"
@@ -50,7 +50,7 @@ def test_without_a_name_the_first_labelled_scan_of_the_patient_moves(nothing: st
 def test_settings_are_taken_as_words_or_values() -> None:
     words = ask(seed="7", align_centres="True", preset="fast", result_extension=".nrrd")
     assert words == ask(seed=7, align_centres=True, preset="fast", result_extension=".nrrd")
-    overrides = {"modality": "auto", "seed": 7, "align_centres": True}
+    overrides = {"modality": "auto", "transform": "deformable", "seed": 7, "align_centres": True}
     assert (words.preset, words.extension, words.overrides) == ("fast", ".nrrd", overrides)
     assert ask(modality="different").overrides["modality"] == "different"
     others = {"model": "ncf", "device": "cuda", "label_tag": "original", "images": "all", "result_dtype": "uint8"}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from ncf.fit.contrast import LEAST_AGREEMENT, ByContrast, agreement_of_contrast
+from ncf.fit.contrast import LEAST_AGREEMENT, ByContrast, compared
 from ncf.fit.fitted import Fit
 from ncf.fit.losses.local_correlation import LocalCorrelationLoss
 from ncf.fit.optimizer import Begun
@@ -82,7 +82,8 @@ def test_another_contrast_is_no_other_motion(run: Run, tmp_path: Path) -> None:
         found[modality] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         chosen[modality] = json.loads((folder / "run.json").read_text(encoding="utf-8"))["contrast"]
     assert chosen["auto"]["chosen"] == "different" and chosen["auto"]["agreement"] < LEAST_AGREEMENT
-    assert chosen["same"] == {"chosen": "same", "why": "as asked", "agreement": None}
+    assert chosen["auto"]["moved"], chosen
+    assert (chosen["same"]["chosen"], chosen["same"]["why"]) == ("same", "as asked")
     left = {modality: metrics["tre_mm"]["after"]["mean"] for modality, metrics in found.items()}
     before = found["same"]["tre_mm"]["before"]["mean"]
     assert left["auto"] < 0.25 * before < before < left["same"], left
@@ -90,15 +91,19 @@ def test_another_contrast_is_no_other_motion(run: Run, tmp_path: Path) -> None:
     assert shared["after"]["nmi"] > shared["before"]["nmi"]
 
 
-def test_the_sign_of_structures_tells_contrasts_apart() -> None:
+def test_signs_and_bends_tell_contrasts_apart() -> None:
     pair = images_of(breathing_thorax((32, 30, 31), seed=0))
-    alike = agreement_of_contrast(pair)
-    assert alike is not None and alike > 0.95
-    other = agreement_of_contrast(replace(pair, moving=1 - pair.moving))
-    assert other is not None and other == pytest.approx(-alike, abs=1e-4)
-    brighter = agreement_of_contrast(replace(pair, moving=0.2 + 0.5 * pair.moving))
-    assert brighter is not None and brighter > 0.95
-    assert agreement_of_contrast(replace(pair, moving=torch.full_like(pair.moving, 0.5))) is None
+    alike = compared(pair)
+    assert alike is not None and alike.agreement > 0.95 and alike.bend < 0.03 and alike.same
+    inverted = compared(replace(pair, moving=1 - pair.moving))
+    assert inverted is not None and not inverted.same
+    assert inverted.agreement == pytest.approx(-alike.agreement, abs=1e-4)
+    brighter = compared(replace(pair, moving=0.2 + 0.5 * pair.moving))
+    assert brighter is not None and brighter.same and brighter.agreement > 0.95
+    curved = np.interp(pair.moving.numpy(), [0, 0.4, 0.8, 1], [0, 0.7, 1, 0.3]).astype(np.float32)
+    bent = compared(replace(pair, moving=torch.from_numpy(curved)))
+    assert bent is not None and bent.bend > 0.05 and not bent.same
+    assert compared(replace(pair, moving=torch.full_like(pair.moving, 0.5))) is None
 
 
 @pytest.mark.parametrize(
@@ -139,6 +144,6 @@ def test_what_is_known_needs_no_look(modalities: tuple[str, str], asked: str, ch
         fit = choice(shown, None)  # type: ignore[arg-type]
         expected = chosen or ("different" if invert else "same")
         assert calls.pop() == expected and fit.contrast is not None and fit.contrast.chosen == expected
-        assert (fit.contrast.agreement is None) == (chosen is not None)
+        assert (fit.contrast.agreement is None) == (chosen == "same")
     with pytest.raises(ValueError, match="auto, same, different"):
         ByContrast(Told("same"), Told("different"), modality="MR")  # type: ignore[arg-type]

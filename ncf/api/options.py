@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ncf.core.errors import PairError
-from ncf.core.names import AUTO, MODALITIES
+from ncf.core.names import AUTO, DEFORMABLE, MODALITIES, TRANSFORMS
 from ncf.core.presets import MOST_SEED, config_files
 from ncf.fit.device import check_device
 
@@ -21,17 +21,19 @@ class Options:
         preset: the name of one, such as ``fast``, or the path of a JSON overlay of your own.
         modality: ``same`` or ``different`` overrules ``auto``, which asks the scans whether they show one contrast or
             two, as CT and MR do.
+        transform: ``rigid``, ``affine`` or ``deformable``: what the map may do.
         seed: of the network's first weights.
         device: as torch names it; by default a CUDA device where there is one.
         align_centres: True starts with the centres of both grids together.
         progress: True shows a bar.
 
     Raises:
-        PairError: there is no such preset, modality or device, or the seed is no whole number from zero.
+        PairError: there is no such preset, modality, transform or device, or the seed is no whole number from zero.
     """
 
     preset: str | None = None
     modality: str = AUTO
+    transform: str = DEFORMABLE
     seed: int = 0
     device: str | torch.device | None = None
     align_centres: bool = False
@@ -41,6 +43,8 @@ class Options:
         config_files(self.preset)
         if self.modality not in MODALITIES:
             raise PairError(f"modality is one of {', '.join(MODALITIES)}, got {self.modality!r}")
+        if self.transform not in TRANSFORMS:
+            raise PairError(f"transform is one of {', '.join(TRANSFORMS)}, got {self.transform!r}")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed <= MOST_SEED:
             raise PairError(f"seed must be a whole number from zero to {MOST_SEED}, got {self.seed!r}")
         if self.device is not None:
@@ -57,4 +61,6 @@ class Options:
         given: dict[str, Any] = {"seed": self.seed, "align_centres": self.align_centres, "progress": self.progress}
         if self.modality != AUTO:
             given["modality"] = self.modality
+        if self.transform != DEFORMABLE:
+            given["transform"] = self.transform
         return given if self.device is None else {**given, "device": self.device}

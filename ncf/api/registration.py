@@ -34,6 +34,7 @@ def register(
     guide_points: Any = None,
     preset: str | None = None,
     modality: str = "auto",
+    transform: str = "deformable",
     seed: int = 0,
     device: str | torch.device | None = None,
     align_centres: bool = False,
@@ -56,6 +57,7 @@ def register(
         preset: the name of one, such as ``fast``, or the path of a JSON overlay of your own.
         modality: ``same`` or ``different`` overrules ``auto``, which asks the scans whether they show one contrast or
             two, as CT and MR do.
+        transform: ``rigid``, ``affine`` or ``deformable``: what the map may do.
         seed: of the network's first weights.
         device: as torch names it; by default a CUDA device where there is one.
         align_centres: True starts with the centres of both grids together.
@@ -78,7 +80,7 @@ def register(
         True
         >>> moving_mm = result.points_in_moving([[0.0, 0.0, 0.0]])  # RAS mm
     """
-    options = Options(preset, modality, seed, device, align_centres, progress)
+    options = Options(preset, modality, transform, seed, device, align_centres, progress)
     given = {"fixed": fixed, "moving": moving, "fixed_label": fixed_label, "moving_label": moving_label}
     masks = {"fixed_mask": fixed_mask, "moving_mask": moving_mask}
     return _registered({**given, **masks, "landmarks": landmarks, "guide_points": guide_points}, options)
@@ -119,6 +121,7 @@ class RegisterPaird(Transform):
         guide_points: key of the guide points.
         preset: as of `register`.
         modality: as of `register`.
+        transform: as of `register`.
         seed: as of `register`.
         device: as of `register`.
         align_centres: as of `register`.
@@ -140,6 +143,7 @@ class RegisterPaird(Transform):
         guide_points: Hashable = "guide_points",
         preset: str | None = None,
         modality: str = "auto",
+        transform: str = "deformable",
         seed: int = 0,
         device: str | torch.device | None = None,
         align_centres: bool = False,
@@ -150,7 +154,7 @@ class RegisterPaird(Transform):
         self.keys = tuple(keys)
         self.others = {"fixed_label": fixed_label, "moving_label": moving_label, "landmarks": landmarks}
         self.others |= {"fixed_mask": fixed_mask, "moving_mask": moving_mask, "guide_points": guide_points}
-        self.options = Options(preset, modality, seed, device, align_centres, progress)
+        self.options = Options(preset, modality, transform, seed, device, align_centres, progress)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Register the pair of a dictionary.

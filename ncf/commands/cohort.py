@@ -21,7 +21,7 @@ from ncf.commands.common import (
     true_or_false,
     whole_number,
 )
-from ncf.core.names import AUTO, MODALITIES
+from ncf.core.names import AUTO, DEFORMABLE, MODALITIES, TRANSFORMS
 
 
 @SetParseFn(str)
@@ -32,6 +32,7 @@ def cohort(
     which: str | None = None,
     preset: str | None = None,
     modality: str = "auto",
+    transform: str = "deformable",
     seed: str = "0",
     align_centres: str = "false",
     workers: str | None = None,
@@ -55,6 +56,7 @@ def cohort(
         which: list of a Learn2Reg dataset: registration_val, registration_test, training_paired_images, all_pairs.
         preset: one of the presets below, or the path of a JSON overlay of your own.
         modality: same or different, where auto, which asks the scans of each pair, chooses wrongly (`ncf register`).
+        transform: rigid, affine or deformable, for every pair.
         seed: of the network's first weights, the same for every pair.
         align_centres: true registers every pair with the centres of both grids together at first.
         workers: number of processes; by default one for every core (as memory allows) or GPU.
@@ -70,6 +72,8 @@ def cohort(
     settings: dict[str, Any] = {"seed": whole_number("seed", seed)}
     if modality != AUTO:
         settings["modality"] = one_of("modality", modality, MODALITIES)
+    if transform != DEFORMABLE:
+        settings["transform"] = one_of("transform", transform, TRANSFORMS)
     settings["align_centres"] = true_or_false("align_centres", align_centres)
     settings["report"] = true_or_false("report", report)
     chosen = one_of("engine", engine, tuple(ENGINES))

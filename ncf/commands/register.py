@@ -18,7 +18,7 @@ from ncf.commands.common import (
     true_or_false,
     whole_number,
 )
-from ncf.core.names import AUTO, IMAGES, MODALITIES, PAIR_KEYS
+from ncf.core.names import AUTO, DEFORMABLE, IMAGES, MODALITIES, PAIR_KEYS, TRANSFORMS
 
 
 @SetParseFn(str)
@@ -40,6 +40,7 @@ def register(
     device: str | None = None,
     preset: str | None = None,
     modality: str = "auto",
+    transform: str = "deformable",
     align_centres: str = "false",
     report: str = "true",
     progress: str = "true",
@@ -69,6 +70,7 @@ def register(
         preset: one of the presets below, or the path of a JSON overlay of your own.
         modality: same or different, where auto, which asks the scans themselves, chooses wrongly: whether both show one
             contrast, or two as CT and MR do.
+        transform: rigid, affine or deformable: what the map may do.
         align_centres: true begins with the centres of both grids together (for headers that do not overlap).
         report: false makes no report.html and no pictures.
         progress: false hides the progress bar.
@@ -84,6 +86,8 @@ def register(
     overrides["seed"] = whole_number("seed", seed)
     if modality != AUTO:
         overrides["modality"] = one_of("modality", modality, MODALITIES)
+    if transform != DEFORMABLE:
+        overrides["transform"] = one_of("transform", transform, TRANSFORMS)
     overrides["phantom_seed"] = whole_number("phantom_seed", phantom_seed)
     overrides["align_centres"] = true_or_false("align_centres", align_centres)
     overrides["report"] = true_or_false("report", report)

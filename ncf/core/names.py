@@ -15,6 +15,9 @@ MODALITY = "modality"  # in a volume's meta: what DICOM calls it, such as CT
 # one contrast or two: by the pair itself, or as a person says
 AUTO, SAME, DIFFERENT = "auto", "same", "different"
 MODALITIES = (AUTO, SAME, DIFFERENT)
+# what a map may do
+RIGID, AFFINE, DEFORMABLE = "rigid", "affine", "deformable"
+TRANSFORMS = (RIGID, AFFINE, DEFORMABLE)
 # what a result folder holds; metrics.json is written last
 FIELD_FILE, WARPED_FILE, WARPED_LABEL_FILE = "displacement.nii.gz", "warped.nii.gz", "warped_label.nii.gz"
 NETWORK_FILE, RUN_FILE, METRICS_FILE = "network.pt", "run.json", "metrics.json"

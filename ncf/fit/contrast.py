@@ -9,9 +9,10 @@ files.
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from monai.inferers import Inferer
 from torch import nn
 
@@ -26,24 +27,51 @@ from ncf.space.sampling import PADDING_NOISE, sample
 
 logger = logging.getLogger(__name__)
 
-LEAST_AGREEMENT = 0.85  # 0.91 to 1.00 on pairs of one contrast, below 0.8 on CT and MR, CT and PET: decision 0023
+# of scans that show one contrast: docs/decisions/0023-contrast.md has what was measured on either side
+LEAST_AGREEMENT = 0.83  # with less, the signs alone tell two contrasts
+SURE_AGREEMENT, MOST_BEND = 0.97, 0.05  # with less than the first and more than the second, both together do
+# two contrasts in which most structures are inverted, as in CT and MR, are matched by edges alone: a motion must then
+# remove this share of the loss, or the initial transform stands
+EARNED = 0.3
 NODES, LEAST_NODES = 30_000, 12  # of the lattice on which pairs are compared
 SIZE, SIGMA = 7, 1.0  # of the windows, in nodes
 LEAST_CONTRAST = 5e-5  # product of both standard deviations: below it a window holds noise alone
 MOSTLY = 0.9  # share of data in a window that counts
 LEAST_WINDOWS = 50
+BINS = 16
 ONE_CONTRAST = {"CT", "PT"}  # DICOM modalities whose scans have the same contrast; those of MR may differ
 
 
-def agreement_of_contrast(pair: PairImages) -> float | None:
-    """Measure how far the contrasts of a pair agree, place by place, with its initial transform.
+@dataclass(frozen=True)
+class Compared:
+    """How the contrasts of a pair compare, with its initial transform.
+
+    Attributes:
+        agreement: the sum of the correlations of all small windows with contrast, divided by the sum of their sizes: 1
+            where all structures agree, -1 where all are inverted.
+        bend: how much more of an image's variance any function of the other one explains than a linear one, 0 to 1; the
+            larger of both directions.
+    """
+
+    agreement: float
+    bend: float
+
+    @property
+    def same(self) -> bool:
+        """Whether the scans show one contrast."""
+        bent = self.agreement < SURE_AGREEMENT and self.bend > MOST_BEND
+        return self.agreement >= LEAST_AGREEMENT and not bent
+
+
+@torch.no_grad()
+def compared(pair: PairImages) -> Compared | None:
+    """Compare the contrasts of a pair on a coarse lattice.
 
     Args:
-        pair: lying roughly on each other.
+        pair: lying roughly on each other by its initial transform.
 
     Returns:
-        The sum of the correlations of all windows with contrast, divided by the sum of their sizes: 1 where all
-        structures agree, -1 where all are inverted; None where there is too little to compare.
+        What was found; None where there is too little to compare.
     """
     images = level_images(pair, NODES, least=LEAST_NODES)
     nodes = lattice_over(images.lattice.shape, images.lattice.shape).points()[None].to(images.fixed)
@@ -54,12 +82,23 @@ def agreement_of_contrast(pair: PairImages) -> float | None:
     moments = windows(images.fixed + weight * (moving - images.fixed), images.fixed)
     contrast = (moments.var_x.clamp(min=0) * moments.var_y.clamp(min=0)).sqrt()
     edge = SIZE // 2
-    inner = weight[..., edge:-edge, edge:-edge, edge:-edge]
-    there = (inner > MOSTLY) & (contrast > LEAST_CONTRAST)
+    there = (weight[..., edge:-edge, edge:-edge, edge:-edge] > MOSTLY) & (contrast > LEAST_CONTRAST)
     if int(there.sum()) < LEAST_WINDOWS:
         return None
     correlation = moments.cov[there] / contrast[there]
-    return float(correlation.sum() / correlation.abs().sum())
+    seen = weight > 0.5
+    x, y = (image[seen].double().cpu() for image in (images.fixed, moving))
+    linear = float(torch.corrcoef(torch.stack([x, y]))[0, 1]) ** 2
+    bend = max(_explained(x, y), _explained(y, x)) - linear
+    return Compared(float(correlation.sum() / correlation.abs().sum()), bend)
+
+
+def _explained(of: torch.Tensor, by: torch.Tensor) -> float:
+    """Return the share of the variance of some values that the bins of others explain: the correlation ratio."""
+    bins = (by.clamp(0, 1) * (BINS - 1)).round().long()
+    centred = of - of.mean()
+    sums, counts = (torch.zeros(BINS, dtype=of.dtype).index_add_(0, bins, v) for v in (centred, torch.ones_like(of)))
+    return float((sums**2 / counts.clamp(min=1)).sum() / (centred**2).sum().clamp(min=PADDING_NOISE))
 
 
 class ByContrast(Inferer):
@@ -99,14 +138,31 @@ class ByContrast(Inferer):
             PairError: no attempt ends better than a zero field.
         """
         known = self._known(inputs)
-        if known is not None and known.chosen == DIFFERENT:
-            return replace(self.different(inputs, network), contrast=known)
-        begun = self.same.begin(inputs)
-        evidence = known or _measured(begun.pair)
-        logger.info("contrast: %s (%s)", evidence.chosen, evidence.why)
-        if evidence.chosen == SAME:
-            return replace(self.same.fit(begun, network), contrast=evidence)
-        return replace(self.different(inputs, network), contrast=evidence)
+        begun = None
+        if known is None or known.chosen == SAME:
+            begun = self.same.begin(inputs)
+            known = known or _measured(begun.pair)
+        logger.info("contrast: %s (%s)", known.chosen, known.why)
+        if begun is not None and known.chosen == SAME:
+            return replace(self.same.fit(begun, network), contrast=known)
+        return self._of_two_contrasts(inputs, network, known)
+
+    def _of_two_contrasts(self, inputs: PairImages, network: nn.Module, known: ContrastEvidence) -> Fit:
+        """Return the fit for two contrasts, or the initial transform alone where a motion has not earned its place."""
+        begun = self.different.begin(inputs)
+        found = compared(begun.pair)
+        if found is not None:
+            known = replace(known, agreement=found.agreement, bend=found.bend)
+        fit = self.different.fit(begun, network)
+        inverted = found is not None and found.agreement < 0
+        if not inverted or not fit.history:
+            return replace(fit, contrast=known)
+        earned = 1 - fit.history[-1].total / fit.history[-1].nothing
+        known = replace(known, earned=earned, moved=earned >= EARNED)
+        if not known.moved:
+            logger.info("the motion that was found removes %.0f %% of the loss; no motion is taken", 100 * earned)
+            fit = replace(self.different.unmoved(begun, network), search_s=fit.search_s, search=fit.search)
+        return replace(fit, contrast=known)
 
     def _known(self, pair: PairImages) -> ContrastEvidence | None:
         """Return the choice where it needs no look at the images."""
@@ -122,9 +178,10 @@ class ByContrast(Inferer):
 
 def _measured(pair: PairImages) -> ContrastEvidence:
     """Return the choice by the images of a pair with its initial transform."""
-    found = agreement_of_contrast(pair)
+    found = compared(pair)
     if found is None:
         return ContrastEvidence(SAME, "too little contrast to compare")
-    alike = found >= LEAST_AGREEMENT
-    why = f"contrasts agree by {found:.2f}; one contrast has at least {LEAST_AGREEMENT}"
-    return ContrastEvidence(SAME if alike else DIFFERENT, why, found)
+    why = f"{100 * (1 + found.agreement) / 2:.0f} % of the local contrast has the same sign in both scans"
+    if found.agreement >= LEAST_AGREEMENT and not found.same:
+        why += f", and a curve explains {100 * found.bend:.0f} % more than a line"
+    return ContrastEvidence(SAME if found.same else DIFFERENT, why, found.agreement, found.bend)

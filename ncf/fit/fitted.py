@@ -20,12 +20,19 @@ class LevelRecord:
         shape: of its image lattice.
         seconds: that it took.
         losses: the value of every term at every iteration.
+        nothing: the loss of a zero field on this level.
     """
 
     name: str
     shape: tuple[int, int, int]
     seconds: float
     losses: dict[str, list[float]]
+    nothing: float
+
+    @property
+    def total(self) -> float:
+        """The loss after the last iteration."""
+        return sum(values[-1] for values in self.losses.values())
 
 
 @dataclass(frozen=True)
@@ -50,12 +57,18 @@ class ContrastEvidence:
     Attributes:
         chosen: ``same`` for one contrast, ``different`` for two.
         why: in words.
-        agreement: of the contrasts, -1 to 1 (`ncf.fit.contrast.agreement_of_contrast`); None where it was not asked.
+        agreement: of the contrasts, -1 to 1, None where nobody asked (`ncf.fit.contrast.Compared`).
+        bend: of the relation between the intensities, likewise.
+        earned: share of the loss that the motion removed, where the contrasts are mostly inverted.
+        moved: False where that was too little, and the initial transform stands.
     """
 
     chosen: str
     why: str
     agreement: float | None = None
+    bend: float | None = None
+    earned: float | None = None
+    moved: bool = True
 
 
 @dataclass(frozen=True)
@@ -78,6 +91,8 @@ class Fit:
         search_s: seconds that the search for large motion took, with the teaching.
         search: how what the search found compares with no motion; None where there was no search.
         contrast: as what the pair was compared; None where there was no choice.
+        transform: ``deformable``; or ``rigid`` or ``affine``, where the field is that of such a map, which
+            ``space.initial`` is.
     """
 
     field_vox: torch.Tensor
@@ -93,3 +108,4 @@ class Fit:
     search_s: float = 0.0
     search: SearchEvidence | None = None
     contrast: ContrastEvidence | None = None
+    transform: str = "deformable"

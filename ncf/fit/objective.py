@@ -114,6 +114,14 @@ class Objective:
         values = self.space.values_of(field_vox, lattice, self.control)
         return self.loss(self._sampled(self._field(values), values))
 
+    def of_displacement(self, field: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the terms for a displacement that no control values give, such as an affine one.
+
+        Args:
+            field: (1, 3, W, H, D), in nodes of the level, without the initial transform; it may have a gradient.
+        """
+        return self.loss(self._sampled(field, torch.zeros_like(self.coordinates)))
+
     @torch.no_grad()
     def overlap(self) -> tuple[float, float]:
         """Return the share of the fixed data that meets moving data, 0 to 1: where the field is zero, and now.

@@ -18,11 +18,13 @@ from monai.inferers import Inferer
 from torch import nn
 
 from ncf.core.errors import PairError
+from ncf.core.names import DEFORMABLE, TRANSFORMS
 from ncf.fit.field import FieldSpace, dense_field
 from ncf.fit.fitted import Fit, LevelRecord, SearchEvidence
 from ncf.fit.guidance import GuidePoints, corrected, initial_by_points, on_lattice
 from ncf.fit.initial_transform import Evidence, better_initial
 from ncf.fit.levels import Level, schedule
+from ncf.fit.linear import LinearFit, levels_of
 from ncf.fit.objective import Objective
 from ncf.fit.pyramid import LevelImages, PairImages, level_images
 from ncf.fit.rounding import rounded
@@ -82,6 +84,8 @@ class PairOptimizer(Inferer):
         initial_alignment: finds another initial transform for a pair; None keeps that of the headers.
         search: finds large motion, which the network is then taught; None begins every fit with a zero field.
         teaching: how; by default `Teaching`'s own numbers.
+        transform: ``rigid`` or ``affine`` fits such a map in place of a network.
+        linear: how; by default `LinearFit`'s own numbers.
         seed: of the network's first weights.
         interpolation: between the control nodes: 1 linear, 3 cubic B-spline.
         amp: True evaluates the network in bfloat16 (fields and images stay float32).
@@ -91,7 +95,7 @@ class PairOptimizer(Inferer):
         progress: False hides the progress bars.
 
     Raises:
-        ValueError: the levels are no schedule (`ncf.fit.levels.schedule`).
+        ValueError: the levels are no schedule (`ncf.fit.levels.schedule`), or the transform is another word.
     """
 
     def __init__(
@@ -103,6 +107,8 @@ class PairOptimizer(Inferer):
         initial_alignment: Callable[[PairImages], PairImages] | None = None,
         search: Callable[[PairImages], Found] | None = None,
         teaching: Teaching | None = None,
+        transform: str = DEFORMABLE,
+        linear: LinearFit | None = None,
         seed: int = 0,
         interpolation: int = 3,
         amp: bool = False,
@@ -113,6 +119,9 @@ class PairOptimizer(Inferer):
         super().__init__()
         self.loss, self.warp, self.initial_alignment = loss, warp, initial_alignment
         self.search, self.teaching = search, Teaching() if teaching is None else teaching
+        if transform not in TRANSFORMS:
+            raise ValueError(f"transform is one of {', '.join(TRANSFORMS)}, not {transform}")
+        self.transform, self.linear = transform, LinearFit() if linear is None else linear
         self.levels = schedule(levels)
         self.seed, self.interpolation, self.amp = seed, interpolation, amp
         self.attempts, self.least_nodes, self.progress = attempts, least_nodes, progress
@@ -159,6 +168,8 @@ class PairOptimizer(Inferer):
         Raises:
             PairError: no attempt ends better than a zero field.
         """
+        if self.transform != DEFORMABLE:
+            return self._linear(start, network)
         reason = ""
         inputs = start.pair
         begun = time.perf_counter()
@@ -186,6 +197,36 @@ class PairOptimizer(Inferer):
             "Check that both scans show the same anatomy; a mask or a lower learning_rate may help",
             hint="two_modalities",
         )
+
+    def _linear(self, start: Begun, network: nn.Module) -> Fit:
+        """Return a rigid or affine fit: a network that gives a zero field, after the map that was found."""
+        pair, levels = start.pair, levels_of(self.levels)
+        network.to(pair.fixed.device)
+        begun = time.perf_counter()
+        with torch.enable_grad():
+            objectives = {
+                name: self._objective(pair, network, self._space(pair), level) for name, level in levels.items()
+            }
+            check_start(next(iter(objectives.values())), f"{self.transform} map")
+            found = self.linear(pair, objectives, kind=self.transform)
+        seconds = start.seconds + time.perf_counter() - begun
+        moved = replace(start, pair=replace(pair, initial=pair.initial @ found), seconds=seconds)
+        return replace(self.unmoved(moved, network), transform=self.transform)
+
+    def unmoved(self, start: Begun, network: nn.Module) -> Fit:
+        """Return the initial transform of a pair as a fit: its network gives a zero field.
+
+        Args:
+            start: of `begin`.
+            network: its weights become zero.
+        """
+        network.to(start.pair.fixed.device)
+        with torch.no_grad():
+            for weights in network.parameters():
+                weights.zero_()
+        last = list(self.levels.values())[-1]
+        fit = _finished(network, self._space(start.pair), last, offsets=None, history=[], attempt=1)
+        return replace(fit, alignment_s=start.seconds, evidence=start.evidence)
 
     def _with_initial(self, pair: PairImages) -> tuple[PairImages, Evidence | None]:
         """Return the pair with the initial transform of the fit, and what was compared if the search found a map."""
@@ -264,10 +305,10 @@ class PairOptimizer(Inferer):
                 progress=self.progress,
                 warm_up=self.teaching.warm_up if taught and number == 1 else 0,
             )
-            record = LevelRecord(name, objective.images.lattice.shape, time.perf_counter() - begun, losses)
-            _tell(title, record)
-            check_end(objective, title)
-            history.append(record)
+            seconds = time.perf_counter() - begun
+            nothing = check_end(objective, title)
+            history.append(LevelRecord(name, objective.images.lattice.shape, seconds, losses, nothing))
+            _tell(title, history[-1])
         assert level is not None
         return _finished(network, space, level, offsets=offsets, history=history, attempt=attempt)
 

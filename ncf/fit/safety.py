@@ -37,12 +37,15 @@ def check_start(objective: Objective, title: str) -> None:
         )
 
 
-def check_end(objective: Objective, title: str) -> None:
+def check_end(objective: Objective, title: str) -> float:
     """Raise DivergedError unless the weights after the last step are better than a zero field.
 
     Args:
         objective: of the level, after its last step.
         title: of the level, for the message.
+
+    Returns:
+        The loss of a zero field.
 
     Raises:
         DivergedError: the loss is above that of a zero field, or the images have lost more than half of their overlap.
@@ -55,3 +58,4 @@ def check_end(objective: Objective, title: str) -> None:
     at_start, now = objective.overlap()
     if not now >= OVERLAP_KEPT * at_start:
         raise DivergedError(f"{title} left {percent(now)} of the images in common, of {percent(at_start)} at the start")
+    return nothing

@@ -11,13 +11,13 @@ from difflib import get_close_matches
 from typing import Any
 
 from ncf.core.errors import PairError
-from ncf.core.names import AUTO, MODALITIES
+from ncf.core.names import AUTO, DEFORMABLE, MODALITIES, TRANSFORMS
 from ncf.core.presets import MOST_SEED
 
 AUTOMATIC = "automatic: same patient"  # a value of `moving`: `partner` chooses the scan
 DEFAULT = "default"  # a value of `preset`
 EXTENSIONS = (".nii.gz", ".nii", ".nrrd")  # file types of the reply; viewers ask for one
-KNOWN = ("moving", "preset", "modality", "seed", "align_centres", "result_extension")
+KNOWN = ("moving", "preset", "modality", "transform", "seed", "align_centres", "result_extension")
 NAMED = 12  # most ids named in one line
 
 
@@ -30,6 +30,7 @@ class Asked:
         moving: id of the moving scan.
         preset: the name of one, None for the default.
         modality: ``auto``, ``same`` or ``different``.
+        transform: ``rigid``, ``affine`` or ``deformable``.
         seed: of the network's first weights.
         align_centres: True starts with the centres of both grids together.
         extension: the file type of the reply.
@@ -39,6 +40,7 @@ class Asked:
     moving: str
     preset: str | None
     modality: str
+    transform: str
     seed: int
     align_centres: bool
     extension: str
@@ -46,7 +48,8 @@ class Asked:
     @property
     def overrides(self) -> dict[str, Any]:
         """The entries of configs/inference.json that are overridden."""
-        return {"modality": self.modality, "seed": self.seed, "align_centres": self.align_centres}
+        given = {"modality": self.modality, "transform": self.transform}
+        return {**given, "seed": self.seed, "align_centres": self.align_centres}
 
 
 def understood(request: Mapping[str, Any], *, labelled: Mapping[str, bool], presets: Iterable[str]) -> Asked:
@@ -77,10 +80,11 @@ def understood(request: Mapping[str, Any], *, labelled: Mapping[str, bool], pres
         fixed,
         moving,
         preset=_preset(request.get("preset"), tuple(presets)),
-        modality=_modality(request.get("modality") or AUTO),
+        modality=_word("modality", request.get("modality") or AUTO, MODALITIES),
+        transform=_word("transform", request.get("transform") or DEFORMABLE, TRANSFORMS),
         seed=_seed(request.get("seed", 0)),
         align_centres=_truth(request.get("align_centres", False)),
-        extension=_extension(request.get("result_extension") or EXTENSIONS[0]),
+        extension=_word("result_extension", request.get("result_extension") or EXTENSIONS[0], EXTENSIONS),
     )
 
 
@@ -130,10 +134,10 @@ def _preset(value: Any, presets: tuple[str, ...]) -> str | None:
     return str(value)
 
 
-def _modality(value: Any) -> str:
-    """Return the modality of a request; raise PairError for another word."""
-    if value not in MODALITIES:
-        raise PairError(f"modality is one of {', '.join(MODALITIES)}, got {value!r:.80}")
+def _word(parameter: str, value: Any, words: tuple[str, ...]) -> str:
+    """Return a value that is one of some words; raise PairError for another."""
+    if value not in words:
+        raise PairError(f"{parameter} is one of {', '.join(words)}, got {value!r:.80}")
     return str(value)
 
 
@@ -149,10 +153,3 @@ def _truth(value: Any) -> bool:
     if str(value).lower() not in ("true", "false"):
         raise PairError(f"align_centres is true or false, got {value!r:.80}")
     return str(value).lower() == "true"
-
-
-def _extension(value: Any) -> str:
-    """Return the file type of a request; raise PairError for an unknown one."""
-    if value not in EXTENSIONS:
-        raise PairError(f"result_extension is one of {', '.join(EXTENSIONS)}, got {value!r:.80}")
-    return str(value)

@@ -16,7 +16,17 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from ncf.cohort.worker import task_of
 from ncf.core.errors import PairError
 from ncf.core.files import claim_folder, write_whole
-from ncf.core.names import FIELD_FILE, METRICS_FILE, MODALITIES, WARPED_FILE, WARPED_LABEL_FILE, pair_name, safe_name
+from ncf.core.names import (
+    DEFORMABLE,
+    FIELD_FILE,
+    METRICS_FILE,
+    MODALITIES,
+    TRANSFORMS,
+    WARPED_FILE,
+    WARPED_LABEL_FILE,
+    pair_name,
+    safe_name,
+)
 from ncf.core.presets import config_files, presets
 from ncf.label.asked import AUTOMATIC, DEFAULT, Asked, understood
 from ncf.label.labels import merged
@@ -65,6 +75,7 @@ class Registration(InferTask):
             "moving": moving,
             "preset": [DEFAULT, *presets()],
             "modality": list(MODALITIES),
+            "transform": [DEFORMABLE, *TRANSFORMS[:-1]],
             "seed": 0,
             "align_centres": False,
         }

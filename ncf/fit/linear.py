@@ -1,0 +1,130 @@
+"""Rigid and affine maps by the fit's own loss, for a registration that shall not bend anything.
+
+The parameters are those of a map about the middle of the fixed scan. The loss is that of the network's fit, on the same
+levels, so a rigid, an affine and a free registration of a pair can be compared. This room must not know networks or
+files.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ncf.core.names import AFFINE, RIGID
+from ncf.fit.levels import Level
+from ncf.fit.objective import Objective
+from ncf.fit.pyramid import PairImages
+from ncf.space.geometry import to_mm
+from ncf.space.grids import half_extent_mm
+
+logger = logging.getLogger(__name__)
+
+PARAMETERS = {RIGID: 6, AFFINE: 12}  # shift and rotation; with the logarithm of a stretch
+
+
+@dataclass(frozen=True)
+class LinearFit:
+    """Fits a rigid or affine map by Adam, level by level.
+
+    Attributes:
+        iterations: steps on each level.
+        rate: learning rate on the first level; parameters are in half longest sides of the fixed scan, and in radians.
+        falling: factor of the rate from level to level.
+    """
+
+    iterations: int = 60
+    rate: float = 0.02
+    falling: float = 0.3
+
+    def __call__(self, pair: PairImages, objectives: Mapping[str, Objective], *, kind: str) -> np.ndarray:
+        """Fit a map that comes before the pair's initial transform.
+
+        Args:
+            pair: the pair, with the initial transform to begin with.
+            objectives: of the levels, coarse first.
+            kind: `RIGID` or `AFFINE`.
+
+        Returns:
+            4x4, RAS mm, fixed to fixed: the new initial transform is the pair's own times this. It is the identity
+            where no step has lowered the loss of the last level.
+        """
+        free = torch.zeros(PARAMETERS[AFFINE])
+        free[: PARAMETERS[kind]] = 1
+        parameters = torch.zeros(PARAMETERS[AFFINE], requires_grad=True)
+        best, least = torch.zeros(PARAMETERS[AFFINE]), np.inf
+        rate = self.rate
+        for name, objective in objectives.items():
+            shown = _Shown(pair, objective)
+            least, best = shown.loss(torch.zeros(PARAMETERS[AFFINE])).item(), torch.zeros(PARAMETERS[AFFINE])
+            first = least
+            optimizer = torch.optim.Adam([parameters], lr=rate)
+            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.iterations, eta_min=rate / 30)
+            for step in range(self.iterations + 1):
+                optimizer.zero_grad()
+                loss = shown.loss(parameters * free)
+                if loss.item() < least:
+                    least, best = loss.item(), (parameters * free).detach().clone()
+                if step < self.iterations:
+                    loss.backward()
+                    optimizer.step()
+                    schedule.step()
+            logger.info("%s map, level %s: loss %.4f by the initial transform, now %.4f", kind, name, first, least)
+            with torch.no_grad():
+                parameters.copy_(best)
+            rate *= self.falling
+        return shown.as_mm(best)
+
+
+class _Shown:
+    """A pair on one level, as a function of the parameters of a map about the middle of the fixed scan."""
+
+    def __init__(self, pair: PairImages, objective: Objective) -> None:
+        self.objective = objective
+        lattice = objective.images.lattice
+        device = objective.images.fixed.device
+        self.half_mm = half_extent_mm(pair.fixed_shape, pair.fixed_affine)
+        self.centre_mm = to_mm((np.array(pair.fixed_shape)[None] - 1) / 2, pair.fixed_affine)[0]
+        points_mm = to_mm(lattice.points().reshape(3, -1).T.numpy(), pair.fixed_affine) - self.centre_mm
+        self.points = torch.as_tensor(points_mm.T / self.half_mm, dtype=torch.float32, device=device)
+        to_nodes = np.linalg.inv(lattice.affine(pair.fixed_affine))[:3, :3] * self.half_mm
+        self.to_nodes = torch.as_tensor(to_nodes, dtype=torch.float32, device=device)
+
+    def loss(self, parameters: torch.Tensor) -> torch.Tensor:
+        """Return the sum of the terms for parameters (12,)."""
+        matrix, shift = _matrix(parameters)
+        matrix, shift = matrix.to(self.points), shift.to(self.points)
+        moved = self.to_nodes @ ((matrix - torch.eye(3).to(matrix)) @ self.points + shift[:, None])
+        field = moved.view(1, 3, *self.objective.images.lattice.shape)
+        return torch.stack(list(self.objective.of_displacement(field).values())).sum()
+
+    def as_mm(self, parameters: torch.Tensor) -> np.ndarray:
+        """Return the map as a 4x4 affine in RAS mm."""
+        matrix, shift = _matrix(parameters.detach().double())
+        found = np.eye(4)
+        found[:3, :3] = matrix.numpy()
+        found[:3, 3] = self.centre_mm + self.half_mm * shift.numpy() - found[:3, :3] @ self.centre_mm
+        return found
+
+
+def _matrix(parameters: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the matrix (3, 3) and the shift (3,) of parameters (12,): a stretch, then a turn, then a shift."""
+    x, y, z = parameters[3:6].unbind()
+    a, b, c, d, e, f = parameters[6:].unbind()
+    nothing = torch.zeros_like(x)
+    turn = [torch.stack(row) for row in ((nothing, -z, y), (z, nothing, -x), (-y, x, nothing))]
+    stretch = [torch.stack(row) for row in ((a, d, e), (d, b, f), (e, f, c))]
+    return torch.linalg.matrix_exp(torch.stack(turn)) @ torch.linalg.matrix_exp(torch.stack(stretch)), parameters[:3]
+
+
+def levels_of(levels: Mapping[str, Level]) -> dict[str, Level]:
+    """Return the levels that a rigid or affine map needs: a few parameters are known before the finest one.
+
+    Args:
+        levels: of the network's fit, coarse first.
+    """
+    names = list(levels)
+    return {name: levels[name] for name in names[: max(1, len(names) - 1)]}
