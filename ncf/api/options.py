@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,9 @@ class Options:
         modality: ``same`` or ``different`` overrules ``auto``, which asks the scans whether they show one contrast or
             two, as CT and MR do.
         transform: ``rigid``, ``affine`` or ``deformable``: what the map may do.
+        guide_labels: True lets labels with equal numbers guide the fit.
+        rigid_label: a fixed label, or several, in which the map stays rigid, each by itself.
+        keep_volume_label: a fixed label, or several, whose volume is kept.
         seed: of the network's first weights.
         device: as torch names it; by default a CUDA device where there is one.
         align_centres: True starts with the centres of both grids together.
@@ -34,6 +38,9 @@ class Options:
     preset: str | None = None
     modality: str = AUTO
     transform: str = DEFORMABLE
+    guide_labels: bool = False
+    rigid_label: int | Sequence[int] | None = None
+    keep_volume_label: int | Sequence[int] | None = None
     seed: int = 0
     device: str | torch.device | None = None
     align_centres: bool = False
@@ -63,4 +70,10 @@ class Options:
             given["modality"] = self.modality
         if self.transform != DEFORMABLE:
             given["transform"] = self.transform
+        if self.guide_labels:
+            given["guide_labels"] = True
+        for name in ("rigid_label", "keep_volume_label"):
+            value = getattr(self, name)
+            if value is not None:
+                given[name] = value if isinstance(value, int) else [int(label) for label in value]
         return given if self.device is None else {**given, "device": self.device}

@@ -35,6 +35,9 @@ def register(
     preset: str | None = None,
     modality: str = "auto",
     transform: str = "deformable",
+    guide_labels: bool = False,
+    rigid_label: int | Sequence[int] | None = None,
+    keep_volume_label: int | Sequence[int] | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
     align_centres: bool = False,
@@ -58,6 +61,9 @@ def register(
         modality: ``same`` or ``different`` overrules ``auto``, which asks the scans whether they show one contrast or
             two, as CT and MR do.
         transform: ``rigid``, ``affine`` or ``deformable``: what the map may do.
+        guide_labels: True lets labels with equal numbers guide the fit; both label maps are needed.
+        rigid_label: a fixed label, or several, in which the map stays rigid, each by itself.
+        keep_volume_label: a fixed label, or several, whose volume is kept.
         seed: of the network's first weights.
         device: as torch names it; by default a CUDA device where there is one.
         align_centres: True starts with the centres of both grids together.
@@ -80,7 +86,18 @@ def register(
         True
         >>> moving_mm = result.points_in_moving([[0.0, 0.0, 0.0]])  # RAS mm
     """
-    options = Options(preset, modality, transform, seed, device, align_centres, progress)
+    options = Options(
+        preset=preset,
+        modality=modality,
+        transform=transform,
+        guide_labels=guide_labels,
+        rigid_label=rigid_label,
+        keep_volume_label=keep_volume_label,
+        seed=seed,
+        device=device,
+        align_centres=align_centres,
+        progress=progress,
+    )
     given = {"fixed": fixed, "moving": moving, "fixed_label": fixed_label, "moving_label": moving_label}
     masks = {"fixed_mask": fixed_mask, "moving_mask": moving_mask}
     return _registered({**given, **masks, "landmarks": landmarks, "guide_points": guide_points}, options)
@@ -122,6 +139,9 @@ class RegisterPaird(Transform):
         preset: as of `register`.
         modality: as of `register`.
         transform: as of `register`.
+        guide_labels: as of `register`.
+        rigid_label: as of `register`.
+        keep_volume_label: as of `register`.
         seed: as of `register`.
         device: as of `register`.
         align_centres: as of `register`.
@@ -144,6 +164,9 @@ class RegisterPaird(Transform):
         preset: str | None = None,
         modality: str = "auto",
         transform: str = "deformable",
+        guide_labels: bool = False,
+        rigid_label: int | Sequence[int] | None = None,
+        keep_volume_label: int | Sequence[int] | None = None,
         seed: int = 0,
         device: str | torch.device | None = None,
         align_centres: bool = False,
@@ -154,7 +177,18 @@ class RegisterPaird(Transform):
         self.keys = tuple(keys)
         self.others = {"fixed_label": fixed_label, "moving_label": moving_label, "landmarks": landmarks}
         self.others |= {"fixed_mask": fixed_mask, "moving_mask": moving_mask, "guide_points": guide_points}
-        self.options = Options(preset, modality, transform, seed, device, align_centres, progress)
+        self.options = Options(
+            preset=preset,
+            modality=modality,
+            transform=transform,
+            guide_labels=guide_labels,
+            rigid_label=rigid_label,
+            keep_volume_label=keep_volume_label,
+            seed=seed,
+            device=device,
+            align_centres=align_centres,
+            progress=progress,
+        )
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Register the pair of a dictionary.

@@ -14,6 +14,7 @@ from ncf.commands.common import (
     absolute,
     at_least_one,
     chosen_configs,
+    fit_options,
     listed_pairs,
     one_of,
     plain,
@@ -21,7 +22,6 @@ from ncf.commands.common import (
     true_or_false,
     whole_number,
 )
-from ncf.core.names import AUTO, DEFORMABLE, MODALITIES, TRANSFORMS
 
 
 @SetParseFn(str)
@@ -33,6 +33,9 @@ def cohort(
     preset: str | None = None,
     modality: str = "auto",
     transform: str = "deformable",
+    guide_labels: str = "false",
+    rigid_label: str | None = None,
+    keep_volume_label: str | None = None,
     seed: str = "0",
     align_centres: str = "false",
     workers: str | None = None,
@@ -57,6 +60,9 @@ def cohort(
         preset: one of the presets below, or the path of a JSON overlay of your own.
         modality: same or different, where auto, which asks the scans of each pair, chooses wrongly (`ncf register`).
         transform: rigid, affine or deformable, for every pair.
+        guide_labels: true lets labels with equal numbers guide the fit (both label maps are needed).
+        rigid_label: numbers of fixed labels, such as 3,5, in which the map stays rigid, each by itself.
+        keep_volume_label: numbers of fixed labels whose volume is kept.
         seed: of the network's first weights, the same for every pair.
         align_centres: true registers every pair with the centres of both grids together at first.
         workers: number of processes; by default one for every core (as memory allows) or GPU.
@@ -70,10 +76,13 @@ def cohort(
     """
     rows, files = listed_pairs(pairs, which), chosen_configs(preset)
     settings: dict[str, Any] = {"seed": whole_number("seed", seed)}
-    if modality != AUTO:
-        settings["modality"] = one_of("modality", modality, MODALITIES)
-    if transform != DEFORMABLE:
-        settings["transform"] = one_of("transform", transform, TRANSFORMS)
+    settings |= fit_options(
+        modality=modality,
+        transform=transform,
+        guide_labels=guide_labels,
+        rigid_label=rigid_label,
+        keep_volume_label=keep_volume_label,
+    )
     settings["align_centres"] = true_or_false("align_centres", align_centres)
     settings["report"] = true_or_false("report", report)
     chosen = one_of("engine", engine, tuple(ENGINES))

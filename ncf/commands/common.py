@@ -13,6 +13,7 @@ from typing import Any, NoReturn, Protocol, TypeVar
 from ncf.core import presets
 from ncf.core.errors import PairError
 from ncf.core.folders import new_folder
+from ncf.core.names import AUTO, DEFORMABLE, MODALITIES, TRANSFORMS
 from ncf.core.startup import load_libraries
 from ncf.io.pair_lists import Pairs, read_pairs
 from ncf.run.config import run_config
@@ -148,6 +149,47 @@ def true_or_false(option: str, value: str) -> bool:
     if value.lower() not in ("true", "false"):
         refuse(f"--{option} is true or false, got {value!r}")
     return value.lower() == "true"
+
+
+def label_numbers(option: str, value: str) -> list[int]:
+    """Return one label number or several, with commas between them; end the process for other values.
+
+    Args:
+        option: its name, for the line.
+        value: as it was given.
+    """
+    numbers = [part.strip() for part in value.strip("()[] ").split(",")]
+    if not all(number.isdecimal() and int(number) > 0 for number in numbers):
+        refuse(f"--{option} is a label number, or several with commas between them, got {value!r}")
+    return [int(number) for number in numbers]
+
+
+def fit_options(
+    *, modality: str, transform: str, guide_labels: str, rigid_label: str | None, keep_volume_label: str | None
+) -> dict[str, Any]:
+    """Return the overrides of the options that say how a pair is fitted, for one pair and for many.
+
+    Args:
+        modality: as it was given, like the others.
+        transform: what the map may do.
+        guide_labels: true lets labels guide the fit.
+        rigid_label: label numbers.
+        keep_volume_label: label numbers.
+    """
+    given: dict[str, Any] = {}
+    if modality != AUTO:
+        given["modality"] = one_of("modality", modality, MODALITIES)
+    if transform != DEFORMABLE:
+        given["transform"] = one_of("transform", transform, TRANSFORMS)
+    if true_or_false("guide_labels", guide_labels):
+        given["guide_labels"] = True
+    for option, value in (("rigid_label", rigid_label), ("keep_volume_label", keep_volume_label)):
+        if value is not None:
+            given[option] = label_numbers(option, value)
+    bending = [option for option in ("guide_labels", "rigid_label", "keep_volume_label") if option in given]
+    if transform != DEFORMABLE and bending:
+        refuse(f"--{bending[0]} is for maps that bend, not with --transform={transform}")
+    return given
 
 
 def one_of(option: str, value: str, offered: Sequence[str]) -> str:

@@ -11,14 +11,14 @@ from fire.decorators import SetParseFn
 from ncf.commands.common import (
     ConfigJob,
     chosen_configs,
+    fit_options,
     given_paths,
-    one_of,
     plain,
     refuse,
     true_or_false,
     whole_number,
 )
-from ncf.core.names import AUTO, DEFORMABLE, IMAGES, MODALITIES, PAIR_KEYS, TRANSFORMS
+from ncf.core.names import IMAGES, PAIR_KEYS
 
 
 @SetParseFn(str)
@@ -41,6 +41,9 @@ def register(
     preset: str | None = None,
     modality: str = "auto",
     transform: str = "deformable",
+    guide_labels: str = "false",
+    rigid_label: str | None = None,
+    keep_volume_label: str | None = None,
     align_centres: str = "false",
     report: str = "true",
     progress: str = "true",
@@ -71,6 +74,9 @@ def register(
         modality: same or different, where auto, which asks the scans themselves, chooses wrongly: whether both show one
             contrast, or two as CT and MR do.
         transform: rigid, affine or deformable: what the map may do.
+        guide_labels: true lets labels with equal numbers guide the fit (both label maps are needed).
+        rigid_label: numbers of fixed labels, such as 3,5, in which the map stays rigid, each by itself.
+        keep_volume_label: numbers of fixed labels whose volume is kept.
         align_centres: true begins with the centres of both grids together (for headers that do not overlap).
         report: false makes no report.html and no pictures.
         progress: false hides the progress bar.
@@ -84,10 +90,13 @@ def register(
     overrides: dict[str, Any] = {**given_paths(**paths)}
     overrides["face"] = "command"
     overrides["seed"] = whole_number("seed", seed)
-    if modality != AUTO:
-        overrides["modality"] = one_of("modality", modality, MODALITIES)
-    if transform != DEFORMABLE:
-        overrides["transform"] = one_of("transform", transform, TRANSFORMS)
+    overrides |= fit_options(
+        modality=modality,
+        transform=transform,
+        guide_labels=guide_labels,
+        rigid_label=rigid_label,
+        keep_volume_label=keep_volume_label,
+    )
     overrides["phantom_seed"] = whole_number("phantom_seed", phantom_seed)
     overrides["align_centres"] = true_or_false("align_centres", align_centres)
     overrides["report"] = true_or_false("report", report)

@@ -13,6 +13,7 @@ from torch import nn
 
 from ncf.fit.field import FieldSpace
 from ncf.fit.guidance import GuidePoints
+from ncf.fit.label_guidance import LabelGuides
 from ncf.fit.pyramid import LevelImages
 from ncf.fit.terms import Sampled, WeightedSum
 from ncf.space.grids import Lattice, lattice_over
@@ -32,6 +33,7 @@ class Objective:
         control: the lattice on which the network is evaluated.
         amp: True evaluates the network in bfloat16; everything after it stays float32.
         guides: points that a person has named, on the level, or None.
+        labels: what label maps ask, on the level, or None.
     """
 
     def __init__(
@@ -45,10 +47,11 @@ class Objective:
         control: Lattice,
         amp: bool,
         guides: GuidePoints | None = None,
+        labels: LabelGuides | None = None,
     ) -> None:
         device, step = images.fixed.device, images.lattice.step_vox
         self.network, self.loss, self.warp, self.images, self.amp = network, loss, warp, images, amp
-        self.space, self.control, self.guides = space, control, guides
+        self.space, self.control, self.guides, self.labels = space, control, guides, labels
         self.coordinates = space.network_input(control, device)
         self.upsample = Upsampler(control, images.lattice, order=space.order, device=device)
         self.unit = space.unit_vox(step, device)
@@ -168,4 +171,5 @@ class Objective:
             positions=self.visited_nodes + field,
             moving_shape=images.visited.shape,
             guides=self.guides,
+            labels=self.labels,
         )

@@ -23,6 +23,8 @@ from ncf.fit.field import FieldSpace, dense_field
 from ncf.fit.fitted import Fit, LevelRecord, SearchEvidence
 from ncf.fit.guidance import GuidePoints, corrected, initial_by_points, on_lattice
 from ncf.fit.initial_transform import Evidence, better_initial
+from ncf.fit.label_guidance import LabelGuides
+from ncf.fit.label_guidance import on_level as labels_on_level
 from ncf.fit.levels import Level, schedule
 from ncf.fit.linear import LinearFit, levels_of
 from ncf.fit.objective import Objective
@@ -324,6 +326,7 @@ class PairOptimizer(Inferer):
             control=space.control(level.control_points),
             amp=self.amp,
             guides=_guides(pair, images, level.guidance),
+            labels=_label_guides(pair, images, level.guidance),
         )
 
 
@@ -337,6 +340,20 @@ def _guides(pair: PairImages, images: LevelImages, strength: float) -> GuidePoin
         pair.fixed_affine,
         initial=pair.initial,
         device=images.fixed.device,
+        strength=strength,
+    )
+
+
+def _label_guides(pair: PairImages, images: LevelImages, strength: float) -> LabelGuides | None:
+    """Return what the labels of a pair ask on a level, None where they ask nothing."""
+    if pair.labels is None:
+        return None
+    return labels_on_level(
+        pair.labels,
+        images.lattice,
+        pair.fixed_affine,
+        moving_affine=pair.moving_affine,
+        initial=pair.initial,
         strength=strength,
     )
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ncf.fit.label_guidance import LabelWishes
 from ncf.space.geometry import spacing_mm
 from ncf.space.grids import Lattice, lattice_over, lattice_over_moving, nodes_for_budget, offset_between, step_along
 from ncf.space.sampling import image_on_lattice
@@ -40,6 +41,7 @@ class PairImages:
         initial: 4x4 affine map in RAS mm from a fixed to a moving point: the initial transform. The fit finds v, the
             rest of the map, which comes before it: initial(x + v(x)).
         guide_points_mm: (N, 6), RAS mm: points of the fixed image, then their partners in the moving one; or None.
+        labels: what is wanted of labelled organs, or None.
         modalities: of the fixed and of the moving scan as DICOM calls them, such as CT; empty where nobody has said.
     """
 
@@ -51,6 +53,7 @@ class PairImages:
     moving_affine: np.ndarray
     initial: np.ndarray
     guide_points_mm: np.ndarray | None = None
+    labels: LabelWishes | None = None
     modalities: tuple[str, str] = ("", "")
 
     @property

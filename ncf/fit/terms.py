@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ncf.fit.guidance import GuidePoints
+from ncf.fit.label_guidance import LabelGuides
 
 SMALLEST_SHARE = 1e-3  # of the lattice; keeps the loss finite for a pair without common data
 
@@ -30,6 +31,7 @@ class Sampled:
             image.
         moving_shape: the shape of that continued lattice.
         guides: points that a person has named, or None.
+        labels: what label maps ask, or None.
     """
 
     warped: torch.Tensor
@@ -40,6 +42,7 @@ class Sampled:
     positions: torch.Tensor
     moving_shape: tuple[int, int, int]
     guides: GuidePoints | None = None
+    labels: LabelGuides | None = None
 
 
 class Term(nn.Module, ABC):
@@ -127,6 +130,47 @@ class GuideTerm(Term):
         """Return the loss of what is left, times the strength of the level."""
         assert state.guides is not None
         return state.guides.strength * self.loss(state.guides.left_mm(state.field))
+
+
+class LabelTerm(Term):
+    """A loss of the shares of labels that the field brings, and of those that are wanted, both (1, K, N)."""
+
+    def applies(self, state: Sampled) -> bool:
+        """Tell whether labels are to meet."""
+        return state.labels is not None and state.labels.fixed_share.numel() > 0
+
+    def value(self, state: Sampled) -> torch.Tensor:
+        """Return the loss of the shares, times the strength of the level."""
+        assert state.labels is not None
+        return state.labels.strength * self.loss(*state.labels.shares(state.field))
+
+
+class RigidTerm(Term):
+    """A loss of points of a label as they moved and as they were, both (3, N), RAS mm; the mean over the labels."""
+
+    def applies(self, state: Sampled) -> bool:
+        """Tell whether a label is to stay rigid."""
+        return state.labels is not None and len(state.labels.rigid) > 0
+
+    def value(self, state: Sampled) -> torch.Tensor:
+        """Return the mean loss of the labels, times the strength of the level."""
+        assert state.labels is not None
+        losses = [self.loss(body.moved_mm(state.field), body.own_mm) for body in state.labels.rigid]
+        return state.labels.strength * torch.stack(losses).mean()
+
+
+class VolumeTerm(Term):
+    """A loss of the determinants (N,) of the map at points of a label; the mean over the labels."""
+
+    def applies(self, state: Sampled) -> bool:
+        """Tell whether a label is to keep its volume."""
+        return state.labels is not None and len(state.labels.volume) > 0
+
+    def value(self, state: Sampled) -> torch.Tensor:
+        """Return the mean loss of the labels, times the strength of the level."""
+        assert state.labels is not None
+        losses = [self.loss(body.volume_change(state.field)) for body in state.labels.volume]
+        return state.labels.strength * torch.stack(losses).mean()
 
 
 class WeightedSum(nn.Module):

@@ -13,6 +13,7 @@ import torch
 from monai.data import MetaTensor
 
 from ncf.fit.fitted import Fit
+from ncf.fit.label_guidance import LabelWishes
 
 
 class PairFiles(TypedDict, total=False):
@@ -53,6 +54,7 @@ class Pair(TypedDict, total=False):
     landmarks: np.ndarray
     guide_points: np.ndarray
     initial_mm: np.ndarray
+    wishes: LabelWishes
     # prepared
     fixed_valid: torch.Tensor
     moving_valid: torch.Tensor

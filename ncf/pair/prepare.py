@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from monai.data import MetaTensor
 
 from ncf.core.names import MODALITY
+from ncf.fit.label_guidance import LabelWishes
 from ncf.fit.pyramid import PairImages
 from ncf.pair.keys import Pair, affine_of
 from ncf.space.geometry import to_mm, translation
@@ -44,8 +46,17 @@ def prepare_batch(
         moving_affine=affine_of(batch["moving"]),
         initial=translation(batch["initial_mm"]),
         guide_points_mm=_guide_points_mm(batch),
+        labels=_on_device(batch.get("wishes"), device),
         modalities=(str(batch["fixed"].meta.get(MODALITY, "")), str(batch["moving"].meta.get(MODALITY, ""))),
     ), None
+
+
+def _on_device(wishes: LabelWishes | None, device: torch.device | str | None) -> LabelWishes | None:
+    """Return what is wanted of labels with its maps on the device."""
+    if wishes is None:
+        return None
+    moving = None if wishes.moving is None else wishes.moving.to(device)
+    return replace(wishes, fixed=wishes.fixed.to(device), moving=moving)
 
 
 def _guide_points_mm(pair: Pair) -> np.ndarray | None:
