@@ -21,15 +21,32 @@ NO_SEARCH = {"inferer::search": None}  # it takes a second; tests/test_search.py
 CONFIGURED = ("", "ncf", "ignite")  # loggers of configs/logging.conf
 
 
+LOGGERS = {name: logging.getLogger(name) for name in CONFIGURED}
+AS_IT_WAS = {name: (logger.handlers[:], logger.level, logger.propagate) for name, logger in LOGGERS.items()}
+
+
 @pytest.fixture(autouse=True)
 def logging_as_it_was() -> Iterator[None]:
-    """A command that runs in this process sets up logging for all that follow, on a stream that ends with its test."""
-    loggers = [logging.getLogger(name) for name in CONFIGURED]
-    before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    """A command that runs in this process sets up logging for all that follow, on a stream that ends with its test.
+
+    A fixture of a whole module may have run one before this test began, so it is set back before and after.
+    """
+
+    def set_back() -> None:
+        for name, (handlers, level, propagate) in AS_IT_WAS.items():
+            own = [h for h in LOGGERS[name].handlers if type(h).__module__.startswith("_pytest")]  # caplog's
+            LOGGERS[name].handlers[:], LOGGERS[name].propagate = (
+                [*own, *(h for h in handlers if h not in own)],
+                propagate,
+            )
+            LOGGERS[name].setLevel(level)
+        for name in list(logging.root.manager.loggerDict):  # a worker that runs in this process quiets some
+            if name.startswith("ncf."):
+                logging.getLogger(name).setLevel(logging.NOTSET)
+
+    set_back()
     yield
-    for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
-        logger.handlers[:], logger.propagate = handlers, propagate
-        logger.setLevel(level)
+    set_back()
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,12 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from scipy.spatial.transform import Rotation
 
 from ncf.phantom.chest import PhantomPair, breathing_thorax
+from ncf.report.make import make_report
 from ncf.result.folder import saved_map
 from ncf.space.geometry import to_mm, to_vox
 from ncf.space.sampling import sample
@@ -62,5 +64,11 @@ def test_a_known_map_is_found_again(run: Run, tmp_path: Path, kind: str) -> None
     for path in (folder, folder / "network.pt"):  # the saved field is this map, and the network's file gives the same
         reached, inside = saved_map(path).to_moving(corners)
         assert inside.all() and np.abs(reached - to_mm(corners, found)).max() < 1e-2
+    saved = sitk.ReadTransform(str(folder / "affine.tfm"))
+    lps = np.array([saved.TransformPoint((corner * [-1, -1, 1]).tolist()) for corner in corners]) * [-1, -1, 1]
+    np.testing.assert_allclose(lps, to_mm(corners, found), atol=1e-6)
+    if kind == "rigid":  # there are no levels to draw
+        page = make_report(folder).read_text(encoding="utf-8")
+        assert "Verdict: <strong>good</strong>" in page and "Loss by level" not in page
     metrics = state.output["metrics"]
     assert metrics["folding_fraction"]["all"] == 0 and metrics["similarity"]["after"]["ncc"] > 0.9

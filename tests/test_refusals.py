@@ -22,7 +22,14 @@ from ncf.phantom.chest import PhantomPair
 from ncf.run.guard import GuardedRun
 
 AWAY_MM = 2000.0
-WHOLE = {"displacement.nii.gz", "warped.nii.gz", "warped_label.nii.gz", "network.pt", "run.json"}  # before metrics.json
+WHOLE = {
+    "displacement.nii.gz",
+    "affine.tfm",
+    "warped.nii.gz",
+    "warped_label.nii.gz",
+    "network.pt",
+    "run.json",
+}  # before metrics.json
 
 Run = Callable[..., ConfigWorkflow]
 Pair = dict[str, Any]

@@ -236,9 +236,13 @@ def test_of_free_contrasts_only_what_they_share_is_warned_of(copy: Path, materia
 
     shared = {"before": {"mse": 1.0, "ncc": 0.8, "nmi": 1.1}, "after": {"mse": 2.0, "ncc": 0.1, "nmi": 1.3}}
     change(copy / "metrics.json", **{**GOOD, "similarity": shared})
-    change(copy / "run.json", losses=RESTING)
+    change(copy / "run.json", losses=RESTING, contrast=None)
     assert any("less alike than before" in text for text in said())
     change(copy / "run.json", losses=[{**RESTING[0], "losses": {"local_correlation": RESTING[0]["losses"]["ssim"]}}])
+    assert not any("alike" in text or "large difference" in text.lower() for text in said())
+    change(
+        copy / "run.json", losses=[], contrast={"chosen": "different"}
+    )  # no motion was taken, so there are no losses
     assert not any("alike" in text or "large difference" in text.lower() for text in said())
     assert {level for text, level in said().items() if "left the contrasts free" in text} == {"note"}
     change(copy / "metrics.json", similarity__after__nmi=1.05)

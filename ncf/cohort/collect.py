@@ -14,6 +14,7 @@ from ncf.result.folder import SavedResult
 
 STEM, PICTURE, FAILURES = "cohort_table", "cohort_table.png", "failures.csv"
 COLUMNS = {
+    "verdict": "verdict.word",
     "TRE before mm": "tre_mm.before.mean",
     "TRE mm": "tre_mm.after.mean",
     "p95 mm": "tre_mm.after.p95",

@@ -13,7 +13,7 @@ from typing import Any
 from ncf.cohort.collect import COLUMNS, PICTURE, STEM
 from ncf.cohort.plan import COHORT_FILE, FAILURE_FILE
 from ncf.core.files import load_json, write_whole
-from ncf.core.names import INDEX_FILE, METRICS_FILE, REPORT_FILE
+from ncf.core.names import GOOD, INDEX_FILE, METRICS_FILE, REPORT_FILE
 from ncf.evaluate.tables import Flat, flat, known, tabulated
 from ncf.report.findings import saved_warnings
 from ncf.report.page import environment
@@ -77,11 +77,18 @@ def make_index(folder: str | Path) -> Path:
     return folder / INDEX_FILE
 
 
+def _sorted_by(value: float | str | None) -> str:
+    """Return the number by which a cell is sorted; of the verdicts, good comes first."""
+    if isinstance(value, str):
+        return "0" if value == GOOD else "1"
+    return repr(float(value)) if value is not None and known([value]) else ""
+
+
 def _row(row: tuple[str, list[str]], numbers: Flat, *, keys: Iterable[str], folder: Path) -> dict[str, Any]:
     """Return name, link and cells of a pair, each cell with the value that it is sorted by."""
     name, shown = row
     values = map(numbers.get, keys)
-    sorted_by = [repr(float(value)) if known([value]) else "" for value in values]  # type: ignore[arg-type]
+    sorted_by = [_sorted_by(value) for value in values]
     reported = (folder / name / REPORT_FILE).exists()
     return {
         "name": name,

@@ -15,6 +15,8 @@ from ncf.cohort.lock import only_run
 from ncf.cohort.plan import DONE, Plan, failures, open_pairs, prepared, record_failure, without_report
 from ncf.cohort.worker import REPORTED_BY, Call, Outcome, Resources, register_pair, task_of
 from ncf.core.drawing import load_matplotlib
+from ncf.core.files import load_json
+from ncf.core.names import DOUBTFUL, METRICS_FILE
 from ncf.io.pair_lists import Pairs
 
 ENGINES = {"local": "local", "torchrun": "ranks", "dask": "cluster"}  # name -> module of this package
@@ -117,6 +119,21 @@ def _worked(
     return no_report
 
 
+def doubtful(plan: Plan) -> dict[str, list[str]]:
+    """Return why the verdict on a pair is doubtful, for every pair that is done and on which it is.
+
+    Args:
+        plan: of the cohort.
+    """
+    found = {}
+    for pair in plan.pairs:
+        if plan.state(pair) == DONE:
+            verdict = load_json(plan.folder(pair) / METRICS_FILE).get("verdict", {})
+            if verdict.get("word") == DOUBTFUL:
+                found[str(pair["name"])] = list(verdict["reasons"])
+    return found
+
+
 def _told(plan: Plan, no_report: Sequence[str]) -> bool:
     """Write tables, picture and index, and print what a person should know; return True if all went well."""
     from ncf.cohort.collect import collect
@@ -133,6 +150,8 @@ def _told(plan: Plan, no_report: Sequence[str]) -> bool:
         warned = [pair["name"] for pair in plan.pairs if saved_warnings(plan.folder(pair))]
         if warned:
             print(f"with warnings in their reports: {', '.join(warned)}")
+    for name, reasons in doubtful(plan).items():
+        print(f"doubtful: {name}: {'; '.join(reasons)}")
     for line in no_report:
         print(f"no report: {line}")
     print(f"{len(plan.pairs) - len(failed)} of {len(plan.pairs)} pairs done, results in {plan.output_dir}")

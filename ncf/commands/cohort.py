@@ -8,7 +8,7 @@ from typing import Any
 from fire.decorators import SetParseFn
 
 from ncf.cohort.plan import Plan
-from ncf.cohort.run import ENGINES, all_devices, default_resources, run_cohort
+from ncf.cohort.run import ENGINES, all_devices, default_resources, doubtful, run_cohort
 from ncf.commands.common import (
     CallJob,
     absolute,
@@ -22,6 +22,7 @@ from ncf.commands.common import (
     true_or_false,
     whole_number,
 )
+from ncf.core.names import DOUBTFUL_STATUS
 
 
 @SetParseFn(str)
@@ -44,6 +45,7 @@ def cohort(
     scheduler: str | None = None,
     devices: str | None = None,
     retry_failed: str = "false",
+    strict: str = "false",
     report: str = "true",
     progress: str = "true",
 ) -> CallJob:
@@ -71,6 +73,7 @@ def cohort(
         scheduler: address of a running Dask scheduler, such as tcp://host:8786; for the engine dask.
         devices: GPUs to deal out to the workers, such as 0,1; by default all, if there are any.
         retry_failed: true registers those pairs again that failed before.
+        strict: true ends with status 2 where all is done, but the verdict on a pair is doubtful.
         report: false makes no report of each pair and no index.html; run again with true, they are made.
         progress: false hides the progress bar.
     """
@@ -90,6 +93,7 @@ def cohort(
         refuse("--scheduler is for --engine dask")
     count = at_least_one("workers", workers) if workers is not None else None
     each = at_least_one("threads", threads)
+    careful = true_or_false("strict", strict)
     again, bar = true_or_false("retry_failed", retry_failed), true_or_false("progress", progress)
     named = None if devices is None else tuple(part.strip() for part in plain("devices", devices).split(","))
     plan = Plan(rows, files, absolute("output_dir", output_dir), settings)
@@ -100,5 +104,7 @@ def cohort(
         resources = replace(resources, scheduler=scheduler)
         if not run_cohort(plan, engine=chosen, resources=resources, retry_failed=again, progress=bar):
             raise SystemExit(1)
+        if careful and doubtful(plan):
+            raise SystemExit(DOUBTFUL_STATUS)
 
     return CallJob(call, libraries=False)

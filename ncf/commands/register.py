@@ -45,6 +45,7 @@ def register(
     rigid_label: str | None = None,
     keep_volume_label: str | None = None,
     align_centres: str = "false",
+    strict: str = "false",
     report: str = "true",
     progress: str = "true",
     phantom_size: str | None = None,
@@ -78,6 +79,7 @@ def register(
         rigid_label: numbers of fixed labels, such as 3,5, in which the map stays rigid, each by itself.
         keep_volume_label: numbers of fixed labels whose volume is kept.
         align_centres: true begins with the centres of both grids together (for headers that do not overlap).
+        strict: true ends with status 2 where the verdict is doubtful; the files are written all the same.
         report: false makes no report.html and no pictures.
         progress: false hides the progress bar.
         phantom_size: voxels of the phantom, such as 64,64,64.
@@ -99,6 +101,8 @@ def register(
     )
     overrides["phantom_seed"] = whole_number("phantom_seed", phantom_seed)
     overrides["align_centres"] = true_or_false("align_centres", align_centres)
+    if true_or_false("strict", strict):
+        overrides["strict"] = True
     overrides["report"] = true_or_false("report", report)
     overrides["progress"] = true_or_false("progress", progress)
     if name is not None:

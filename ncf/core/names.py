@@ -15,11 +15,15 @@ MODALITY = "modality"  # in a volume's meta: what DICOM calls it, such as CT
 # one contrast or two: by the pair itself, or as a person says
 AUTO, SAME, DIFFERENT = "auto", "same", "different"
 MODALITIES = (AUTO, SAME, DIFFERENT)
+# what a verdict says; the third, a refusal, is an error
+GOOD, DOUBTFUL = "good", "doubtful"
+DOUBTFUL_STATUS = 2  # exit status of a strict command
 # what a map may do
 RIGID, AFFINE, DEFORMABLE = "rigid", "affine", "deformable"
 TRANSFORMS = (RIGID, AFFINE, DEFORMABLE)
 # what a result folder holds; metrics.json is written last
 FIELD_FILE, WARPED_FILE, WARPED_LABEL_FILE = "displacement.nii.gz", "warped.nii.gz", "warped_label.nii.gz"
+AFFINE_FILE = "affine.tfm"
 NETWORK_FILE, RUN_FILE, METRICS_FILE = "network.pt", "run.json", "metrics.json"
 # the report, made from those
 REPORT_FILE, FINDINGS_FILE, INDEX_FILE, PICTURES = "report.html", "findings.json", "index.html", "pictures"
@@ -28,6 +32,7 @@ RESULT_FILES = (
     METRICS_FILE,
     RUN_FILE,
     FIELD_FILE,
+    AFFINE_FILE,
     NETWORK_FILE,
     WARPED_FILE,
     WARPED_LABEL_FILE,

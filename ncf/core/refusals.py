@@ -16,22 +16,22 @@ OUT_OF_MEMORY, OUT_OF_MEMORY_CLASS = "DefaultCPUAllocator", "OutOfMemoryError"
 ADVICE: Mapping[str, Mapping[str, str]] = {
     "command": {
         "align_centres": "pass --align_centres=true to start with both centres together",
-        "two_modalities": "for two modalities, such as CT and MR, give --preset=multimodal",
+        "two_modalities": "for two modalities, such as CT and MR, give --modality=different",
         "memory": "use --preset=fast, or another --device",
     },
     "bundle": {
         "align_centres": "pass --align_centres true to start with both centres together",
-        "two_modalities": "for two modalities, such as CT and MR, add configs/presets/multimodal.json to --config_file",
+        "two_modalities": "for two modalities, such as CT and MR, pass --modality different",
         "memory": "add configs/presets/fast.json to --config_file, or use another --device",
     },
     "python": {
         "align_centres": "give align_centres=True to start with both centres together",
-        "two_modalities": 'for two modalities, such as CT and MR, give preset="multimodal"',
+        "two_modalities": 'for two modalities, such as CT and MR, give modality="different"',
         "memory": 'give preset="fast", or another device',
     },
     "server": {
         "align_centres": "switch align_centres on to start with both centres together",
-        "two_modalities": "for two modalities, such as CT and MR, choose the preset multimodal",
+        "two_modalities": "for two modalities, such as CT and MR, choose the modality different",
         "memory": "choose the preset fast",
     },
 }

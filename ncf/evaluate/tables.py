@@ -91,13 +91,19 @@ def tabulated(rows: Sequence[Flat], columns: Mapping[str, str]) -> Table:
 
     Args:
         rows: flat numbers of the pairs, each with a ``name``.
-        columns: title to name of a flat entry. A title that ends in % shows a fraction times 100.
+        columns: title to name of a flat entry. A title that ends in % shows a fraction times 100. An entry may also be
+            a text; it has no statistics.
     """
-    used = {title: name for title, name in columns.items() if known(row.get(name) for row in rows)}
+    used = {
+        title: name for title, name in columns.items() if known(row.get(name) for row in rows) or _texts(rows, name)
+    }
     found = statistics(rows)
     kinds = list(STATISTICS) if len(rows) > 1 else []
     by_column = []
     for title, name in used.items():
+        if _texts(rows, name):
+            by_column.append([str(row.get(name) or NOTHING) for row in rows] + ["" for _ in kinds])
+            continue
         numbers = [row.get(name) for row in rows] + [found[name][kind] for kind in kinds]
         by_column.append(_aligned(numbers, scale=100 if title.endswith("%") else 1))
     lines = [list(line) for line in zip(*by_column, strict=True)] or [[] for _ in (*rows, *kinds)]
@@ -107,6 +113,11 @@ def tabulated(rows: Sequence[Flat], columns: Mapping[str, str]) -> Table:
         list(zip(names, lines[: len(rows)], strict=True)),
         list(zip(kinds, lines[len(rows) :], strict=True)),
     )
+
+
+def _texts(rows: Sequence[Flat], name: str) -> bool:
+    """Tell whether a column holds texts."""
+    return any(isinstance(row.get(name), str) for row in rows)
 
 
 def _aligned(numbers: Sequence[Any], *, scale: int) -> list[str]:

@@ -157,6 +157,23 @@ def _affine_by_itk(part: Part, path: str | Path) -> np.ndarray:
     return matrix
 
 
+def save_affine_transform(path: Path, matrix: np.ndarray) -> None:
+    """Write an affine map as ITK's text file of one transform.
+
+    Args:
+        path: of the file.
+        matrix: 4x4, LPS mm.
+
+    Raises:
+        PairError: the file cannot be written.
+    """
+    values = [*matrix[:3, :3].ravel(), *matrix[:3, 3]]
+    numbers = " ".join(repr(float(value)) for value in values)
+    head = f"#Insight Transform File V1.0\n#Transform 0\nTransform: {MATRIX[0]}_double_3_3\n"
+    text = f"{head}Parameters: {numbers}\nFixedParameters: 0 0 0\n"
+    write_whole(path, lambda temporary: temporary.write_bytes(text.encode()))
+
+
 def save_field_transform(path: Path, fixed: np.ndarray, values: np.ndarray) -> None:
     """Write one field as ITK's transform, .h5 or text.
 

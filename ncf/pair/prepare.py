@@ -32,23 +32,34 @@ def prepare_batch(
         The inputs of the fit, and no target.
     """
     batch["seconds"] = {"reading": time.perf_counter() - batch["begun_s"]}
+    return pair_images(batch, device, non_blocking=non_blocking), None
+
+
+def pair_images(pair: Pair, device: torch.device | str | None, *, non_blocking: bool = False) -> PairImages:
+    """Return a prepared pair as the fit takes it.
+
+    Args:
+        pair: prepared.
+        device: where the images are needed.
+        non_blocking: as torch has it.
+    """
 
     def volume(image: MetaTensor) -> torch.Tensor:
         """Return a volume (1, 1, W, H, D), float32, on the device."""
         return image.as_tensor()[None].to(device, torch.float32, non_blocking=non_blocking)
 
     return PairImages(
-        fixed=volume(batch["fixed_scaled"]),
-        moving=volume(batch["moving_scaled"]),
-        fixed_weight=volume(batch["fixed_weight"]),
-        moving_weight=volume(batch["moving_weight"]),
-        fixed_affine=affine_of(batch["fixed"]),
-        moving_affine=affine_of(batch["moving"]),
-        initial=translation(batch["initial_mm"]),
-        guide_points_mm=_guide_points_mm(batch),
-        labels=_on_device(batch.get("wishes"), device),
-        modalities=(str(batch["fixed"].meta.get(MODALITY, "")), str(batch["moving"].meta.get(MODALITY, ""))),
-    ), None
+        fixed=volume(pair["fixed_scaled"]),
+        moving=volume(pair["moving_scaled"]),
+        fixed_weight=volume(pair["fixed_weight"]),
+        moving_weight=volume(pair["moving_weight"]),
+        fixed_affine=affine_of(pair["fixed"]),
+        moving_affine=affine_of(pair["moving"]),
+        initial=translation(pair["initial_mm"]),
+        guide_points_mm=_guide_points_mm(pair),
+        labels=_on_device(pair.get("wishes"), device),
+        modalities=(str(pair["fixed"].meta.get(MODALITY, "")), str(pair["moving"].meta.get(MODALITY, ""))),
+    )
 
 
 def _on_device(wishes: LabelWishes | None, device: torch.device | str | None) -> LabelWishes | None:

@@ -90,8 +90,9 @@ def pictures(
             "folds; the fixed scan shines through",
             worst=True,
         ),
-        "losses.png": loss_curves(losses),
     }
+    if losses:  # a rigid or affine map has no levels
+        found["losses.png"] = loss_curves(losses)
     if any(name.startswith("label_") for name in views[0].stacks):
         found["contours.png"] = grid(
             views, _both(_contours), foot="blue: labels of the fixed scan, orange: of the moving scan"
@@ -239,7 +240,7 @@ def loss_curves(levels: Sequence[Mapping]) -> bytes:
         PNG bytes.
     """
     figure = Figure(figsize=PLOT_INCHES, dpi=DPI)
-    panels = np.atleast_1d(figure.subplots(1, max(len(levels), 1), sharey=True, gridspec_kw=PLOT_FRAME))
+    panels = np.atleast_1d(figure.subplots(1, len(levels), sharey=True, gridspec_kw=PLOT_FRAME))
     for axes, level in zip(panels, levels, strict=False):
         axes.plot(totals(level["losses"]), color="black", lw=1.6, label="sum")
         for name, values in level["losses"].items():

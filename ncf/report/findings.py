@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ncf.core.files import load_json, save_json
-from ncf.core.names import FINDINGS_FILE
+from ncf.core.names import FINDINGS_FILE, SAME
 from ncf.core.words import percent
 from ncf.report.material import Facts
 from ncf.space.geometry import size_and_turn, spacing_mm
@@ -79,8 +79,9 @@ def findings_of(facts: Facts) -> list[Finding]:
     metrics, run = facts.result.metrics, facts.result.run
     voxel_mm = float(spacing_mm(facts.space.grid.affine).max())
     found = [
+        *_doubts(metrics),
         *_folds(metrics, int(np.prod(facts.space.grid.shape))),
-        *(_likeness(metrics) if _compares_intensities(run.get("losses", [])) else _shared(metrics)),
+        *(_likeness(metrics) if _compares_intensities(run) else _shared(metrics)),
         *_landmarks(metrics, voxel_mm),
         *_labels(metrics),
         *_motion(facts),
@@ -89,6 +90,11 @@ def findings_of(facts: Facts) -> list[Finding]:
         *_files(facts),
     ]
     return sorted(found, key=lambda finding: finding.level != WARNING)
+
+
+def _doubts(metrics: Mapping[str, Any]) -> Iterator[Finding]:
+    for reason in metrics.get("verdict", {}).get("reasons", []):
+        yield Finding(WARNING, f"The result is doubtful: {reason}.")
 
 
 def _folds(metrics: Mapping[str, Any], voxels: int) -> Iterator[Finding]:
@@ -116,13 +122,15 @@ def _likeness(metrics: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(
             WARNING,
             f"A large difference is left: the correlation of the images {told} after registration "
-            f"(above {LEAST_NCC} is usual for two scans of one modality; for two modalities choose the preset "
-            "multimodal).",
+            f"(above {LEAST_NCC} is usual for two scans of one contrast; for two contrasts, modality=different).",
         )
 
 
-def _compares_intensities(losses: Sequence[Mapping[str, Any]]) -> bool:
-    """Tell whether the fit wanted equal intensities; a fit for two modalities does not."""
+def _compares_intensities(run: Mapping[str, Any]) -> bool:
+    """Tell whether the fit wanted equal intensities; a fit for two contrasts does not."""
+    contrast, losses = run.get("contrast"), run.get("losses", [])
+    if contrast is not None:
+        return bool(contrast["chosen"] == SAME)
     return not losses or bool(SAME_CONTRAST & set(losses[-1]["losses"]))
 
 

@@ -68,6 +68,7 @@ def page(
             name=material.result.name,
             scans={key: paths[key].name for key in ("fixed", "moving")},
             findings=findings,
+            verdict=metrics.get("verdict", {}).get("word"),
             pictures=list(choices.items()),
             views=[_view_head(view) for view in views],
             folded=folded,
@@ -238,6 +239,8 @@ def _plots(plots: Mapping[str, bytes], metrics: Mapping[str, Any]) -> list[dict[
             f"{number(tre['before']['mean'], ' mm')} before, {number(tre['after']['mean'], ' mm')} after."
         )
         found.append({"title": "Landmark errors", "uri": data_uri(plots["landmarks.png"], "image/png"), "alt": alt})
+    if "losses.png" not in plots:
+        return found
     alt = (
         "The terms of the loss at every iteration, weighted, and their sum, by level from coarse to fine. A finer "
         "level sees more detail, so its loss may be higher than the last one's: compare within a level."

@@ -48,6 +48,9 @@ def closing_lines(metrics: Mapping[str, Any], result_dir: str) -> str:
     lines.append(f"  folds       {100 * folds['all']:.3f} % of voxels{inside}")
     if metrics["attempts"] > 1:
         lines.append(f"  note        the first attempt diverged; this is attempt {metrics['attempts']}, more careful")
+    if "verdict" in metrics:
+        verdict = metrics["verdict"]
+        lines.append(f"  verdict     {'; '.join([verdict['word'], *verdict['reasons']])}")
     lines.append(f"  files       {result_dir}")
     return "\n".join(lines)
 

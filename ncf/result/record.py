@@ -21,6 +21,7 @@ NOT_SETTINGS = frozenset(
         "pairs",
         "fields",
         "face",
+        "strict",
         "handlers",
     }
 )

@@ -19,13 +19,15 @@ from monai.transforms import Transform
 
 from ncf.core.files import record_of, save_json
 from ncf.core.folders import ResultFolders
-from ncf.core.names import FIELD_FILE, METRICS_FILE, NETWORK_FILE, RUN_FILE, WARPED_FILE, WARPED_LABEL_FILE
+from ncf.core.names import AFFINE_FILE, FIELD_FILE, METRICS_FILE, NETWORK_FILE, RUN_FILE, WARPED_FILE, WARPED_LABEL_FILE
 from ncf.core.process import command_line
 from ncf.fit.fitted import Fit
 from ncf.io.checkpoint import save_checkpoint
+from ncf.io.itk_transforms import save_affine_transform
 from ncf.io.nifti import save_image, save_itk_field
 from ncf.pair.keys import Pair, affine_of
 from ncf.result.record import RunRecord
+from ncf.space.geometry import from_lps
 from ncf.space.resampling import in_type_of, label_type
 
 PACKAGES = ("monai", "torch", "numpy", "nibabel", "pytorch-ignite")
@@ -82,6 +84,7 @@ def _write_files(pair: Pair, record: RunRecord, folder: Path) -> None:
     save_image(folder / WARPED_FILE, in_type_of(pair["warped"], pair["moving"]), affine)
     if "warped_label" in pair:
         save_image(folder / WARPED_LABEL_FILE, label_type(pair["warped_label"]), affine)
+    save_affine_transform(folder / AFFINE_FILE, from_lps(pair["pred"].space.initial))
     save_checkpoint(folder / NETWORK_FILE, _checkpoint(pair["pred"], record))
     save_json(folder / RUN_FILE, _run(pair, record))
 
@@ -111,6 +114,7 @@ def _run(pair: Pair, record: RunRecord) -> dict[str, Any]:
         "intensity": pair["intensity"],
         "initial_transform": fit.space.initial,
         "initial_transform_evidence": None if fit.evidence is None else asdict(fit.evidence),
+        "transform": fit.transform,
         "contrast": None if fit.contrast is None else asdict(fit.contrast),
         "search_evidence": None if fit.search is None else asdict(fit.search),
         "device": str(fit.field_vox.device),

@@ -10,6 +10,7 @@ from ignite.engine import Engine, Events
 
 from ncf.core.errors import PairError
 from ncf.core.folders import ResultFolders
+from ncf.core.names import DOUBTFUL, DOUBTFUL_STATUS
 from ncf.core.process import release_memory
 from ncf.core.refusals import explanation
 from ncf.fit.device import check_device
@@ -45,6 +46,38 @@ class Released:
         nothing: Any = None
         engine.state.output = engine.state.batch = nothing
         release_memory()
+
+
+class Strict:
+    """Ends a run whose verdict is doubtful with a status of its own, if that is wanted; its files are written.
+
+    Args:
+        strict: True ends so.
+    """
+
+    def __init__(self, strict: bool = False) -> None:
+        self.strict = strict
+        self._doubtful: list[str] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Ask the engine to call this after each pair."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Remember a pair whose verdict is doubtful."""
+        output: Any = engine.state.output
+        if output["metrics"]["verdict"]["word"] == DOUBTFUL:
+            self._doubtful.append(output["metrics"]["name"])
+
+    def run(self) -> None:
+        """End the process with `DOUBTFUL_STATUS` where a pair was doubtful.
+
+        Raises:
+            SystemExit: with that status.
+        """
+        if self.strict and self._doubtful:
+            sys.stderr.write(f"doubtful: {', '.join(self._doubtful)}\n")
+            raise SystemExit(DOUBTFUL_STATUS)
 
 
 class GuardedRun:

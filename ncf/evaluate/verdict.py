@@ -1,0 +1,103 @@
+"""The verdict about a result: good, or doubtful and why. What is worse than doing nothing is refused before.
+
+It is decided by what no fit minimises: an independent comparison of places (`ncf.evaluate.evidence`), how much the
+scans overlap, how much the map changes volumes, whether an image looks like a mask, and landmarks and labels where
+there are some. docs/decisions/0024-verdict.md has the pairs by which the limits were set. A good result may still be
+wrong somewhere: the verdict is about the whole.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any, cast
+
+import torch
+from monai.transforms import Transform
+
+from ncf.core.names import DIFFERENT, DOUBTFUL, GOOD, IMAGES
+from ncf.core.words import percent
+from ncf.evaluate.evidence import Evidence, evidence_of
+from ncf.fit.fitted import Fit
+from ncf.pair.keys import Pair
+from ncf.pair.prepare import pair_images
+
+LEAST_RECOGNISED = 0.5
+LEAST_SHARED, LEAST_PEAK = 1.14, 0.17  # for two contrasts whose places look too different to be recognised
+LEAST_OVERLAP, SMALL_OVERLAP, SURE_RECOGNISED = 0.2, 0.4, 0.9  # a small overlap asks for more that is recognised
+MOST_SPREAD = 0.42
+MOST_FOLDS = 1e-3
+MASK_VALUES = 64  # a scan has more different values, a map of labels hardly so many
+MASK_VOXELS = 2**18  # that are looked at
+TRE_MORE_MM, DICE_LESS = 0.1, 0.01  # a smaller loss of landmarks or labels is rounding
+
+
+class Judged(Transform):
+    """Adds ``verdict`` to the metrics of a measured pair."""
+
+    def __call__(self, data: Pair) -> Pair:
+        """Judge a measured pair.
+
+        Returns:
+            A new dictionary. ``metrics["verdict"]`` has ``word`` (`GOOD` or `DOUBTFUL`), ``reasons`` in words, and the
+            ``evidence`` (`ncf.evaluate.evidence.Evidence`).
+        """
+        fit = data["pred"]
+        found = evidence_of(pair_images(data, fit.field_vox.device), fit.field_vox)
+        masks = [key for key in IMAGES if looks_like_mask(data[key].as_tensor())]  # type: ignore[literal-required]
+        reasons = [*_about_scans(masks), *_about_map(found, fit), *_about_given(data["metrics"])]
+        verdict = {"word": DOUBTFUL if reasons else GOOD, "reasons": reasons, "evidence": asdict(found)}
+        return cast(Pair, {**data, "metrics": {**data["metrics"], "verdict": verdict}})
+
+
+def looks_like_mask(image: torch.Tensor) -> bool:
+    """Tell whether an image holds as few different values as a mask or a label map."""
+    values = image.reshape(-1)
+    return len(values[:: max(1, values.numel() // MASK_VOXELS)].unique()) <= MASK_VALUES
+
+
+def _about_scans(masks: list[str]) -> Iterator[str]:
+    for key in masks:
+        yield f"the {key} scan has at most {MASK_VALUES} different values, as a mask or a label map has"
+
+
+def _about_map(found: Evidence, fit: Fit) -> Iterator[str]:
+    """Yield what speaks against a map."""
+    if fit.contrast is not None and not fit.contrast.moved:
+        yield (
+            "structures are bright in one scan and dark in the other, and the motion that was found explains only "
+            f"{percent(fit.contrast.earned)} more, so no motion was taken"
+        )
+    two = fit.contrast is not None and fit.contrast.chosen == DIFFERENT
+    told = "places of the fixed scan are found where the map leads"
+    small = found.overlap < SMALL_OVERLAP and not found.recognised >= SURE_RECOGNISED
+    if math.isnan(found.recognised):
+        yield "there is too little contrast where both scans have data to check the map"
+    elif two and found.recognised < LEAST_RECOGNISED:
+        if not (found.shared >= LEAST_SHARED and found.peak >= LEAST_PEAK):
+            yield (
+                "of two contrasts, the scans tell little of each other (normalised mutual information "
+                f"{found.shared:.2f}, right maps have {LEAST_SHARED} and more; beside the map it loses "
+                f"{percent(found.peak)} of what is above 1, right maps {percent(LEAST_PEAK)} and more)"
+            )
+    elif found.recognised < LEAST_RECOGNISED:
+        yield f"only {percent(found.recognised)} of the {told}; right maps reach {percent(LEAST_RECOGNISED)} and more"
+    if found.overlap < LEAST_OVERLAP or small:
+        yield f"only {percent(found.overlap)} of the fixed scan meets the moving scan"
+    if found.spread > MOST_SPREAD:
+        yield f"volumes change very unevenly (standard deviation of the logarithm {found.spread:.2f})"
+    if found.folds > MOST_FOLDS:
+        yield f"the map folds in {percent(found.folds)} of what both scans show"
+
+
+def _about_given(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what landmarks and labels say against a map."""
+    if "tre_mm" in metrics:
+        before, after = (metrics["tre_mm"][when]["mean"] for when in ("before", "after"))
+        if after > before + TRE_MORE_MM:
+            yield f"landmarks are further apart than before ({before:.1f} mm before, {after:.1f} mm after)"
+    if "dice" in metrics:
+        before, after = (metrics["dice"][when]["mean"] for when in ("before", "after"))
+        if before is not None and after is not None and after < before - DICE_LESS:
+            yield f"labels overlap less than before (Dice {before:.3f} before, {after:.3f} after)"
