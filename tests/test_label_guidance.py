@@ -14,12 +14,14 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from ncf.api.options import Options
 from ncf.fit.label_guidance import LabelWishes, on_level
 from ncf.fit.losses.bodies import RigidityLoss, VolumeLoss
 from ncf.phantom.chest import LABELS
 from ncf.space.geometry import to_mm
 from ncf.space.grids import lattice_over
 from tests.conftest import Run
+from tests.refusing import refused
 
 SHAPE = (20, 24, 22)
 AFFINE = np.array([[0, -2.0, 0, 5], [1.5, 0, 0, -3], [0, 0, 3.0, 7], [0, 0, 0, 1]])
@@ -115,6 +117,13 @@ def test_organs_meet_stay_rigid_or_keep_their_volume(run: Run, pair: dict[str, s
     _, kept = registered(run, tmp_path / "kept", pair, keep_volume_label=[label])
     assert left(rigid)[0] < 0.5 * left(folder)[0]
     assert left(kept)[1] < 0.5 * left(folder)[1]
+    told = json.loads((rigid / "metrics.json").read_text(encoding="utf-8"))["kept"]
+    assert told[str(label)]["rigid_rms_mm"] == pytest.approx(left(rigid)[0], rel=0.1)
+    assert (
+        abs(json.loads((kept / "metrics.json").read_text(encoding="utf-8"))["kept"][str(label)]["volume_ratio"] - 1)
+        < 0.1
+    )
+    assert guided["dice"]["guided"] and "guided" not in free["dice"]
     losses = json.loads((kept / "run.json").read_text(encoding="utf-8"))["losses"][-1]["losses"]
     assert "keep_volume_label" in losses and "rigid_label" not in losses
 
@@ -125,7 +134,7 @@ def test_organs_meet_stay_rigid_or_keep_their_volume(run: Run, pair: dict[str, s
         ({"guide_labels": True}, ("moving_label",), "guide_labels needs fixed_label and moving_label"),
         ({"rigid_label": 99}, (), "rigid_label: the fixed label map has no label 99; it has 1"),
         ({"keep_volume_label": [1, 88]}, (), "keep_volume_label: the fixed label map has no label 88"),
-        ({"rigid_label": 1}, ("fixed_label", "moving_label"), "the label is one of fixed_label"),
+        ({"rigid_label": 1}, ("fixed_label", "moving_label"), "rigid_label needs fixed_label"),
     ],
 )
 def test_wishes_that_cannot_be_met_are_refused(
@@ -134,3 +143,21 @@ def test_wishes_that_cannot_be_met_are_refused(
     less = {key: value for key, value in pair.items() if key not in without}
     with pytest.raises(SystemExit, match=re.escape(telling)):
         run(tmp_path, less, name="x", **wanted)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "telling"),
+    [
+        ({"rigid_label": "heart"}, "rigid_label is a label number above zero, or several, got 'heart'"),
+        ({"rigid_label": 3.5}, "rigid_label is a label number"),
+        ({"keep_volume_label": []}, "keep_volume_label is a label number"),
+        ({"keep_volume_label": [0]}, "keep_volume_label is a label number"),
+        ({"guide_labels": "false"}, "guide_labels is True or False"),
+        ({"guide_labels": True, "transform": "rigid"}, "guide_labels is for maps that bend"),
+        ({"transform": "rigd"}, "transform is one of rigid, affine, deformable"),
+        ({"modality": "MR"}, "modality is one of auto, same, different"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(wanted: dict[str, Any], telling: str) -> None:
+    refused(telling, lambda: Options(**wanted))
+    assert Options(rigid_label=np.int64(3)).overrides["rigid_label"] == [3]  # type: ignore[arg-type]

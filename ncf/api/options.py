@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from ncf.core.errors import PairError
 from ncf.core.names import AUTO, DEFORMABLE, MODALITIES, TRANSFORMS
 from ncf.core.presets import MOST_SEED, config_files
 from ncf.fit.device import check_device
+
+LABEL_NUMBERS = ("rigid_label", "keep_volume_label")
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class Options:
         progress: True shows a bar.
 
     Raises:
-        PairError: there is no such preset, modality, transform or device, or the seed is no whole number from zero.
+        PairError: there is no such preset, modality, transform or device; the seed is no whole number from zero; labels
+            are no numbers above zero, or are wanted of a map that does not bend.
     """
 
     preset: str | None = None
@@ -52,6 +56,13 @@ class Options:
             raise PairError(f"modality is one of {', '.join(MODALITIES)}, got {self.modality!r}")
         if self.transform not in TRANSFORMS:
             raise PairError(f"transform is one of {', '.join(TRANSFORMS)}, got {self.transform!r}")
+        if not isinstance(self.guide_labels, bool):
+            raise PairError(f"guide_labels is True or False, got {self.guide_labels!r}")
+        wanted = [name for name in ("guide_labels", *LABEL_NUMBERS) if getattr(self, name) not in (None, False)]
+        if wanted and self.transform != DEFORMABLE:
+            raise PairError(f"{wanted[0]} is for maps that bend, not with transform={self.transform!r}")
+        for name in LABEL_NUMBERS:
+            _numbers(name, getattr(self, name))
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed <= MOST_SEED:
             raise PairError(f"seed must be a whole number from zero to {MOST_SEED}, got {self.seed!r}")
         if self.device is not None:
@@ -72,8 +83,20 @@ class Options:
             given["transform"] = self.transform
         if self.guide_labels:
             given["guide_labels"] = True
-        for name in ("rigid_label", "keep_volume_label"):
-            value = getattr(self, name)
-            if value is not None:
-                given[name] = value if isinstance(value, int) else [int(label) for label in value]
+        labels = {name: _numbers(name, getattr(self, name)) for name in LABEL_NUMBERS}
+        given |= {name: numbers for name, numbers in labels.items() if numbers}
         return given if self.device is None else {**given, "device": self.device}
+
+
+def _numbers(option: str, given: Any) -> list[int]:
+    """Return one label number or several as a list; raise PairError for anything else."""
+    if given is None:
+        return []
+    several = [given] if isinstance(given, Integral) else given
+    try:
+        numbers = [int(label) for label in several if isinstance(label, Integral) and int(label) > 0]
+        if len(numbers) == len(several) > 0:
+            return numbers
+    except TypeError:
+        pass
+    raise PairError(f"{option} is a label number above zero, or several, got {given!r:.60}")

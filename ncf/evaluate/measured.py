@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, cast
 
+import numpy as np
 import torch
 from monai.transforms import MapTransform, Transform
 
@@ -19,8 +20,10 @@ from ncf.evaluate.metrics import (
     similarity,
     tre_mm,
 )
+from ncf.fit.label_guidance import LabelWishes, body
+from ncf.fit.losses.bodies import RigidityLoss
 from ncf.pair.keys import Pair, affine_of
-from ncf.space.grids import Grid
+from ncf.space.grids import Grid, lattice_over
 from ncf.space.jacobian import jacobian_determinant
 from ncf.space.mapping import SpatialMap
 from ncf.space.resampling import Reader
@@ -92,6 +95,9 @@ class Measured(Transform):
             carried = {"before": data["before_label"], "after": data["warped_label"]}
             metrics["dice"] = {when: overlap(label, moved, sets.shared) for when, moved in carried.items()}
             metrics["dice"]["absent"] = sets.absent
+            metrics["dice"] |= {"guided": True} if "wishes" in data and data["wishes"].meet else {}
+        if "wishes" in data:
+            metrics["kept"] = kept_by(field, data["wishes"], affine_of(data["fixed"]))
         affines = {"fixed_affine": affine_of(data["fixed"]), "moving_affine": affine_of(data["moving"])}
         for key, points in (("tre_mm", data.get("landmarks")), ("guide_points_mm", data.get("guide_points"))):
             if points is not None:
@@ -104,6 +110,30 @@ class Measured(Transform):
         }
         metrics["seconds"] = {**data.get("seconds", {}), **levels, "measuring": time.perf_counter() - begun}
         return cast(Pair, {**data, "metrics": metrics})
+
+
+def kept_by(field_vox: torch.Tensor, wishes: LabelWishes, affine: np.ndarray) -> dict[str, dict[str, float]]:
+    """Measure how rigid a map is in labels, and what it does to their volume.
+
+    Args:
+        field_vox: (3, W, H, D), the whole displacement on the fixed grid, in its voxels.
+        wishes: of which labels something was wanted.
+        affine: 4x4, voxel to RAS mm, of the fixed grid.
+
+    Returns:
+        By label number: ``rigid_rms_mm``, root of the mean squared distance from the best rigid motion, and
+        ``volume_ratio``, the mean determinant of the map.
+    """
+    shape = (int(field_vox.shape[1]), int(field_vox.shape[2]), int(field_vox.shape[3]))
+    found = {}
+    for label in sorted({*wishes.rigid, *wishes.volume}):
+        own = body(wishes.fixed.cpu(), label, lattice_over(shape, shape), affine, np.eye(4))
+        rigid = RigidityLoss()(own.moved_mm(field_vox[None]), own.own_mm)
+        found[str(label)] = {
+            "rigid_rms_mm": float(rigid) ** 0.5,
+            "volume_ratio": float(own.volume_change(field_vox[None]).mean()),
+        }
+    return found
 
 
 class CheckGained(Transform):

@@ -45,21 +45,25 @@ class Judged(Transform):
         """
         fit = data["pred"]
         found = evidence_of(pair_images(data, fit.field_vox.device), fit.field_vox)
-        masks = [key for key in IMAGES if looks_like_mask(data[key].as_tensor())]  # type: ignore[literal-required]
+        masks = {
+            key: count
+            for key in IMAGES
+            if (count := different_values(data[key].as_tensor())) <= MASK_VALUES  # type: ignore[literal-required]
+        }
         reasons = [*_about_scans(masks), *_about_map(found, fit), *_about_given(data["metrics"])]
         verdict = {"word": DOUBTFUL if reasons else GOOD, "reasons": reasons, "evidence": asdict(found)}
         return cast(Pair, {**data, "metrics": {**data["metrics"], "verdict": verdict}})
 
 
-def looks_like_mask(image: torch.Tensor) -> bool:
-    """Tell whether an image holds as few different values as a mask or a label map."""
+def different_values(image: torch.Tensor) -> int:
+    """Count the different values of an image, in a sample of its voxels where it has many."""
     values = image.reshape(-1)
-    return len(values[:: max(1, values.numel() // MASK_VOXELS)].unique()) <= MASK_VALUES
+    return len(values[:: max(1, values.numel() // MASK_VOXELS)].unique())
 
 
-def _about_scans(masks: list[str]) -> Iterator[str]:
-    for key in masks:
-        yield f"the {key} scan has at most {MASK_VALUES} different values, as a mask or a label map has"
+def _about_scans(masks: Mapping[str, int]) -> Iterator[str]:
+    for key, count in masks.items():
+        yield f"the {key} scan has only {count} different values; was a mask or a label map named instead of a scan?"
 
 
 def _about_map(found: Evidence, fit: Fit) -> Iterator[str]:
@@ -75,11 +79,15 @@ def _about_map(found: Evidence, fit: Fit) -> Iterator[str]:
     if math.isnan(found.recognised):
         yield "there is too little contrast where both scans have data to check the map"
     elif two and found.recognised < LEAST_RECOGNISED:
-        if not (found.shared >= LEAST_SHARED and found.peak >= LEAST_PEAK):
+        if not found.shared >= LEAST_SHARED:
             yield (
                 "of two contrasts, the scans tell little of each other (normalised mutual information "
-                f"{found.shared:.2f}, right maps have {LEAST_SHARED} and more; beside the map it loses "
-                f"{percent(found.peak)} of what is above 1, right maps {percent(LEAST_PEAK)} and more)"
+                f"{found.shared:.2f}, right maps have {LEAST_SHARED} and more)"
+            )
+        if not found.peak >= LEAST_PEAK:
+            yield (
+                "of two contrasts, the scans fit hardly better where the map leads than beside it (there they lose "
+                f"{percent(found.peak)} of their mutual information, after right maps {percent(LEAST_PEAK)} and more)"
             )
     elif found.recognised < LEAST_RECOGNISED:
         yield f"only {percent(found.recognised)} of the {told}; right maps reach {percent(LEAST_RECOGNISED)} and more"

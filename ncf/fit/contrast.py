@@ -161,7 +161,8 @@ class ByContrast(Inferer):
         known = replace(known, earned=earned, moved=earned >= EARNED)
         if not known.moved:
             logger.info("the motion that was found removes %.0f %% of the loss; no motion is taken", 100 * earned)
-            fit = replace(self.different.unmoved(begun, network), search_s=fit.search_s, search=fit.search)
+            tried = {"history": fit.history, "search_s": fit.search_s, "search": fit.search}
+            fit = replace(self.different.unmoved(begun, network), **tried)  # type: ignore[arg-type]
         return replace(fit, contrast=known)
 
     def _known(self, pair: PairImages) -> ContrastEvidence | None:

@@ -143,7 +143,7 @@ def on_level(
         seen_by = own.affine(np.linalg.solve(initial, moving_affine))
         to_share = np.linalg.solve(seen_by, lattice.affine(fixed_affine))
     rigid, volume = (
-        tuple(_body(wishes.fixed, label, lattice, fixed_affine, initial) for label in labels)
+        tuple(body(wishes.fixed, label, lattice, fixed_affine, initial) for label in labels)
         for labels in (wishes.rigid, wishes.volume)
     )
     return LabelGuides(nodes, fixed_share, moving_share, to_share, rigid, volume, strength)
@@ -169,8 +169,16 @@ def _in_nodes(voxels: torch.Tensor, lattice: Lattice) -> torch.Tensor:
     return ((voxels.float() - origin) / step)[None, :, :, None, None]
 
 
-def _body(labels: torch.Tensor, label: int, lattice: Lattice, fixed_affine: np.ndarray, initial: np.ndarray) -> Body:
-    """Return points of a label, evenly among its voxels."""
+def body(labels: torch.Tensor, label: int, lattice: Lattice, fixed_affine: np.ndarray, initial: np.ndarray) -> Body:
+    """Return points of a label, evenly among its voxels.
+
+    Args:
+        labels: (1, 1, W, H, D), numbers on the fixed grid.
+        label: one that is there.
+        lattice: of the field by which the points will move.
+        fixed_affine: 4x4, voxel to RAS mm.
+        initial: 4x4, the initial transform, which follows the displacement.
+    """
     voxels = (labels[0, 0] == label).nonzero().T.cpu()
     every = max(1, math.ceil(voxels.shape[1] / BODY_POINTS))
     voxels = voxels[:, ::every]

@@ -266,7 +266,8 @@ class PairOptimizer(Inferer):
         if pair.guide_points_mm is not None:
             found = corrected(*found, pair.guide_points_mm, affine=pair.fixed_affine, initial=pair.initial), found[1]
         first = next(iter(self.levels.values()))
-        objective = self._objective(pair, network, self._space(pair), first)
+        # what labels ask may forbid the motion that was found as it is, but the fit bends it
+        objective = self._objective(replace(pair, labels=None), network, self._space(pair), first)
         nothing, own = (
             sum(value.item() for value in terms.values())
             for terms in (objective.of_doing_nothing(), objective.of_field(*found))

@@ -39,8 +39,10 @@ class LabelWishesd(Transform):
         if not (self.meet or self.rigid or self.volume):
             return data
         if "fixed_label" not in data or (self.meet and "moving_label" not in data):
-            what = "guide_labels needs fixed_label and moving_label" if self.meet else "the label is one of fixed_label"
-            raise PairError(f"{what}; name the label map{'s' if self.meet else ''}")
+            if self.meet:
+                raise PairError("guide_labels needs fixed_label and moving_label; name both label maps")
+            option = "rigid_label" if self.rigid else "keep_volume_label"
+            raise PairError(f"{option} needs fixed_label, whose labels it means; name the label map")
         fixed = data["fixed_label"].as_tensor()[None]
         there = _labels(fixed)
         for option, wanted in (("rigid_label", self.rigid), ("keep_volume_label", self.volume)):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ncf.core.files import load_json, save_json
-from ncf.core.names import FINDINGS_FILE, SAME
+from ncf.core.names import DEFORMABLE, FINDINGS_FILE, SAME
 from ncf.core.words import percent
 from ncf.report.material import Facts
 from ncf.space.geometry import size_and_turn, spacing_mm
@@ -86,7 +86,7 @@ def findings_of(facts: Facts) -> list[Finding]:
         *_labels(metrics),
         *_motion(facts),
         *_fit(metrics, run.get("losses", [])),
-        *_start(run.get("initial_transform")),
+        *_start(run.get("initial_transform") if run.get("transform", DEFORMABLE) == DEFORMABLE else None),
         *_files(facts),
     ]
     return sorted(found, key=lambda finding: finding.level != WARNING)

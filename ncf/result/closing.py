@@ -39,6 +39,9 @@ def closing_lines(metrics: Mapping[str, Any], result_dir: str) -> str:
     lines += [f"  {word:11} {_distances(metrics[key])}" for word, key in POINTS.items() if key in metrics]
     if "dice" in metrics:
         lines.append(f"  labels      {_dice_words(metrics['dice'])}")
+    for label, body in metrics.get("kept", {}).items():
+        rigid, volume = body["rigid_rms_mm"], body["volume_ratio"]
+        lines.append(f"  label {label:5} {rigid:.2f} mm from rigid, volume x {volume:.3f}")
     alike = metrics["similarity"]
     words = {"correlation": "ncc", "mutual information": "nmi"}
     told = [f"{word} {alike['before'][key]:.3f} before, {alike['after'][key]:.3f} after" for word, key in words.items()]
@@ -49,8 +52,7 @@ def closing_lines(metrics: Mapping[str, Any], result_dir: str) -> str:
     if metrics["attempts"] > 1:
         lines.append(f"  note        the first attempt diverged; this is attempt {metrics['attempts']}, more careful")
     if "verdict" in metrics:
-        verdict = metrics["verdict"]
-        lines.append(f"  verdict     {'; '.join([verdict['word'], *verdict['reasons']])}")
+        lines.append(f"  verdict     {metrics['verdict']['word']}")  # the warnings that follow give the reasons
     lines.append(f"  files       {result_dir}")
     return "\n".join(lines)
 
@@ -71,4 +73,5 @@ def _dice_words(dice: Mapping[str, Any]) -> str:
     if not scores:
         return f"none is in both maps{lacking}"
     means = f"Dice {dice['before']['mean']:.3f} before, {dice['after']['mean']:.3f} after"
+    lacking += "; they guided the fit" if dice.get("guided") else ""
     return f"{means} (mean of {counted(len(scores), 'label')}{lacking})"

@@ -76,7 +76,7 @@ class Strict:
             SystemExit: with that status.
         """
         if self.strict and self._doubtful:
-            sys.stderr.write(f"doubtful: {', '.join(self._doubtful)}\n")
+            sys.stderr.write(f"doubtful: {', '.join(self._doubtful)} (status {DOUBTFUL_STATUS}, as strict wants it)\n")
             raise SystemExit(DOUBTFUL_STATUS)
 
 
