@@ -193,7 +193,7 @@ def test_the_paper_overlay_is_the_paper(run: Run, tmp_path: Path) -> None:
     fit = workflow.evaluator.state.output["pred"]
     assert fit.history[0].shape == (16, 17, 18) == fit.space.control(fit.control_points).shape
     assert fit.space.order == 1 and sum(kept.codes.numel() for kept in fit.weights.values()) == 60870
-    terms = workflow.inferer.loss.terms
+    terms = workflow.inferer.objectives.loss.terms
     weights = {"photometric": 1.0, "ssim": 1.0, "occupancy": 0.1}
     assert {name: terms[name].weight for name in fit.history[0].losses} == weights
     assert type(terms["ssim"].loss) is MonaiSSIMLoss and not issubclass(MonaiSSIMLoss, SSIMLoss)

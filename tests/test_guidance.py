@@ -129,7 +129,7 @@ def test_guides_weigh_less_on_a_level_that_says_so(chest: PhantomPair) -> None:
     pair = images_of(chest, guide_points_mm=points)
     network = _network()
     losses = [
-        fitting._objective(pair, network, fitting._space(pair), own).of_doing_nothing()["guide_points"].item()
+        fitting.objectives.on(own, pair, network).of_doing_nothing()["guide_points"].item()
         for own in (first, replace(second, voxels=first.voxels))
     ]
     assert losses[1] == pytest.approx(0.5 * losses[0], rel=1e-6) and losses[0] > 0

@@ -12,6 +12,8 @@ import SimpleITK as sitk
 import torch
 from scipy.spatial.transform import Rotation
 
+from ncf.fit.linear import LinearFit
+from ncf.pair.prepare import prepare_batch
 from ncf.phantom.chest import PhantomPair, breathing_thorax
 from ncf.report.make import make_report
 from ncf.result.folder import saved_map
@@ -67,8 +69,22 @@ def test_a_known_map_is_found_again(run: Run, tmp_path: Path, kind: str) -> None
     saved = sitk.ReadTransform(str(folder / "affine.tfm"))
     lps = np.array([saved.TransformPoint((corner * [-1, -1, 1]).tolist()) for corner in corners]) * [-1, -1, 1]
     np.testing.assert_allclose(lps, to_mm(corners, found), atol=1e-6)
-    if kind == "rigid":  # there are no levels to draw
-        page = make_report(folder).read_text(encoding="utf-8")
-        assert "Verdict: <strong>good</strong>" in page and "Loss by level" not in page
+    page = make_report(folder).read_text(encoding="utf-8")
+    assert "Verdict: <strong>good</strong>" in page and "another position" not in page
+    levels = json.loads((folder / "run.json").read_text(encoding="utf-8"))["losses"]
+    for level in levels:  # only the coarse level, as these maps need no finer one
+        totals = np.sum(list(level["losses"].values()), axis=0)
+        assert level["level"] == "coarse" and totals[-1] == totals.min() < 0.7 * totals[0]
     metrics = state.output["metrics"]
     assert metrics["folding_fraction"]["all"] == 0 and metrics["similarity"]["after"]["ncc"] > 0.9
+
+
+def test_a_map_that_leaves_the_images_is_none(run: Run, pair: dict[str, str], tmp_path: Path) -> None:
+    wild = LinearFit(iterations=5, rate=3.0)  # every step leads far away
+    workflow = run(tmp_path, pair, name="x", transform="rigid")
+    optimizer = workflow.parser.get_parsed_content("inferer")
+    optimizer.linear = wild
+    images, _ = prepare_batch(workflow.evaluator.state.batch)
+    fit = optimizer(images, workflow.network_def)
+    np.testing.assert_array_equal(fit.space.initial, np.eye(4))
+    assert fit.history[-1].total == pytest.approx(fit.history[-1].nothing)

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from ncf.fit.contrast import LEAST_AGREEMENT, ByContrast, compared
-from ncf.fit.fitted import Fit
+from ncf.fit.contrast import LEAST_AGREEMENT, MOST_LEFT_BEND, ByContrast, compared
+from ncf.fit.fitted import ContrastEvidence, Fit, LevelRecord
+from ncf.fit.initial_transform import Begun
+from ncf.fit.label_guidance import LabelWishes
 from ncf.fit.losses.local_correlation import LocalCorrelationLoss
-from ncf.fit.optimizer import Begun
 from ncf.fit.pyramid import PairImages
 from ncf.phantom.chest import breathing_thorax, write
 from tests.conftest import Run
@@ -106,6 +107,41 @@ def test_signs_and_bends_tell_contrasts_apart() -> None:
     assert compared(replace(pair, moving=torch.full_like(pair.moving, 0.5))) is None
 
 
+class Told:
+    """An optimizer that tells that it was asked, and ends with a zero field and a loss of its own."""
+
+    def __init__(self, name: str, calls: list[str], *, left: float = 0.9) -> None:
+        self.name, self.calls, self.left = name, calls, left
+
+    def begin(self, pair: PairImages) -> Begun:
+        return Begun(pair, None, 0.0)
+
+    def fit(self, begun: Begun, network: object) -> Fit:
+        self.calls.append(self.name)
+        nothing = begun.pair.fixed.new_zeros(1, 3, *begun.pair.fixed_shape)
+        history = [LevelRecord("only", (2, 2, 2), 0.0, {"term": [1.0, self.left]}, 1.0)]
+        return Fit(nothing, {}, None, [], None, 0, history, 1)  # type: ignore[arg-type]  # nobody looks at it
+
+    def unmoved(self, begun: Begun, network: object, *, history: list[LevelRecord]) -> Fit:
+        self.calls.append("unmoved")
+        return Fit(begun.pair.fixed, {}, None, [], None, 0, history, 1)  # type: ignore[arg-type]
+
+
+def chosen_for(pair: PairImages, *, asked: str = "auto", left: float = 0.9) -> tuple[list[str], ContrastEvidence]:
+    """Which fits were asked for a pair, and what the evidence says."""
+    calls: list[str] = []
+    told = Told("same", calls), Told("different", calls, left=left)
+    fit = ByContrast(*told, modality=asked)(pair, None)  # type: ignore[arg-type]
+    assert fit.contrast is not None
+    return calls, fit.contrast
+
+
+@pytest.fixture(scope="module")
+def shown() -> PairImages:
+    """A pair of one contrast."""
+    return images_of(breathing_thorax((32, 30, 31), seed=0))
+
+
 @pytest.mark.parametrize(
     ("modalities", "asked", "chosen"),
     [
@@ -114,36 +150,55 @@ def test_signs_and_bends_tell_contrasts_apart() -> None:
         (("PT", "CT"), "auto", "different"),
         (("MR", "MR"), "auto", None),
         (("CT", ""), "auto", None),
+        (("CT", "OT"), "auto", None),  # a secondary capture says nothing
         (("CT", "CT"), "different", "different"),
         (("CT", "MR"), "same", "same"),
     ],
 )
-def test_what_is_known_needs_no_look(modalities: tuple[str, str], asked: str, chosen: str | None) -> None:
-    calls = []
-
-    class Told:
-        """An optimizer that only tells that it was asked."""
-
-        def __init__(self, name: str) -> None:
-            self.name = name
-
-        def begin(self, pair: PairImages) -> Begun:
-            return Begun(pair, None, 0.0)
-
-        def fit(self, begun: Begun, network: object) -> Fit:
-            return self(begun.pair, network)
-
-        def __call__(self, pair: PairImages, network: object) -> Fit:
-            calls.append(self.name)
-            return Fit(pair.fixed, {}, None, [], None, 0, [], 1)  # type: ignore[arg-type]  # nobody looks at it
-
-    pair = replace(images_of(breathing_thorax((32, 30, 31), seed=0)), modalities=modalities)
+def test_what_is_known_needs_no_look(
+    shown: PairImages, modalities: tuple[str, str], asked: str, chosen: str | None
+) -> None:
     for invert in (False, True):
-        shown = replace(pair, moving=1 - pair.moving) if invert else pair
-        choice = ByContrast(Told("same"), Told("different"), modality=asked)  # type: ignore[arg-type]
-        fit = choice(shown, None)  # type: ignore[arg-type]
+        pair = replace(shown, modalities=modalities, moving=1 - shown.moving if invert else shown.moving)
+        calls, evidence = chosen_for(pair, asked=asked)
         expected = chosen or ("different" if invert else "same")
-        assert calls.pop() == expected and fit.contrast is not None and fit.contrast.chosen == expected
-        assert (fit.contrast.agreement is None) == (chosen == "same")
+        assert calls[0] == evidence.chosen == expected
+        assert (evidence.agreement is None) == (chosen == "same")
     with pytest.raises(ValueError, match="auto, same, different"):
-        ByContrast(Told("same"), Told("different"), modality="MR")  # type: ignore[arg-type]
+        ByContrast(Told("same", []), Told("different", []), modality="MR")  # type: ignore[arg-type]
+
+
+def test_between_inverted_contrasts_a_motion_earns_its_place_or_a_person_leads_it(shown: PairImages) -> None:
+    inverted = replace(shown, moving=1 - shown.moving)
+    calls, evidence = chosen_for(inverted, left=0.8)
+    assert calls == ["different", "unmoved"] and not evidence.moved and evidence.earned == pytest.approx(0.2)
+    calls, evidence = chosen_for(inverted, left=0.6)
+    assert calls == ["different"] and evidence.moved and evidence.earned == pytest.approx(0.4)
+    labels = LabelWishes(shown.fixed, shown.moving, meet=(1,))
+    for led in (replace(inverted, guide_points_mm=np.zeros((1, 6))), replace(inverted, labels=labels)):
+        calls, evidence = chosen_for(led, left=0.8)
+        assert calls == ["different"] and evidence.moved and evidence.earned is None
+    calls, evidence = chosen_for(replace(inverted, labels=replace(labels, meet=(), rigid=(1,))), left=0.8)
+    assert calls == ["different", "unmoved"]  # that an organ stays rigid does not say where it goes
+
+
+def test_what_a_fit_as_one_contrast_leaves_is_a_second_opinion(
+    shown: PairImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    curve = np.interp(shown.moving.numpy(), [0, 0.6, 0.8, 1], [0, 0.6, 0.75, 0.6]).astype(np.float32)
+    bent = replace(shown, moving=torch.from_numpy(curve))
+    before = compared(bent)
+    assert before is not None and before.bend > MOST_LEFT_BEND
+    monkeypatch.setattr("ncf.fit.contrast.MOST_BEND", 1.0)  # as if the scans had lain too far apart to tell
+    monkeypatch.setattr("ncf.fit.contrast.LEAST_AGREEMENT", -1.0)
+    calls, evidence = chosen_for(bent)
+    assert calls == ["same", "different"] and evidence.chosen == "different" and "after a fit" in evidence.why
+    assert chosen_for(bent, asked="same")[0] == ["same"]  # a person has the last word
+    assert chosen_for(shown)[0] == ["same"]
+
+
+def test_contrasts_are_compared_by_a_map_too(shown: PairImages) -> None:
+    chest = breathing_thorax((32, 30, 31), seed=0)
+    before, after = compared(shown), compared(shown, torch.from_numpy(chest.field_vox)[None])
+    assert before is not None and after is not None and after.agreement >= before.agreement
+    assert compared(shown, torch.full((1, 3, *shown.fixed_shape), 1000.0)) is None  # it leads off the image

@@ -2,8 +2,8 @@
 
 Between scans of one contrast, structures are brighter or darker than what lies beside them in both. Between two
 contrasts some are and others are the reverse. So the sign of the correlation in small windows tells the two apart, once
-the scans lie roughly on each other (docs/decisions/0023-contrast.md). This room must not know losses, networks or
-files.
+the scans lie roughly on each other, and what a fit leaves is a second opinion (docs/decisions/0023-contrast.md). This
+room must not know which terms or networks there are, nor any file.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from monai.inferers import Inferer
 from torch import nn
 
-from ncf.core.names import AUTO, DIFFERENT, MODALITIES, SAME
+from ncf.core.names import AUTO, DEFORMABLE, DIFFERENT, MODALITIES, SAME
 from ncf.fit.fitted import ContrastEvidence, Fit
 from ncf.fit.losses.windows import Windows
 from ncf.fit.optimizer import PairOptimizer
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 # of scans that show one contrast: docs/decisions/0023-contrast.md has what was measured on either side
 LEAST_AGREEMENT = 0.83  # with less, the signs alone tell two contrasts
 SURE_AGREEMENT, MOST_BEND = 0.97, 0.05  # with less than the first and more than the second, both together do
+MOST_LEFT_BEND = 0.008  # after a fit as one contrast
 # two contrasts in which most structures are inverted, as in CT and MR, are matched by edges alone: a motion must then
 # remove this share of the loss, or the initial transform stands
 EARNED = 0.3
@@ -39,7 +41,8 @@ LEAST_CONTRAST = 5e-5  # product of both standard deviations: below it a window 
 MOSTLY = 0.9  # share of data in a window that counts
 LEAST_WINDOWS = 50
 BINS = 16
-ONE_CONTRAST = {"CT", "PT"}  # DICOM modalities whose scans have the same contrast; those of MR may differ
+# DICOM modalities that say enough: two different ones are two contrasts; of one, those of MR may still differ
+TELLING, ONE_CONTRAST = {"CT", "MR", "PT", "NM", "US"}, {"CT", "PT"}
 
 
 @dataclass(frozen=True)
@@ -64,17 +67,24 @@ class Compared:
 
 
 @torch.no_grad()
-def compared(pair: PairImages) -> Compared | None:
+def compared(pair: PairImages, field_vox: torch.Tensor | None = None) -> Compared | None:
     """Compare the contrasts of a pair on a coarse lattice.
 
     Args:
         pair: lying roughly on each other by its initial transform.
+        field_vox: a map to compare by instead, (1, 3, W, H, D), fixed to moving, in fixed voxels, with the initial
+            transform.
 
     Returns:
         What was found; None where there is too little to compare.
     """
+    if field_vox is not None:
+        pair = replace(pair, initial=np.eye(4))
     images = level_images(pair, NODES, least=LEAST_NODES)
     nodes = lattice_over(images.lattice.shape, images.lattice.shape).points()[None].to(images.fixed)
+    if field_vox is not None:
+        step = torch.tensor([float(s) for s in images.lattice.step_vox]).view(1, 3, 1, 1, 1).to(nodes)
+        nodes = nodes + sample(field_vox, images.lattice.points()[None].to(nodes), padding_mode="border") / step
     read = sample(images.moving, placed(nodes, images.to_moving))
     weight = images.fixed_weight * read[:, 1:].clamp(0, 1)
     moving = read[:, :1] / read[:, 1:].clamp(min=PADDING_NOISE)
@@ -143,9 +153,15 @@ class ByContrast(Inferer):
             begun = self.same.begin(inputs)
             known = known or _measured(begun.pair)
         logger.info("contrast: %s (%s)", known.chosen, known.why)
-        if begun is not None and known.chosen == SAME:
-            return replace(self.same.fit(begun, network), contrast=known)
-        return self._of_two_contrasts(inputs, network, known)
+        if begun is None or known.chosen != SAME:
+            return self._of_two_contrasts(inputs, network, known)
+        fit = self.same.fit(begun, network)
+        left = _left_bend(inputs, fit, known)
+        if left is None:
+            return replace(fit, contrast=known)
+        why = f"after a fit as one contrast, a curve explains {100 * left:.1f} % more than a line"
+        logger.info("contrast: different after all (%s)", why)
+        return self._of_two_contrasts(inputs, network, replace(known, chosen=DIFFERENT, why=why))
 
     def _of_two_contrasts(self, inputs: PairImages, network: nn.Module, known: ContrastEvidence) -> Fit:
         """Return the fit for two contrasts, or the initial transform alone where a motion has not earned its place."""
@@ -154,15 +170,15 @@ class ByContrast(Inferer):
         if found is not None:
             known = replace(known, agreement=found.agreement, bend=found.bend)
         fit = self.different.fit(begun, network)
-        inverted = found is not None and found.agreement < 0
-        if not inverted or not fit.history:
+        led = inputs.guide_points_mm is not None or (inputs.labels is not None and bool(inputs.labels.meet))
+        if found is None or found.agreement >= 0 or led:  # a person who has led the fit answers for its motion
             return replace(fit, contrast=known)
         earned = 1 - fit.history[-1].total / fit.history[-1].nothing
         known = replace(known, earned=earned, moved=earned >= EARNED)
         if not known.moved:
             logger.info("the motion that was found removes %.0f %% of the loss; no motion is taken", 100 * earned)
-            tried = {"history": fit.history, "search_s": fit.search_s, "search": fit.search}
-            fit = replace(self.different.unmoved(begun, network), **tried)  # type: ignore[arg-type]
+            still = self.different.unmoved(begun, network, history=fit.history)
+            fit = replace(still, search_s=fit.search_s, search=fit.search, transform=fit.transform)
         return replace(fit, contrast=known)
 
     def _known(self, pair: PairImages) -> ContrastEvidence | None:
@@ -170,11 +186,22 @@ class ByContrast(Inferer):
         if self.modality != AUTO:
             return ContrastEvidence(self.modality, "as asked")
         first, second = pair.modalities
-        if not first or not second:
+        if not {first, second} <= TELLING:
             return None
         if first != second:
             return ContrastEvidence(DIFFERENT, f"DICOM modalities {first} and {second}")
         return ContrastEvidence(SAME, f"DICOM modality {first}") if first in ONE_CONTRAST else None
+
+
+def _left_bend(pair: PairImages, fit: Fit, known: ContrastEvidence) -> float | None:
+    """Return the bend that a fit as one contrast has left, where that means two; None where all is well.
+
+    By then the scans lie on each other, so what is left tells more than before. A rigid map leaves them apart.
+    """
+    if known.agreement is None or fit.transform != DEFORMABLE:
+        return None
+    found = compared(pair, fit.field_vox)
+    return found.bend if found is not None and found.bend > MOST_LEFT_BEND else None
 
 
 def _measured(pair: PairImages) -> ContrastEvidence:

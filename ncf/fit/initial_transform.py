@@ -7,17 +7,23 @@ places where both maps show data. This room must not know how a transform was fo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from ncf.fit.guidance import initial_by_points
 from ncf.fit.pyramid import LevelImages, PairImages, level_images
 from ncf.fit.safety import LEAST_OVERLAP
 from ncf.fit.terms import Sampled, WeightedSum
 from ncf.space.geometry import size_and_turn
 from ncf.space.grids import lattice_over
 from ncf.space.sampling import PADDING_NOISE, Warp
+
+logger = logging.getLogger(__name__)
 
 # share of the headers' loss that a found map must remove; right maps removed 30 to 85 %, wrong ones added to it
 GAIN = 0.1
@@ -47,6 +53,62 @@ class Evidence:
     size: float
     turn_degrees: float
     taken: bool
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A pair with the initial transform of its fit.
+
+    Attributes:
+        pair: the pair.
+        evidence: what was compared, if a search found another transform than the headers'.
+        seconds: that it took.
+    """
+
+    pair: PairImages
+    evidence: Evidence | None
+    seconds: float
+
+
+def begun(
+    pair: PairImages,
+    alignment: Callable[[PairImages], PairImages] | None,
+    *,
+    loss: WeightedSum,
+    warp: Warp,
+    points: int,
+    least: int,
+) -> Begun:
+    """Find the initial transform of a pair: by guide points, by a search, or that of the headers.
+
+    Args:
+        pair: the images with the headers' transform.
+        alignment: finds another transform; None keeps that of the headers.
+        loss: as of `better_initial`, like the next three.
+        warp: of the fit.
+        points: of the lattice.
+        least: nodes along an axis.
+    """
+    at = time.perf_counter()
+    if pair.guide_points_mm is not None:
+        by_points = initial_by_points(pair.guide_points_mm, pair.initial)
+        if by_points is not None:
+            logger.info("initial transform: by the guide points, which the headers leave far apart")
+            return Begun(replace(pair, initial=by_points), None, time.perf_counter() - at)
+    found = pair if alignment is None else alignment(pair)
+    if found is pair:
+        return Begun(pair, None, time.perf_counter() - at)
+    chosen, evidence = better_initial(pair, found, loss=loss, warp=warp, points=points, least=least)
+    logger.info(
+        "initial transform: loss %.3f by the headers, "
+        "%.3f by the map that was found (size %.2f, turn %.1f degrees); %s",
+        evidence.headers,
+        evidence.found,
+        evidence.size,
+        evidence.turn_degrees,
+        "it is taken" if evidence.taken else "the headers are kept",
+    )
+    return Begun(chosen, evidence, time.perf_counter() - at)
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ files.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,9 +16,11 @@ import numpy as np
 import torch
 
 from ncf.core.names import AFFINE, RIGID
+from ncf.fit.fitted import LevelRecord
 from ncf.fit.levels import Level
 from ncf.fit.objective import Objective
 from ncf.fit.pyramid import PairImages
+from ncf.fit.safety import OVERLAP_KEPT
 from ncf.space.geometry import to_mm
 from ncf.space.grids import half_extent_mm
 
@@ -40,7 +43,9 @@ class LinearFit:
     rate: float = 0.02
     falling: float = 0.3
 
-    def __call__(self, pair: PairImages, objectives: Mapping[str, Objective], *, kind: str) -> np.ndarray:
+    def __call__(
+        self, pair: PairImages, objectives: Mapping[str, Objective], *, kind: str
+    ) -> tuple[np.ndarray, list[LevelRecord]]:
         """Fit a map that comes before the pair's initial transform.
 
         Args:
@@ -50,33 +55,51 @@ class LinearFit:
 
         Returns:
             4x4, RAS mm, fixed to fixed: the new initial transform is the pair's own times this. It is the identity
-            where no step has lowered the loss of the last level.
+            where no step has lowered the loss of the last level without leaving the images. And how each level went.
         """
-        free = torch.zeros(PARAMETERS[AFFINE])
-        free[: PARAMETERS[kind]] = 1
-        parameters = torch.zeros(PARAMETERS[AFFINE], requires_grad=True)
-        best, least = torch.zeros(PARAMETERS[AFFINE]), np.inf
-        rate = self.rate
+        nothing = torch.zeros(PARAMETERS[AFFINE])
+        best, history, rate = nothing, [], self.rate
         for name, objective in objectives.items():
+            at = time.perf_counter()
             shown = _Shown(pair, objective)
-            least, best = shown.loss(torch.zeros(PARAMETERS[AFFINE])).item(), torch.zeros(PARAMETERS[AFFINE])
-            first = least
-            optimizer = torch.optim.Adam([parameters], lr=rate)
-            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.iterations, eta_min=rate / 30)
-            for step in range(self.iterations + 1):
-                optimizer.zero_grad()
-                loss = shown.loss(parameters * free)
-                if loss.item() < least:
-                    least, best = loss.item(), (parameters * free).detach().clone()
-                if step < self.iterations:
-                    loss.backward()
-                    optimizer.step()
-                    schedule.step()
-            logger.info("%s map, level %s: loss %.4f by the initial transform, now %.4f", kind, name, first, least)
-            with torch.no_grad():
-                parameters.copy_(best)
+            best, losses, first = self._improved(shown, best, rate=rate, free=PARAMETERS[kind])
+            shape = objective.images.lattice.shape
+            history.append(LevelRecord(name, shape, time.perf_counter() - at, losses, first))
+            logger.info(
+                "%s map, level %s: loss %.4f by the initial transform, now %.4f", kind, name, first, history[-1].total
+            )
             rate *= self.falling
-        return shown.as_mm(best)
+        return shown.as_mm(best), history
+
+    def _improved(
+        self, shown: _Shown, start: torch.Tensor, *, rate: float, free: int
+    ) -> tuple[torch.Tensor, dict[str, list[float]], float]:
+        """Return the best parameters of a level, its terms at every step, and the loss of no map at all.
+
+        The last entries of the terms are those of the best parameters. A step that leaves less than `OVERLAP_KEPT` of
+        what the initial transform has in common is none: the loss counts only what is in common.
+        """
+        steps: list[dict[str, float]] = []
+        best = torch.zeros_like(start)
+        terms, whole = shown.terms(best)
+        first = least = sum(value.item() for value in terms.values())
+        told = {name: value.item() for name, value in terms.items()}
+        parameters = start.clone().requires_grad_()
+        optimizer = torch.optim.Adam([parameters], lr=rate)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.iterations, eta_min=rate / 30)
+        for _ in range(self.iterations):
+            optimizer.zero_grad()
+            terms, common = shown.terms(parameters)
+            total = torch.stack(list(terms.values())).sum()
+            steps.append({name: value.item() for name, value in terms.items()})
+            if total.item() < least and common >= OVERLAP_KEPT * whole:
+                least, best, told = total.item(), parameters.detach().clone(), steps[-1]
+            total.backward()
+            assert parameters.grad is not None
+            parameters.grad[free:] = 0  # Adam leaves what has no gradient where it is
+            optimizer.step()
+            schedule.step()
+        return best, {name: [*(step[name] for step in steps), value] for name, value in told.items()}, first
 
 
 class _Shown:
@@ -93,13 +116,12 @@ class _Shown:
         to_nodes = np.linalg.inv(lattice.affine(pair.fixed_affine))[:3, :3] * self.half_mm
         self.to_nodes = torch.as_tensor(to_nodes, dtype=torch.float32, device=device)
 
-    def loss(self, parameters: torch.Tensor) -> torch.Tensor:
-        """Return the sum of the terms for parameters (12,)."""
+    def terms(self, parameters: torch.Tensor) -> tuple[dict[str, torch.Tensor], float]:
+        """Return the terms for parameters (12,), and how much of the fixed data meets moving data."""
         matrix, shift = _matrix(parameters)
         matrix, shift = matrix.to(self.points), shift.to(self.points)
         moved = self.to_nodes @ ((matrix - torch.eye(3).to(matrix)) @ self.points + shift[:, None])
-        field = moved.view(1, 3, *self.objective.images.lattice.shape)
-        return torch.stack(list(self.objective.of_displacement(field).values())).sum()
+        return self.objective.of_displacement(moved.view(1, 3, *self.objective.images.lattice.shape))
 
     def as_mm(self, parameters: torch.Tensor) -> np.ndarray:
         """Return the map as a 4x4 affine in RAS mm."""

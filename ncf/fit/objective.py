@@ -117,13 +117,17 @@ class Objective:
         values = self.space.values_of(field_vox, lattice, self.control)
         return self.loss(self._sampled(self._field(values), values))
 
-    def of_displacement(self, field: torch.Tensor) -> dict[str, torch.Tensor]:
+    def of_displacement(self, field: torch.Tensor) -> tuple[dict[str, torch.Tensor], float]:
         """Return the terms for a displacement that no control values give, such as an affine one.
 
         Args:
             field: (1, 3, W, H, D), in nodes of the level, without the initial transform; it may have a gradient.
+
+        Returns:
+            The terms, and how many fixed nodes with data meet moving data.
         """
-        return self.loss(self._sampled(field, torch.zeros_like(self.coordinates)))
+        state = self._sampled(field, torch.zeros_like(self.coordinates))
+        return self.loss(state), float(state.weight.sum())
 
     @torch.no_grad()
     def overlap(self) -> tuple[float, float]:

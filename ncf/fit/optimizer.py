@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,17 +19,14 @@ from torch import nn
 
 from ncf.core.errors import PairError
 from ncf.core.names import DEFORMABLE, TRANSFORMS
-from ncf.fit.field import FieldSpace, dense_field
+from ncf.fit.finish import finished, without_motion
 from ncf.fit.fitted import Fit, LevelRecord, SearchEvidence
-from ncf.fit.guidance import GuidePoints, corrected, initial_by_points, on_lattice
-from ncf.fit.initial_transform import Evidence, better_initial
-from ncf.fit.label_guidance import LabelGuides
-from ncf.fit.label_guidance import on_level as labels_on_level
-from ncf.fit.levels import Level, schedule
+from ncf.fit.guidance import corrected
+from ncf.fit.initial_transform import Begun, begun
+from ncf.fit.levels import schedule
 from ncf.fit.linear import LinearFit, levels_of
-from ncf.fit.objective import Objective
-from ncf.fit.pyramid import LevelImages, PairImages, level_images
-from ncf.fit.rounding import rounded
+from ncf.fit.objectives import Objectives
+from ncf.fit.pyramid import PairImages
 from ncf.fit.safety import DivergedError, check_end, check_start
 from ncf.fit.teaching import Teaching
 from ncf.fit.terms import WeightedSum
@@ -42,24 +39,8 @@ logger = logging.getLogger(__name__)
 Found = tuple[torch.Tensor, Lattice]  # a field in fixed voxels, without the initial transform, and its lattice
 
 CAREFUL = 3.0  # every further attempt divides the learning rates by this
-WEIGHT_BITS, OFFSET_BITS = 16, 7  # of the numbers that are kept: docs/decisions/0016-rounding.md
 MOST_DIFFERENCE = 0.1  # between two contrasts the difference says nothing of how far there is to go
 VOXELS_PER_OFFSET = 27  # at least so many voxels of the fixed scan: docs/decisions/0017-small-scans.md
-
-
-@dataclass(frozen=True)
-class Begun:
-    """A pair with the initial transform of its fit.
-
-    Attributes:
-        pair: the pair.
-        evidence: what was compared, if a search found another transform than the headers'.
-        seconds: that it took.
-    """
-
-    pair: PairImages
-    evidence: Evidence | None
-    seconds: float
 
 
 def start_afresh(network: nn.Module, seed: int) -> None:
@@ -119,14 +100,14 @@ class PairOptimizer(Inferer):
         progress: bool = True,
     ) -> None:
         super().__init__()
-        self.loss, self.warp, self.initial_alignment = loss, warp, initial_alignment
+        self.objectives = Objectives(loss, warp, interpolation, amp, least_nodes)
+        self.initial_alignment = initial_alignment
         self.search, self.teaching = search, Teaching() if teaching is None else teaching
         if transform not in TRANSFORMS:
             raise ValueError(f"transform is one of {', '.join(TRANSFORMS)}, not {transform}")
         self.transform, self.linear = transform, LinearFit() if linear is None else linear
         self.levels = schedule(levels)
-        self.seed, self.interpolation, self.amp = seed, interpolation, amp
-        self.attempts, self.least_nodes, self.progress = attempts, least_nodes, progress
+        self.seed, self.attempts, self.progress = seed, attempts, progress
 
     def __call__(  # type: ignore[override]  # MONAI writes "tensor"; an evaluator hands over whatever was prepared
         self, inputs: PairImages, network: nn.Module, *args: Any, **kwargs: Any
@@ -153,9 +134,15 @@ class PairOptimizer(Inferer):
         Args:
             inputs: the pair, on the device to fit on.
         """
-        begun = time.perf_counter()
-        pair, evidence = self._with_initial(inputs)
-        return Begun(pair, evidence, time.perf_counter() - begun)
+        first = next(iter(self.levels.values()))
+        return begun(
+            inputs,
+            self.initial_alignment,
+            loss=self.objectives.loss,
+            warp=self.objectives.warp,
+            points=first.voxels,
+            least=self.objectives.least_nodes,
+        )
 
     def fit(self, start: Begun, network: nn.Module) -> Fit:
         """Fit a pair from its initial transform.
@@ -174,18 +161,18 @@ class PairOptimizer(Inferer):
             return self._linear(start, network)
         reason = ""
         inputs = start.pair
-        begun = time.perf_counter()
+        at = time.perf_counter()
         found, compared = self._searched(inputs, network.to(inputs.fixed.device))
-        search_s = time.perf_counter() - begun
+        search_s = time.perf_counter() - at
         for attempt in range(1, self.attempts + 1):
             try:
                 with torch.enable_grad():
                     start_afresh(network, self.seed)
                     network.to(inputs.fixed.device)
                     if found is not None:
-                        begun = time.perf_counter()
-                        self.teaching(network, self._space(inputs), *found)
-                        search_s += time.perf_counter() - begun
+                        at = time.perf_counter()
+                        self.teaching(network, self.objectives.space(inputs), *found)
+                        search_s += time.perf_counter() - at
                     fit = self._coarse_to_fine(inputs, network, attempt=attempt, taught=found is not None)
                     fit = replace(fit, alignment_s=start.seconds, evidence=start.evidence)
                     return replace(fit, search_s=search_s, search=compared)
@@ -202,61 +189,27 @@ class PairOptimizer(Inferer):
 
     def _linear(self, start: Begun, network: nn.Module) -> Fit:
         """Return a rigid or affine fit: a network that gives a zero field, after the map that was found."""
-        pair, levels = start.pair, levels_of(self.levels)
+        pair = start.pair
         network.to(pair.fixed.device)
-        begun = time.perf_counter()
         with torch.enable_grad():
-            objectives = {
-                name: self._objective(pair, network, self._space(pair), level) for name, level in levels.items()
-            }
-            check_start(next(iter(objectives.values())), f"{self.transform} map")
-            found = self.linear(pair, objectives, kind=self.transform)
-        seconds = start.seconds + time.perf_counter() - begun
-        moved = replace(start, pair=replace(pair, initial=pair.initial @ found), seconds=seconds)
-        return replace(self.unmoved(moved, network), transform=self.transform)
+            levels = {name: self.objectives.on(level, pair, network) for name, level in levels_of(self.levels).items()}
+            check_start(next(iter(levels.values())), f"{self.transform} map")
+            found, history = self.linear(pair, levels, kind=self.transform)
+        moved = replace(start, pair=replace(pair, initial=pair.initial @ found))
+        return replace(self.unmoved(moved, network, history=history), transform=self.transform)
 
-    def unmoved(self, start: Begun, network: nn.Module) -> Fit:
+    def unmoved(self, start: Begun, network: nn.Module, *, history: list[LevelRecord]) -> Fit:
         """Return the initial transform of a pair as a fit: its network gives a zero field.
 
         Args:
             start: of `begin`.
             network: its weights become zero.
+            history: of what was tried.
         """
-        network.to(start.pair.fixed.device)
-        with torch.no_grad():
-            for weights in network.parameters():
-                weights.zero_()
         last = list(self.levels.values())[-1]
-        fit = _finished(network, self._space(start.pair), last, offsets=None, history=[], attempt=1)
+        network.to(start.pair.fixed.device)
+        fit = without_motion(network, self.objectives.space(start.pair), last, history=history)
         return replace(fit, alignment_s=start.seconds, evidence=start.evidence)
-
-    def _with_initial(self, pair: PairImages) -> tuple[PairImages, Evidence | None]:
-        """Return the pair with the initial transform of the fit, and what was compared if the search found a map."""
-        if pair.guide_points_mm is not None:
-            by_points = initial_by_points(pair.guide_points_mm, pair.initial)
-            if by_points is not None:
-                logger.info("initial transform: by the guide points, which the headers leave far apart")
-                return replace(pair, initial=by_points), None
-        found = pair if self.initial_alignment is None else self.initial_alignment(pair)
-        if found is pair:
-            return pair, None
-        points = next(iter(self.levels.values())).voxels
-        chosen, evidence = better_initial(
-            pair, found, loss=self.loss, warp=self.warp, points=points, least=self.least_nodes
-        )
-        logger.info(
-            "initial transform: loss %.3f by the headers, "
-            "%.3f by the map that was found (size %.2f, turn %.1f degrees); %s",
-            evidence.headers,
-            evidence.found,
-            evidence.size,
-            evidence.turn_degrees,
-            "it is taken" if evidence.taken else "the headers are kept",
-        )
-        return chosen, evidence
-
-    def _space(self, pair: PairImages) -> FieldSpace:
-        return FieldSpace(pair.fixed_shape, pair.fixed_affine, self.interpolation, pair.initial)
 
     def _searched(self, pair: PairImages, network: nn.Module) -> tuple[Found | None, SearchEvidence | None]:
         """Return what a search finds, if it beats no motion by the loss of the fit; and what was compared."""
@@ -267,7 +220,7 @@ class PairOptimizer(Inferer):
             found = corrected(*found, pair.guide_points_mm, affine=pair.fixed_affine, initial=pair.initial), found[1]
         first = next(iter(self.levels.values()))
         # what labels ask may forbid the motion that was found as it is, but the fit bends it
-        objective = self._objective(replace(pair, labels=None), network, self._space(pair), first)
+        objective = self.objectives.without_labels(first, pair, network)
         nothing, own = (
             sum(value.item() for value in terms.values())
             for terms in (objective.of_doing_nothing(), objective.of_field(*found))
@@ -283,12 +236,12 @@ class PairOptimizer(Inferer):
 
     def _coarse_to_fine(self, pair: PairImages, network: nn.Module, *, attempt: int, taught: bool) -> Fit:
         """Run one attempt; raise DivergedError where it ends worse than it began."""
-        space = self._space(pair)
+        space = self.objectives.space(pair)
         optimizer = torch.optim.Adam(network.parameters())
         history, offsets, level = [], None, None
         for number, (name, level) in enumerate(self.levels.items(), start=1):
-            begun = time.perf_counter()
-            objective = self._objective(pair, network, space, level)
+            at = time.perf_counter()
+            objective = self.objectives.on(level, pair, network)
             rate, end = (r / CAREFUL ** (attempt - 1) for r in (level.learning_rate, level.learning_rate_end))
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] = rate
@@ -308,81 +261,12 @@ class PairOptimizer(Inferer):
                 progress=self.progress,
                 warm_up=self.teaching.warm_up if taught and number == 1 else 0,
             )
-            seconds = time.perf_counter() - begun
+            seconds = time.perf_counter() - at
             nothing = check_end(objective, title)
             history.append(LevelRecord(name, objective.images.lattice.shape, seconds, losses, nothing))
             _tell(title, history[-1])
         assert level is not None
-        return _finished(network, space, level, offsets=offsets, history=history, attempt=attempt)
-
-    def _objective(self, pair: PairImages, network: nn.Module, space: FieldSpace, level: Level) -> Objective:
-        """Return the objective of a level."""
-        images = level_images(pair, level.voxels, least=self.least_nodes)
-        return Objective(
-            network,
-            loss=self.loss,
-            warp=self.warp,
-            images=images,
-            space=space,
-            control=space.control(level.control_points),
-            amp=self.amp,
-            guides=_guides(pair, images, level.guidance),
-            labels=_label_guides(pair, images, level.guidance),
-        )
-
-
-def _guides(pair: PairImages, images: LevelImages, strength: float) -> GuidePoints | None:
-    """Return the guide points of a pair on a level, None where there are none."""
-    if pair.guide_points_mm is None:
-        return None
-    return on_lattice(
-        pair.guide_points_mm,
-        images.lattice,
-        pair.fixed_affine,
-        initial=pair.initial,
-        device=images.fixed.device,
-        strength=strength,
-    )
-
-
-def _label_guides(pair: PairImages, images: LevelImages, strength: float) -> LabelGuides | None:
-    """Return what the labels of a pair ask on a level, None where they ask nothing."""
-    if pair.labels is None:
-        return None
-    return labels_on_level(
-        pair.labels,
-        images.lattice,
-        pair.fixed_affine,
-        moving_affine=pair.moving_affine,
-        initial=pair.initial,
-        strength=strength,
-    )
-
-
-def _finished(
-    network: nn.Module,
-    space: FieldSpace,
-    last: Level,
-    *,
-    offsets: torch.Tensor | None,
-    history: list[LevelRecord],
-    attempt: int,
-) -> Fit:
-    """Round weights and offsets, and return the fit with the field of the rounded ones."""
-    weights = {name: rounded(value, WEIGHT_BITS) for name, value in network.named_parameters()}
-    network.load_state_dict({name: kept.values() for name, kept in weights.items()}, strict=False)  # buffers stay
-    kept_offsets = None if offsets is None else rounded(offsets, OFFSET_BITS)
-    control = space.control(last.control_points)
-    return Fit(
-        field_vox=dense_field(network, space, control, offsets=None if kept_offsets is None else kept_offsets.values()),
-        weights=weights,
-        offsets=kept_offsets,
-        modules=[type(module).__name__ for module in network.modules()],
-        space=space,
-        control_points=last.control_points,
-        history=history,
-        attempt=attempt,
-    )
+        return finished(network, space, level, offsets=offsets, history=history, attempt=attempt)
 
 
 def _tell(title: str, record: LevelRecord) -> None:
