@@ -108,17 +108,17 @@ def test_signs_and_bends_tell_contrasts_apart() -> None:
 
 
 class Told:
-    """An optimizer that tells that it was asked, and ends with a zero field and a loss of its own."""
+    """An optimizer that tells that it was asked, and ends with a field (zero) and a loss of its own."""
 
-    def __init__(self, name: str, calls: list[str], *, left: float = 0.9) -> None:
-        self.name, self.calls, self.left = name, calls, left
+    def __init__(self, name: str, calls: list[str], *, left: float = 0.9, field: torch.Tensor | None = None) -> None:
+        self.name, self.calls, self.left, self.field = name, calls, left, field
 
     def begin(self, pair: PairImages) -> Begun:
         return Begun(pair, None, 0.0)
 
     def fit(self, begun: Begun, network: object) -> Fit:
         self.calls.append(self.name)
-        nothing = begun.pair.fixed.new_zeros(1, 3, *begun.pair.fixed_shape)
+        nothing = begun.pair.fixed.new_zeros(1, 3, *begun.pair.fixed_shape) if self.field is None else self.field
         history = [LevelRecord("only", (2, 2, 2), 0.0, {"term": [1.0, self.left]}, 1.0)]
         return Fit(nothing, {}, None, [], None, 0, history, 1)  # type: ignore[arg-type]  # nobody looks at it
 
@@ -127,10 +127,12 @@ class Told:
         return Fit(begun.pair.fixed, {}, None, [], None, 0, history, 1)  # type: ignore[arg-type]
 
 
-def chosen_for(pair: PairImages, *, asked: str = "auto", left: float = 0.9) -> tuple[list[str], ContrastEvidence]:
-    """Which fits were asked for a pair, and what the evidence says."""
+def chosen_for(
+    pair: PairImages, *, asked: str = "auto", left: float = 0.9, field: torch.Tensor | None = None
+) -> tuple[list[str], ContrastEvidence]:
+    """Which fits were asked for a pair, and what the evidence says; the field is that of the fit for two contrasts."""
     calls: list[str] = []
-    told = Told("same", calls), Told("different", calls, left=left)
+    told = Told("same", calls), Told("different", calls, left=left, field=field)
     fit = ByContrast(*told, modality=asked)(pair, None)  # type: ignore[arg-type]
     assert fit.contrast is not None
     return calls, fit.contrast
@@ -191,8 +193,11 @@ def test_what_a_fit_as_one_contrast_leaves_is_a_second_opinion(
     assert before is not None and before.bend > MOST_LEFT_BEND
     monkeypatch.setattr("ncf.fit.contrast.MOST_BEND", 1.0)  # as if the scans had lain too far apart to tell
     monkeypatch.setattr("ncf.fit.contrast.LEAST_AGREEMENT", -1.0)
-    calls, evidence = chosen_for(bent)
+    truth = torch.from_numpy(breathing_thorax((32, 30, 31), seed=0).field_vox)[None]
+    calls, evidence = chosen_for(bent, field=truth)  # the scans explain more of each other by it
     assert calls == ["same", "different"] and evidence.chosen == "different" and "after a fit" in evidence.why
+    calls, evidence = chosen_for(bent, field=-truth)  # and less by this one
+    assert calls == ["same", "different"] and evidence.chosen == "same" and "after a fit" not in evidence.why
     assert chosen_for(bent, asked="same")[0] == ["same"]  # a person has the last word
     assert chosen_for(shown)[0] == ["same"]
 

@@ -16,7 +16,7 @@ from ncf.cohort.plan import Plan
 from ncf.cohort.run import doubtful, run_cohort
 from ncf.cohort.worker import Resources
 from ncf.evaluate.evidence import Evidence, evidence_of
-from ncf.evaluate.verdict import _about_given, _about_map, different_values
+from ncf.evaluate.verdict import against_given, against_map, different_values
 from ncf.fit.fitted import ContrastEvidence, Fit
 from ncf.io.pair_lists import checked
 from ncf.phantom.chest import breathing_thorax
@@ -74,7 +74,7 @@ def fit_of(contrast: str = "same", *, moved: bool = True) -> Fit:
     ],
 )
 def test_what_speaks_against_a_map(found: Evidence, fit: Fit, telling: str | None) -> None:
-    reasons = list(_about_map(found, fit))
+    reasons = list(against_map(found, fit))
     assert (telling is None and not reasons) or (len(reasons) == 1 and telling is not None and telling in reasons[0])
 
 
@@ -82,7 +82,7 @@ def test_landmarks_and_labels_are_heard() -> None:
     def told(tre: tuple[float, float], dice: tuple[float | None, float | None]) -> list[str]:
         when = ("before", "after")
         metrics = {"tre_mm": {w: {"mean": v} for w, v in zip(when, tre, strict=True)}}
-        return list(_about_given({**metrics, "dice": {w: {"mean": v} for w, v in zip(when, dice, strict=True)}}))
+        return list(against_given({**metrics, "dice": {w: {"mean": v} for w, v in zip(when, dice, strict=True)}}))
 
     assert told((5, 2), (0.5, 0.8)) == told((5, 5.05), (None, None)) == []
     assert "further apart" in told((5, 6), (0.5, 0.8))[0] and "overlap less" in told((5, 2), (0.8, 0.7))[0]
@@ -95,7 +95,7 @@ def test_a_strict_run_of_a_mask_ends_with_a_status_of_its_own(run: Run, pair: di
         run(tmp_path, odd, name="x", strict=True)
     assert ended.value.code == 2
     verdict = json.loads((tmp_path / "x" / "metrics.json").read_text(encoding="utf-8"))["verdict"]
-    assert verdict["word"] == "doubtful" and "was a mask or a label map named" in verdict["reasons"][0]
+    assert verdict["word"] == "doubtful" and "as a mask or a label map has" in verdict["reasons"][0]
     assert run(tmp_path, pair, name="y", strict=True).evaluator.state.output["metrics"]["verdict"]["word"] == "good"
 
 

@@ -136,19 +136,11 @@ class RegisterPaird(Transform):
         moving_mask: key of the moving mask.
         landmarks: key of the landmarks.
         guide_points: key of the guide points.
-        preset: as of `register`.
-        modality: as of `register`.
-        transform: as of `register`.
-        guide_labels: as of `register`.
-        rigid_label: as of `register`.
-        keep_volume_label: as of `register`.
-        seed: as of `register`.
-        device: as of `register`.
-        align_centres: as of `register`.
-        progress: as of `register`.
+        options: ``preset`` to ``progress``, as of `register`.
 
     Raises:
         PairError: the keys are not two, or an option is wrong.
+        TypeError: there is no such option.
     """
 
     def __init__(
@@ -161,34 +153,14 @@ class RegisterPaird(Transform):
         moving_mask: Hashable = "moving_mask",
         landmarks: Hashable = "landmarks",
         guide_points: Hashable = "guide_points",
-        preset: str | None = None,
-        modality: str = "auto",
-        transform: str = "deformable",
-        guide_labels: bool = False,
-        rigid_label: int | Sequence[int] | None = None,
-        keep_volume_label: int | Sequence[int] | None = None,
-        seed: int = 0,
-        device: str | torch.device | None = None,
-        align_centres: bool = False,
-        progress: bool = False,
+        **options: Any,
     ) -> None:
         if isinstance(keys, str) or len(keys) != 2:
             raise PairError(f"keys are those of the fixed and of the moving image, got {keys!r}")
         self.keys = tuple(keys)
         self.others = {"fixed_label": fixed_label, "moving_label": moving_label, "landmarks": landmarks}
         self.others |= {"fixed_mask": fixed_mask, "moving_mask": moving_mask, "guide_points": guide_points}
-        self.options = Options(
-            preset=preset,
-            modality=modality,
-            transform=transform,
-            guide_labels=guide_labels,
-            rigid_label=rigid_label,
-            keep_volume_label=keep_volume_label,
-            seed=seed,
-            device=device,
-            align_centres=align_centres,
-            progress=progress,
-        )
+        self.options = Options(**options)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Register the pair of a dictionary.

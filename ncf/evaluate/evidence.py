@@ -1,9 +1,10 @@
 """What speaks for a map and against it: measures that no fit minimises, on a coarse lattice.
 
-The main one asks a second, independent comparison. Places of the fixed scan are described by MIND (Heinrich et al.
-2013, doi:10.1007/978-3-642-40811-3_24), which is no term of any loss here, and looked for around where the map leads.
-After a right registration most of them are found where they are expected; between scans of two different things, hardly
-more than by chance (docs/decisions/0024-verdict.md).
+The main one asks another comparison than the losses. Places of the fixed scan are described by MIND (Heinrich et al.
+2013, doi:10.1007/978-3-642-40811-3_24) and looked for around where the map leads. No loss here knows MIND; the search
+before the fit does, on coarser nodes, so the limits were set on fits with that search. After a right registration most
+places are found where they are expected; between scans of two different things, hardly more than by chance
+(docs/decisions/0024-verdict.md).
 """
 
 from __future__ import annotations

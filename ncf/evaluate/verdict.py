@@ -9,6 +9,7 @@ wrong somewhere: the verdict is about the whole.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any, cast
@@ -43,16 +44,17 @@ class Judged(Transform):
             A new dictionary. ``metrics["verdict"]`` has ``word`` (`GOOD` or `DOUBTFUL`), ``reasons`` in words, and the
             ``evidence`` (`ncf.evaluate.evidence.Evidence`).
         """
-        fit = data["pred"]
+        fit, begun = data["pred"], time.perf_counter()
         found = evidence_of(pair_images(data, fit.field_vox.device), fit.field_vox)
         masks = {
             key: count
             for key in IMAGES
             if (count := different_values(data[key].as_tensor())) <= MASK_VALUES  # type: ignore[literal-required]
         }
-        reasons = [*_about_scans(masks), *_about_map(found, fit), *_about_given(data["metrics"])]
+        reasons = [*_about_scans(masks), *against_map(found, fit), *against_given(data["metrics"])]
         verdict = {"word": DOUBTFUL if reasons else GOOD, "reasons": reasons, "evidence": asdict(found)}
-        return cast(Pair, {**data, "metrics": {**data["metrics"], "verdict": verdict}})
+        seconds = {**data["metrics"]["seconds"], "judging": time.perf_counter() - begun}
+        return cast(Pair, {**data, "metrics": {**data["metrics"], "verdict": verdict, "seconds": seconds}})
 
 
 def different_values(image: torch.Tensor) -> int:
@@ -63,11 +65,16 @@ def different_values(image: torch.Tensor) -> int:
 
 def _about_scans(masks: Mapping[str, int]) -> Iterator[str]:
     for key, count in masks.items():
-        yield f"the {key} scan has only {count} different values; was a mask or a label map named instead of a scan?"
+        yield f"the {key} scan has only {count} different values, as a mask or a label map has"
 
 
-def _about_map(found: Evidence, fit: Fit) -> Iterator[str]:
-    """Yield what speaks against a map."""
+def against_map(found: Evidence, fit: Fit) -> Iterator[str]:
+    """Yield what speaks against a map, in words.
+
+    Args:
+        found: measures of the map.
+        fit: that gave it.
+    """
     if fit.contrast is not None and not fit.contrast.moved:
         yield (
             "structures are bright in one scan and dark in the other, and the motion that was found explains only "
@@ -99,8 +106,12 @@ def _about_map(found: Evidence, fit: Fit) -> Iterator[str]:
         yield f"the map folds in {percent(found.folds)} of what both scans show"
 
 
-def _about_given(metrics: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what landmarks and labels say against a map."""
+def against_given(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what landmarks and labels say against a map, in words.
+
+    Args:
+        metrics: of the pair.
+    """
     if "tre_mm" in metrics:
         before, after = (metrics["tre_mm"][when]["mean"] for when in ("before", "after"))
         if after > before + TRE_MORE_MM:

@@ -9,6 +9,7 @@ room must not know which terms or networks there are, nor any file.
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from monai.inferers import Inferer
 from torch import nn
 
+from ncf.core.errors import PairError
 from ncf.core.names import AUTO, DEFORMABLE, DIFFERENT, MODALITIES, SAME
 from ncf.fit.fitted import ContrastEvidence, Fit
 from ncf.fit.losses.windows import Windows
@@ -54,10 +56,12 @@ class Compared:
             where all structures agree, -1 where all are inverted.
         bend: how much more of an image's variance any function of the other one explains than a linear one, 0 to 1; the
             larger of both directions.
+        explained: the variance that any function of the other image explains, 0 to 1, likewise.
     """
 
     agreement: float
     bend: float
+    explained: float
 
     @property
     def same(self) -> bool:
@@ -99,8 +103,8 @@ def compared(pair: PairImages, field_vox: torch.Tensor | None = None) -> Compare
     seen = weight > 0.5
     x, y = (image[seen].double().cpu() for image in (images.fixed, moving))
     linear = float(torch.corrcoef(torch.stack([x, y]))[0, 1]) ** 2
-    bend = max(_explained(x, y), _explained(y, x)) - linear
-    return Compared(float(correlation.sum() / correlation.abs().sum()), bend)
+    explained = max(_explained(x, y), _explained(y, x))
+    return Compared(float(correlation.sum() / correlation.abs().sum()), explained - linear, explained)
 
 
 def _explained(of: torch.Tensor, by: torch.Tensor) -> float:
@@ -155,13 +159,29 @@ class ByContrast(Inferer):
         logger.info("contrast: %s (%s)", known.chosen, known.why)
         if begun is None or known.chosen != SAME:
             return self._of_two_contrasts(inputs, network, known)
-        fit = self.same.fit(begun, network)
-        left = _left_bend(inputs, fit, known)
-        if left is None:
-            return replace(fit, contrast=known)
-        why = f"after a fit as one contrast, a curve explains {100 * left:.1f} % more than a line"
-        logger.info("contrast: different after all (%s)", why)
-        return self._of_two_contrasts(inputs, network, replace(known, chosen=DIFFERENT, why=why))
+        fit = replace(self.same.fit(begun, network), contrast=known)
+        left = _left_over(inputs, fit, known)
+        return fit if left is None else self._second_opinion(inputs, network, fit, left)
+
+    def _second_opinion(self, inputs: PairImages, network: nn.Module, first: Fit, left: Compared) -> Fit:
+        """Return the fit for two contrasts if the scans explain more of each other by it, else the first one."""
+        why = f"after a fit as one contrast, a curve explains {100 * left.bend:.1f} % more than a line"
+        logger.info("contrast: is it different after all? (%s)", why)
+        assert first.contrast is not None
+        try:
+            fit = self._of_two_contrasts(inputs, network, replace(first.contrast, chosen=DIFFERENT, why=why))
+        except PairError as error:
+            logger.info("contrast: same (as two, %s)", error)
+            return first
+        found = compared(inputs, fit.field_vox)
+        better = found is not None and found.explained > left.explained
+        logger.info(
+            "contrast: %s (the scans explain %.3f of each other as one, %.3f as two)",
+            DIFFERENT if better else SAME,
+            left.explained,
+            math.nan if found is None else found.explained,
+        )
+        return fit if better else first
 
     def _of_two_contrasts(self, inputs: PairImages, network: nn.Module, known: ContrastEvidence) -> Fit:
         """Return the fit for two contrasts, or the initial transform alone where a motion has not earned its place."""
@@ -193,15 +213,15 @@ class ByContrast(Inferer):
         return ContrastEvidence(SAME, f"DICOM modality {first}") if first in ONE_CONTRAST else None
 
 
-def _left_bend(pair: PairImages, fit: Fit, known: ContrastEvidence) -> float | None:
-    """Return the bend that a fit as one contrast has left, where that means two; None where all is well.
+def _left_over(pair: PairImages, fit: Fit, known: ContrastEvidence) -> Compared | None:
+    """Return what a fit as one contrast has left, where that may mean two; None where all is well.
 
     By then the scans lie on each other, so what is left tells more than before. A rigid map leaves them apart.
     """
     if known.agreement is None or fit.transform != DEFORMABLE:
         return None
     found = compared(pair, fit.field_vox)
-    return found.bend if found is not None and found.bend > MOST_LEFT_BEND else None
+    return found if found is not None and found.bend > MOST_LEFT_BEND else None
 
 
 def _measured(pair: PairImages) -> ContrastEvidence:

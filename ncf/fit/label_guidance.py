@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
 
 from ncf.space.geometry import placed, spacing_mm
 from ncf.space.grids import Lattice, nodes_for_budget
@@ -159,8 +158,18 @@ def _cells(shape: tuple[int, ...], affine: np.ndarray) -> Lattice:
 
 
 def _shares(labels: torch.Tensor, meet: Sequence[int], shape: tuple[int, int, int]) -> torch.Tensor:
-    """Return the share of each label in each cell, (1, K, w, h, d)."""
-    return torch.cat([F.adaptive_avg_pool3d((labels == label).float(), shape) for label in meet], dim=1)
+    """Return the share of each label in each cell, (1, K, w, h, d), in one pass over the voxels."""
+    numbers = torch.tensor(sorted(meet), dtype=labels.dtype, device=labels.device)
+    x, y, z = (
+        torch.arange(n, device=labels.device) * cells // n for n, cells in zip(labels.shape[2:], shape, strict=True)
+    )
+    cell = ((x[:, None, None] * shape[1] + y[:, None]) * shape[2] + z).flatten()
+    values = labels.flatten()
+    place = torch.searchsorted(numbers, values).clamp(max=len(numbers) - 1)
+    known = numbers[place] == values
+    size = math.prod(shape)
+    counts = torch.bincount(place[known] * size + cell[known], minlength=len(numbers) * size)
+    return (counts.view(len(numbers), size) / torch.bincount(cell, minlength=size)).float().view(1, -1, *shape)
 
 
 def _in_nodes(voxels: torch.Tensor, lattice: Lattice) -> torch.Tensor:

@@ -66,7 +66,7 @@ class Strict:
     def __call__(self, engine: Engine) -> None:
         """Remember a pair whose verdict is doubtful."""
         output: Any = engine.state.output
-        if output["metrics"]["verdict"]["word"] == DOUBTFUL:
+        if output["metrics"].get("verdict", {}).get("word") == DOUBTFUL:
             self._doubtful.append(output["metrics"]["name"])
 
     def run(self) -> None:
