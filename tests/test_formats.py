@@ -10,19 +10,25 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from monai.bundle import ConfigParser
+from nibabel.affines import apply_affine
+from scipy.spatial.transform import Rotation
 
 from ncf.commands.help import TABLES, help_of
 from ncf.commands.main import VERBS
+from ncf.core.errors import PairError
 from ncf.core.presets import BASE, config, config_files, presets
 from ncf.io.fields.base import FieldToSave
 from ncf.io.fields.table import field_formats, field_suffixes, load_map
 from ncf.io.points.table import point_formats, read_points_file
 from ncf.space.jacobian import jacobian_determinant
 from tests.bundles import ROOT
-from tests.maps import MOVING, SHAPE, points_in, smooth_map
+from tests.maps import MOVING, SHAPE, points_in, smooth_map, through_itk
 
 POINT_MM = 1e-3  # float32 displacements
+AFFINE = np.eye(4)
+AFFINE[:3] = np.hstack([1.1 * Rotation.from_euler("xyz", (10, -5, 20), degrees=True).as_matrix(), [[4], [-3], [7]]])
 SCANS = ("lungs_0001_0000", "lungs_0001_0001")  # as Learn2Reg calls them
 
 
@@ -39,9 +45,10 @@ def test_a_format_of_fields_is_written_and_comes_back(tmp_path: Path, name: str)
     entry, mapping = field_formats()[name], smooth_map("oblique")
     stem = "field" if entry.stem is None else entry.stem(*SCANS, entry.namings[0])
     path = tmp_path / f"{stem}{entry.suffix}"
-    entry.save(path, FieldToSave(mapping.field, mapping.grid, MOVING))
+    whole = FieldToSave(mapping.field, mapping.grid, MOVING, AFFINE)
+    entry.save(path, whole)
     first = path.read_bytes()
-    entry.save(path, FieldToSave(mapping.field, mapping.grid, MOVING))
+    entry.save(path, whole)
     assert first and path.read_bytes() == first and [p.name for p in tmp_path.iterdir()] == [path.name]
     if entry.load is not None:
         points = points_in(SHAPE, mapping.grid.affine)
@@ -50,6 +57,22 @@ def test_a_format_of_fields_is_written_and_comes_back(tmp_path: Path, name: str)
     assert (entry.load is None) == (not entry.reads) and (entry.stem is None) == (not entry.namings)
     if entry.collect is not None:
         assert entry.collect(tmp_path).stat().st_size
+
+
+def test_a_composite_has_its_parts_apart(tmp_path: Path) -> None:
+    mapping, path = smooth_map("oblique"), tmp_path / "x.composite.h5"
+    entry = field_formats()["composite"]
+    entry.save(path, FieldToSave(mapping.field, mapping.grid, MOVING, AFFINE))
+    points = points_in(SHAPE, mapping.grid.affine)
+    there = mapping.to_moving(points)[0]
+    composite = sitk.CompositeTransform(sitk.ReadTransform(str(path)))
+    np.testing.assert_allclose(through_itk(composite, points), there, atol=POINT_MM)
+    affine, rest = (composite.GetNthTransform(n) for n in range(composite.GetNumberOfTransforms()))
+    np.testing.assert_allclose(through_itk(affine, points), apply_affine(AFFINE, points), atol=1e-6)
+    undone = apply_affine(np.linalg.inv(AFFINE), there)
+    np.testing.assert_allclose(through_itk(rest, points), undone, atol=POINT_MM)
+    with pytest.raises(PairError, match="does not say its affine part; export a result folder"):
+        entry.save(path, FieldToSave(mapping.field, mapping.grid, MOVING))
 
 
 def test_the_jacobian_is_that_of_the_map(tmp_path: Path) -> None:

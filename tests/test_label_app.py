@@ -322,6 +322,20 @@ def test_a_saved_label_has_its_names_and_can_be_carried_over(server: Client, stu
     assert "heart" in server.ask("GET", "/info/").json["labels"]
 
 
+def test_points_and_labels_of_a_person_lead_the_fit(server: Client, study: Path, oblique: PhantomPair) -> None:
+    asked = {"moving": LABELLED, "preset": "tiny", "guide_points": True}
+    assert "no points/anna_day1.mrk.json" in server.infer("anna_day1", **asked).sentence
+    (study / "points").mkdir()
+    landmarks = zip(np.hsplit(oblique.landmarks[:5], 2), (oblique.affine, oblique.moving_affine), strict=True)
+    for scan, (points, affine) in zip(("anna_day1", LABELLED), landmarks, strict=True):
+        rows = [",".join(map(str, ("point", *point))) for point in apply_affine(affine, points)]
+        (study / "points" / f"{scan}.fcsv").write_text("\n".join(["# CoordinateSystem = RAS", *rows]))
+    told = server.infer("anna_day1", **asked, rigid_label=str(LABELS["heart"]))
+    assert "rigid_label" in told.sentence and "fixed_label" in told.sentence  # the open scan has none
+    led = server.infer("anna_day1", **asked).json["metrics"]["guide_points_mm"]
+    assert led["after"]["mean"] < led["before"]["mean"]
+
+
 def test_a_damaged_label_is_told_where_it_is_used(server: Client, study: Path, tmp_path: Path) -> None:
     shutil.copyfile(study / "ben_day1.nii.gz", study / "ben_plan.nii.gz")
     wait_for(lambda: "ben_plan" in server.ask("GET", "/info/").json["models"]["ncf"]["config"]["moving"], tmp_path)

@@ -41,7 +41,8 @@ def ask(**request: Any) -> Asked:
 @pytest.mark.parametrize("nothing", [None, "", AUTOMATIC])
 def test_without_a_name_the_first_labelled_scan_of_the_patient_moves(nothing: str | None) -> None:
     asked = ask(moving=nothing, preset=nothing if nothing != AUTOMATIC else DEFAULT)
-    assert asked == Asked("anna_day1", "anna_plan", None, "auto", "deformable", 0, False, ".nii.gz")
+    plain = (None, "auto", "deformable", 0, False, False, False, [], [], ".nii.gz")
+    assert asked == Asked("anna_day1", "anna_plan", *plain)
     assert ask() == asked and ask(moving="ben_plan").moving == "ben_plan"
     more = {**STUDY, "anna_day0": True}
     assert understood({"image": "anna_day1"}, labelled=more, presets=()).moving == "anna_day0"
@@ -53,6 +54,11 @@ def test_settings_are_taken_as_words_or_values() -> None:
     overrides = {"modality": "auto", "transform": "deformable", "seed": 7, "align_centres": True}
     assert (words.preset, words.extension, words.overrides) == ("fast", ".nrrd", overrides)
     assert ask(modality="different").overrides["modality"] == "different"
+    led = ask(guide_labels="true", rigid_label="3, 5", keep_volume_label=7, guide_points=True)
+    assert led == ask(guide_labels=True, rigid_label=[3, 5], keep_volume_label="7", guide_points="true")
+    wishes = {"guide_labels": True, "rigid_label": [3, 5], "keep_volume_label": [7]}
+    assert led.guide_points and led.overrides == {**ask().overrides, **wishes}
+    assert ask(rigid_label="", keep_volume_label=[]) == ask()
     others = {"model": "ncf", "device": "cuda", "label_tag": "original", "images": "all", "result_dtype": "uint8"}
     assert ask(**others) == ask()
 
@@ -75,6 +81,10 @@ def test_settings_are_taken_as_words_or_values() -> None:
         ({"seed": True}, "seed must be a whole number"),
         ({"seed": "1.5"}, "seed must be a whole number"),
         ({"align_centres": "maybe"}, "align_centres is true or false"),
+        ({"guide_points": "points.csv"}, "guide_points is true or false"),
+        ({"rigid_label": "heart"}, "rigid_label is a label number above zero, or several, got 'heart'"),
+        ({"keep_volume_label": [0]}, "keep_volume_label is a label number above zero"),
+        ({"guide_label": True}, "unknown parameter 'guide_label', did you mean guide_labels?"),
         ({"result_extension": ".exe"}, "result_extension is one of .nii.gz, .nii, .nrrd, got '.exe'"),
         ({"movng": "anna_plan"}, "unknown parameter 'movng', did you mean moving?"),
     ],

@@ -93,6 +93,7 @@ def registered(run: Run, folder: Path, pair: Mapping[str, str], **wanted: Any) -
     return state.output["metrics"], Path(state.output["result_dir"])
 
 
+@pytest.mark.slow
 def test_organs_meet_stay_rigid_or_keep_their_volume(run: Run, pair: dict[str, str], tmp_path: Path) -> None:
     label = LABELS["heart"]
     free, folder = registered(run, tmp_path / "free", pair)

@@ -14,8 +14,10 @@ from monai import losses as monai
 from torch import nn
 
 from ncf.fit.losses.folding import FoldingLoss
+from ncf.fit.losses.mind import MindLoss
 from ncf.fit.losses.occupancy import OccupancyLoss, exact_occupancy, occupancy
 from ncf.fit.losses.ssim import SSIMLoss
+from ncf.fit.mind import mind_ssc
 from ncf.fit.terms import ControlTerm, CorrelationTerm, FieldTerm, ImageTerm, OccupancyTerm, Sampled, WeightedSum
 from ncf.space.sampling import normalised, sample
 
@@ -323,3 +325,24 @@ def test_the_sum_is_named_and_never_empty() -> None:
     assert list(found) == list(TERMS) and all(torch.equal(found[name], terms[name](state)) for name in TERMS)
     with pytest.raises(ValueError, match="at least one term"):
         WeightedSum({})
+
+
+def test_mind_compares_what_lies_around_a_place_and_no_contrast() -> None:
+    image, target = (uniform(1, 1, 12, 14, 13, seed=s) for s in (0, 1))
+    loss = MindLoss(pool=2)
+    coarse = [v[0, 0, :12, :14, :12].reshape(6, 2, 7, 2, 6, 2).mean((1, 3, 5))[None, None] for v in (image, target)]
+    truth = (mind_ssc(coarse[0]) - mind_ssc(coarse[1])).square().mean()
+    assert loss(image, target).item() == pytest.approx(truth.item(), rel=1e-5) and truth > 0.01
+    assert loss(target, target).item() == 0
+    for other in (1 - 0.5 * target, 0.2 + 0.3 * target):
+        assert loss(other, target).item() < 1e-6  # a gain of any sign is free
+    assert loss(image, image).item() == 0  # another target: its own descriptors
+    exact, start = MindLoss(pool=1, distance=2), image[..., :6, :6, :6].double().requires_grad_()
+    small = target[..., :6, :6, :6].double()
+    gradient = torch.autograd.grad(exact(start, small), start)[0]
+    way = uniform(1, 1, 6, 6, 6, seed=2).double() - 0.5
+    step = 1e-5
+    slope = (exact(start + step * way, small) - exact(start - step * way, small)) / (2 * step)
+    assert (gradient * way).sum().item() == pytest.approx(slope.item(), rel=1e-3)
+    with pytest.raises(ValueError, match="at least 1"):
+        MindLoss(pool=0)

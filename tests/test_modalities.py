@@ -62,6 +62,7 @@ def test_windows_without_contrast_count_for_nothing_and_have_a_gradient() -> Non
     assert moved.grad is not None and moved.grad.isfinite().all()
 
 
+@pytest.mark.slow
 def test_another_contrast_is_no_other_motion(run: Run, tmp_path: Path) -> None:
     write(breathing_thorax((48, 42, 45), seed=0), tmp_path)
     moving = nib.load(tmp_path / "moving.nii.gz")

@@ -25,13 +25,14 @@ from ncf.io.itk_transforms import (
     MATLAB,
     READ_ERRORS,
     Part,
+    affine_transform,
     matrix_of,
     read_parts,
-    save_field_transform,
+    save_transforms,
 )
 from ncf.io.nifti import load_itk_field, open_nifti
 from ncf.space.geometry import RAS_TO_LPS, field_to_mm, field_to_vox, from_lps, spacing_mm
-from ncf.space.grids import Grid
+from ncf.space.grids import Grid, lattice_over
 from ncf.space.mapping import SpatialMap
 
 SQUARE = 1e-3  # how far axes may be from 90 degrees, as a cosine: ITK's directions are rotations
@@ -67,9 +68,35 @@ def save_transform(path: Path, field_vox: torch.Tensor, affine: np.ndarray) -> N
     Raises:
         PairError: the file cannot be written, or the grid is sheared.
     """
+    save_transforms(path, [_field_part(path, field_vox, affine)])
+
+
+def save_composite(path: Path, field_vox: torch.Tensor, affine: np.ndarray, *, affine_part: np.ndarray) -> None:
+    """Write a map as ITK's composite transform, .h5: first a field, then an affine transform.
+
+    Args:
+        path: of the file.
+        field_vox: of the whole map, (3, W, H, D), in voxels of its grid.
+        affine: (4, 4), voxel -> RAS mm.
+        affine_part: of the map, (4, 4), RAS mm.
+
+    Raises:
+        PairError: the file cannot be written, or the grid is sheared.
+    """
+    undone = torch.from_numpy(np.linalg.inv(affine) @ np.linalg.inv(affine_part) @ affine)  # in voxels
+    nodes = lattice_over(field_vox.shape[1:], field_vox.shape[1:]).points().double()
+    led = torch.einsum("ij,j...->i...", undone[:3, :3], nodes + field_vox) + undone[:3, 3].view(3, 1, 1, 1)
+    rest = _field_part(path, led - nodes, affine)
+    save_transforms(
+        path, [affine_transform(from_lps(affine_part)), rest._replace(values=rest.values.astype(np.float64))]
+    )
+
+
+def _field_part(path: Path, field_vox: torch.Tensor, affine: np.ndarray) -> Part:
+    """Return a field as one transform."""
     origin, spacing, direction = _itk_grid(affine, path)
     fixed = np.concatenate([field_vox.shape[1:], origin, spacing, direction.ravel()]).astype(np.float64)
-    save_field_transform(path, fixed, _itk_vectors(field_vox, affine).ravel())
+    return Part(FIELD, fixed, _itk_vectors(field_vox, affine).ravel())
 
 
 def _itk_vectors(field_vox: torch.Tensor, affine: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ affine transform that is given by angles, the package itk computes the matrix. E
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ FIELD, MATRIX, SHIFT, NOTHING = (
     "Translation",
     "Id",
 )
-FIELD_KIND = f"{FIELD}_float_3_3"
+COMPOSITE = "CompositeTransform"
 PLANAR = {"AffineTransform": 6, "MatrixOffsetTransformBase": 6, "TranslationTransform": 2}  # parameters in 2D
 GRID_NUMBERS = 18  # size, origin, spacing, direction
 ROOT, TYPE, FIXED, VALUES = "TransformGroup", "TransformType", "TransformFixedParameters", "TransformParameters"
@@ -57,7 +57,7 @@ def read_parts(path: str | Path) -> list[Part]:
     readers: list[tuple[tuple[str, ...], Callable[[Path], list[Part]]]] = [(HDF5, _hdf5), (MATLAB, _matlab)]
     reader = next((read for suffixes, read in readers if name.endswith(suffixes)), _text)
     try:
-        parts = [part for part in reader(path) if part.kind != "CompositeTransform"]
+        parts = [part for part in reader(path) if part.kind != COMPOSITE]
     except READ_ERRORS as error:
         raise unreadable(path, error) from error
     if any(part.kind == FIELD and not _is_field(part) for part in parts):
@@ -157,55 +157,59 @@ def _affine_by_itk(part: Part, path: str | Path) -> np.ndarray:
     return matrix
 
 
-def save_affine_transform(path: Path, matrix: np.ndarray) -> None:
-    """Write an affine map as ITK's text file of one transform.
+def affine_transform(matrix: np.ndarray) -> Part:
+    """Return an affine map (4, 4), LPS mm, as a transform."""
+    return Part(MATRIX[0], np.zeros(3), np.concatenate([matrix[:3, :3].ravel(), matrix[:3, 3]]).astype(np.float64))
+
+
+def save_transforms(path: Path, parts: Sequence[Part]) -> None:
+    """Write one transform, or several as a composite, .h5 or text.
+
+    Equal numbers give the same bytes; ITK itself writes the time into .h5.
 
     Args:
         path: of the file.
-        matrix: 4x4, LPS mm.
+        parts: in the order of the file; a point goes through the last one first. Those of a composite are float64.
 
     Raises:
         PairError: the file cannot be written.
     """
-    values = [*matrix[:3, :3].ravel(), *matrix[:3, 3]]
-    numbers = " ".join(repr(float(value)) for value in values)
-    head = f"#Insight Transform File V1.0\n#Transform 0\nTransform: {MATRIX[0]}_double_3_3\n"
-    text = f"{head}Parameters: {numbers}\nFixedParameters: 0 0 0\n"
-    write_whole(path, lambda temporary: temporary.write_bytes(text.encode()))
+    if len(parts) > 1:
+        parts = [Part(COMPOSITE, np.zeros(0), np.zeros(0)), *parts]
+    content = _hdf5_bytes(parts) if path.name.lower().endswith(HDF5) else _text_of(parts).encode()
+    write_whole(path, lambda temporary: temporary.write_bytes(content))
 
 
-def save_field_transform(path: Path, fixed: np.ndarray, values: np.ndarray) -> None:
-    """Write one field as ITK's transform, .h5 or text.
-
-    Equal fields give the same bytes; ITK itself writes the time into .h5.
-
-    Args:
-        path: of the file.
-        fixed: size, origin, spacing and direction, (18,).
-        values: (3 N,), float32, the components of a vector together.
-
-    Raises:
-        PairError: the file cannot be written.
-    """
-    if path.name.lower().endswith(HDF5):
-        content = _hdf5_bytes(fixed, values)
-        write_whole(path, lambda temporary: temporary.write_bytes(content))
-        return
-    numbers = [" ".join(map(str, some.tolist() if some is fixed else some)) for some in (values, fixed)]
-    head = f"#Insight Transform File V1.0\n#Transform 0\nTransform: {FIELD_KIND}\n"
-    text = f"{head}Parameters: {numbers[0]}\nFixedParameters: {numbers[1]}\n"
-    write_whole(path, lambda temporary: temporary.write_bytes(text.encode()))
+def _name(part: Part) -> str:
+    """Return what a file calls a transform, with its type and dimensions."""
+    single = part.kind == FIELD and part.values.dtype == np.float32
+    return f"{part.kind}_{'float' if single else 'double'}_3_3"
 
 
-def _hdf5_bytes(fixed: np.ndarray, values: np.ndarray) -> memoryview:
+def _text_of(parts: Sequence[Part]) -> str:
+    """Return the content of a text file."""
+    lines = ["#Insight Transform File V1.0"]
+    for number, part in enumerate(parts):
+        values, fixed = (
+            " ".join(map(str, n.tolist() if n.dtype == np.float64 else n)) for n in (part.values, part.fixed)
+        )
+        lines += [f"#Transform {number}", f"Transform: {_name(part)}"]
+        lines += [] if part.kind == COMPOSITE else [f"Parameters: {values}", f"FixedParameters: {fixed}"]
+    return "\n".join([*lines, ""])
+
+
+def _hdf5_bytes(parts: Sequence[Part]) -> memoryview:
     """Return the content of the file: on a full disk the library behind h5py would end the process."""
     h5py, buffer = optional("h5py"), io.BytesIO()
     text = h5py.string_dtype("ascii")  # ITK cannot read UTF-8 strings
     with h5py.File(buffer, "w", track_order=False) as file:
         for name, value in (("ITKVersion", "5.4.0"), ("HDFVersion", h5py.version.hdf5_version), ("OSName", "")):
             file.create_dataset(name, data=[value], dtype=text, track_times=False)
-        group = file.create_group(ROOT).create_group("0")
-        group.create_dataset(TYPE, data=[FIELD_KIND], dtype=text, track_times=False)
-        group.create_dataset(FIXED, data=fixed, track_times=False)
-        group.create_dataset(VALUES, data=values, compression="gzip", compression_opts=1, track_times=False)
+        for number, part in enumerate(parts):
+            group = file.require_group(ROOT).create_group(str(number))
+            group.create_dataset(TYPE, data=[_name(part)], dtype=text, track_times=False)
+            if part.kind != COMPOSITE:
+                group.create_dataset(FIXED, data=part.fixed, track_times=False)
+                packed = {"compression": "gzip", "compression_opts": 1} if part.kind == FIELD else {}
+                group.create_dataset(VALUES, data=part.values, track_times=False, **packed)
     return buffer.getbuffer()

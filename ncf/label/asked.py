@@ -17,7 +17,19 @@ from ncf.core.presets import MOST_SEED
 AUTOMATIC = "automatic: same patient"  # a value of `moving`: `partner` chooses the scan
 DEFAULT = "default"  # a value of `preset`
 EXTENSIONS = (".nii.gz", ".nii", ".nrrd")  # file types of the reply; viewers ask for one
-KNOWN = ("moving", "preset", "modality", "transform", "seed", "align_centres", "result_extension")
+LABEL_NUMBERS = ("rigid_label", "keep_volume_label")
+KNOWN = (
+    "moving",
+    "preset",
+    "modality",
+    "transform",
+    "seed",
+    "align_centres",
+    "guide_points",
+    "guide_labels",
+    *LABEL_NUMBERS,
+    "result_extension",
+)
 NAMED = 12  # most ids named in one line
 
 
@@ -33,6 +45,10 @@ class Asked:
         transform: ``rigid``, ``affine`` or ``deformable``.
         seed: of the network's first weights.
         align_centres: True starts with the centres of both grids together.
+        guide_points: True lets the points that are saved for both scans guide the fit.
+        guide_labels: True lets the saved labels of both scans guide it.
+        rigid_label: labels of the fixed scan in which the map stays rigid.
+        keep_volume_label: labels of the fixed scan whose volume is kept.
         extension: the file type of the reply.
     """
 
@@ -43,13 +59,19 @@ class Asked:
     transform: str
     seed: int
     align_centres: bool
+    guide_points: bool
+    guide_labels: bool
+    rigid_label: list[int]
+    keep_volume_label: list[int]
     extension: str
 
     @property
     def overrides(self) -> dict[str, Any]:
         """The entries of configs/inference.json that are overridden."""
-        given = {"modality": self.modality, "transform": self.transform}
-        return {**given, "seed": self.seed, "align_centres": self.align_centres}
+        given: dict[str, Any] = {"modality": self.modality, "transform": self.transform}
+        given |= {"seed": self.seed, "align_centres": self.align_centres}
+        wishes = {name: getattr(self, name) for name in ("guide_labels", *LABEL_NUMBERS)}
+        return given | {name: wish for name, wish in wishes.items() if wish}
 
 
 def understood(request: Mapping[str, Any], *, labelled: Mapping[str, bool], presets: Iterable[str]) -> Asked:
@@ -83,7 +105,11 @@ def understood(request: Mapping[str, Any], *, labelled: Mapping[str, bool], pres
         modality=_word("modality", request.get("modality") or AUTO, MODALITIES),
         transform=_word("transform", request.get("transform") or DEFORMABLE, TRANSFORMS),
         seed=_seed(request.get("seed", 0)),
-        align_centres=_truth(request.get("align_centres", False)),
+        align_centres=_truth("align_centres", request),
+        guide_points=_truth("guide_points", request),
+        guide_labels=_truth("guide_labels", request),
+        rigid_label=_labels("rigid_label", request),
+        keep_volume_label=_labels("keep_volume_label", request),
         extension=_word("result_extension", request.get("result_extension") or EXTENSIONS[0], EXTENSIONS),
     )
 
@@ -148,8 +174,19 @@ def _seed(value: Any) -> int:
     return int(str(value))
 
 
-def _truth(value: Any) -> bool:
+def _truth(parameter: str, request: Mapping[str, Any]) -> bool:
     """Return true or false of a request; raise PairError for other values."""
+    value = request.get(parameter, False)
     if str(value).lower() not in ("true", "false"):
-        raise PairError(f"align_centres is true or false, got {value!r:.80}")
+        raise PairError(f"{parameter} is true or false, got {value!r:.80}")
     return str(value).lower() == "true"
+
+
+def _labels(parameter: str, request: Mapping[str, Any]) -> list[int]:
+    """Return the label numbers of a request: one, a list, or a text such as "3, 5"; raise PairError for others."""
+    value = request.get(parameter)
+    several = value if isinstance(value, list) else str("" if value is None else value).replace(",", " ").split()
+    words = [str(label) for label in several]
+    if not all(word.isdecimal() and int(word) > 0 for word in words):
+        raise PairError(f"{parameter} is a label number above zero, or several, got {value!r:.80}")
+    return [int(word) for word in words]

@@ -22,6 +22,7 @@ from ncf.core.names import image_stem
 from ncf.label.labels import names_of
 
 SERVED_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
+POINTS, POINT_SUFFIXES = "points", (".mrk.json", ".fcsv")  # files of 3D Slicer, which say where their points lie
 PLAIN = re.compile(r"[^./\\\0][^/\\\0]*")  # one part of a path, not hidden
 SAVED = DefaultLabelTag.FINAL  # tag of labels that somebody saved; results of models have the tag "original"
 
@@ -143,6 +144,20 @@ class StudyFolder(LocalDatastore):
     def saved_label(self, scan: str) -> str | None:
         """Return the path of a scan's saved label, None where there is none."""
         return self.get_label_uri(scan, SAVED) or None
+
+    def saved_points(self, scan: str) -> str:
+        """Return the path of the points that a person has saved for a scan.
+
+        Raises:
+            PairError: there are none.
+        """
+        files = [self.folder / POINTS / f"{scan}{suffix}" for suffix in POINT_SUFFIXES]
+        found = next((file for file in files if file.is_file()), None)
+        if found is None:
+            raise PairError(
+                f"guide_points: the study folder has no {POINTS}/{files[0].name}; save the points of both scans"
+            )
+        return str(found)
 
     def label_names(self, scan: str) -> dict[str, int]:
         """Return name and value of the labels that were saved for a scan."""

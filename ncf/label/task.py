@@ -78,6 +78,10 @@ class Registration(InferTask):
             "transform": [DEFORMABLE, *TRANSFORMS[:-1]],
             "seed": 0,
             "align_centres": False,
+            "guide_points": False,
+            "guide_labels": False,
+            "rigid_label": "",
+            "keep_volume_label": "",
         }
 
     def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -116,6 +120,8 @@ class Registration(InferTask):
         }
         labels = {f"{key}_label": self.study.saved_label(getattr(asked, key)) for key in scans}
         pair = {**scans, **{key: path for key, path in labels.items() if path}}
+        if asked.guide_points:
+            pair |= {f"{key}_guide_points": self.study.saved_points(getattr(asked, key)) for key in scans}
         pair["name"] = pair_name(asked.fixed, asked.moving)
         settings = {**asked.overrides, **self.settings}
         outcome = self.worker(task_of(pair, config_files(asked.preset), settings, folder, face="server"))

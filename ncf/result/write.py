@@ -23,7 +23,7 @@ from ncf.core.names import AFFINE_FILE, FIELD_FILE, METRICS_FILE, NETWORK_FILE, 
 from ncf.core.process import command_line
 from ncf.fit.fitted import Fit
 from ncf.io.checkpoint import save_checkpoint
-from ncf.io.itk_transforms import save_affine_transform
+from ncf.io.itk_transforms import affine_transform, save_transforms
 from ncf.io.nifti import save_image, save_itk_field
 from ncf.pair.keys import Pair, affine_of
 from ncf.result.record import RunRecord
@@ -84,7 +84,7 @@ def _write_files(pair: Pair, record: RunRecord, folder: Path) -> None:
     save_image(folder / WARPED_FILE, in_type_of(pair["warped"], pair["moving"]), affine)
     if "warped_label" in pair:
         save_image(folder / WARPED_LABEL_FILE, label_type(pair["warped_label"]), affine)
-    save_affine_transform(folder / AFFINE_FILE, from_lps(pair["pred"].space.initial))
+    save_transforms(folder / AFFINE_FILE, [affine_transform(from_lps(pair["pred"].space.initial))])
     save_checkpoint(folder / NETWORK_FILE, _checkpoint(pair["pred"], record))
     save_json(folder / RUN_FILE, _run(pair, record))
 

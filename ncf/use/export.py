@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ncf.core.errors import PairError
-from ncf.core.names import IMAGES, NETWORK_FILE, RESULT_FILES, RUN_FILE, image_stem, without_suffix
+from ncf.core.names import AFFINE_FILE, IMAGES, NETWORK_FILE, RESULT_FILES, RUN_FILE, image_stem, without_suffix
 from ncf.io.fields.base import FieldFormat, FieldToSave
 from ncf.io.fields.table import field_formats, field_suffixes
+from ncf.io.itk_fields import load_affine
 from ncf.result.folder import SavedResult, saved_results
 from ncf.use.carry import open_map, output_paths
 
@@ -68,7 +69,9 @@ def export_fields(
     for source, target in zip(sources, targets, strict=True):
         opened = open_map(source, reference=reference, pre_transform=pre_transform, post_transform=post_transform)
         found, known = opened.map.on(opened.reference)
-        entry.save(target, FieldToSave(found.field, found.grid, opened.moving))
+        affine = source / AFFINE_FILE
+        part = load_affine(affine) if folders and affine.exists() else None
+        entry.save(target, FieldToSave(found.field, found.grid, opened.moving, part))
         known_share[target] = float(known.float().mean())
     return Exported(known_share, None if entry.collect is None else entry.collect(targets[0].parent))
 

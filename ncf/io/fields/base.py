@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from ncf.space.grids import Grid
@@ -22,11 +23,13 @@ class FieldToSave:
         field_vox: (3, W, H, D), float32, in voxels of ``grid``, fixed to moving.
         grid: where the field lies.
         moving: the grid of the moving scan, None where it is not known.
+        affine: the affine part of the map (4, 4), RAS mm, fixed to moving, None where it is not known.
     """
 
     field_vox: torch.Tensor
     grid: Grid
     moving: Grid | None
+    affine: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
