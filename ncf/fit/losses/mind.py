@@ -14,8 +14,7 @@ from ncf.fit.mind import mind_ssc
 class MindLoss(nn.Module):
     """The mean squared difference of twelve descriptors a place (`ncf.fit.mind.mind_ssc`), on a coarser lattice.
 
-    Those of the target are computed once for a target. docs/decisions/0025-two-contrast-losses.md has what it reaches
-    beside other losses for two contrasts.
+    Those of the target are computed once for a target.
 
     Args:
         pool: the images are first averaged over cubes of so many voxels a side.
