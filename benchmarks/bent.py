@@ -25,11 +25,12 @@ from benchmarks.disturb import Scan
 from benchmarks.methods import Settings, known
 from benchmarks.options import chosen, flag, python, words
 from benchmarks.pairs import DATA, Contest, Pair
-from benchmarks.pet_ct import BODY_HU, Scanner
+from benchmarks.pet_ct import BODY_HU, Scanner, planning
 from benchmarks.posture import MANDIBLE, SHARES, Posture, find_posture
 from benchmarks.run import perform
 
 PATIENTS = ("34", "54", "60", "109")
+BACKGROUNDS = ("air", "stored")  # around the patient of the planning CT: air with noise, or one value as in the data
 WAYS = ("ct_fixed", "pet_ct_fixed")
 JAW_DEG = 4.0
 COUNTS = {"head": 90, "jaw": 60, "neck": 100, "torso": 50}
@@ -52,6 +53,7 @@ def main(
     output_dir: str | None = None,
     peers_python: str | None = None,
     keep_fields: bool | str = False,
+    background: str = "air",
 ) -> None:
     """Make the pairs, run the methods, print and write the table; exit with status 1 when our default misses a limit.
 
@@ -67,7 +69,9 @@ def main(
         output_dir: as for `benchmarks.run`.
         peers_python: as for `benchmarks.run`.
         keep_fields: as for `benchmarks.run`; `benchmarks.beside` makes a picture of them.
+        background: of the planning CT: air, or stored for the data set's one value wherever the patient is not.
     """
+    chosen({word: word for word in BACKGROUNDS}, [background], what="background")
     names = chosen({name: name for name in PATIENTS}, words(patients), what="patient")
     programs = chosen(known(), words(methods), what="method")
     folder = Path(output_dir or tempfile.mkdtemp(prefix="ncf-bent-")).absolute()
@@ -79,7 +83,7 @@ def main(
             print(f"{name}: left out, {source} is not there")
             continue
         for bend in map(int, words(bends)):
-            pairs += bent_pairs(name, bend, folder / "pairs" / f"{name}_{bend}")
+            pairs += bent_pairs(name, bend, folder / "pairs", background=background)
     if not pairs:
         sys.exit("error: no pairs, because no patient's scan is there")
     seeded = [int(seed) for seed in words(seeds)]
@@ -90,24 +94,46 @@ def main(
         sys.exit(1)
 
 
-def bent_pairs(patient: str, bend: int, folder: Path) -> list[Pair]:
+def bent_pairs(patient: str, bend: int, folder: Path, *, background: str = "air") -> list[Pair]:
     """Return a patient's two pairs: CT fixed, and PET/CT fixed. Their files are made if they are not there.
 
     Args:
         patient: of ../shared/data/head_neck_ct.
         bend: degrees.
-        folder: for the files.
+        folder: has a folder for each patient and bend.
+        background: of `BACKGROUNDS`.
     """
-    pairs = [
-        Pair(f"{patient}_bent_{bend}_{way}", files(folder, way), LIMITS, CONTESTS, group=f"bent_{bend}") for way in WAYS
-    ]
+    name = patient if background == "air" else f"{patient}-{background}"
+    place = folder / f"{name}_{bend}"
+    pairs = _pairs(name, bend, place)
     if any(pair.missing for pair in pairs):
         stem = DATA / "head_neck_ct" / f"pt_{patient}"
         ct, seg = (nib.load(f"{stem}_{what}.nii.gz") for what in ("ct", "seg"))
         hu = np.asarray(ct.dataobj, np.float32) - STORED_ZERO  # type: ignore[attr-defined]
         label = np.asarray(seg.dataobj).astype(np.uint8)  # type: ignore[attr-defined]
-        write_bent(Scan(hu, label, np.asarray(ct.affine)), folder, bend_deg=bend)  # type: ignore[attr-defined]
+        source = Scan(hu, label, np.asarray(ct.affine))  # type: ignore[attr-defined]
+        write_bent(source, place, bend_deg=bend, background=background)
     return pairs
+
+
+def pairs_in(folder: Path) -> list[Pair]:
+    """Return the pairs that were made in a folder.
+
+    Args:
+        folder: has a folder for each patient and bend; may be missing.
+    """
+    pairs = []
+    for path in sorted(folder.glob("*_*")):
+        patient, _, bend = path.name.rpartition("_")
+        pairs += [pair for pair in _pairs(patient, bend, path) if not pair.missing]
+    return pairs
+
+
+def _pairs(patient: str, bend: int | str, folder: Path) -> list[Pair]:
+    """Return a patient's two pairs, made or not."""
+    return [
+        Pair(f"{patient}_bent_{bend}_{way}", files(folder, way), LIMITS, CONTESTS, group=f"bent_{bend}") for way in WAYS
+    ]
 
 
 def files(folder: Path, way: str) -> dict[str, Path]:
@@ -130,6 +156,7 @@ def write_bent(
     bend_deg: float,
     jaw_deg: float = JAW_DEG,
     scanner: Scanner | None = None,
+    background: str = "air",
     counts: Mapping[str, int] = COUNTS,
 ) -> None:
     """Write the CT, its bent PET/CT, their labels, and the landmarks of both ways.
@@ -140,6 +167,7 @@ def write_bent(
         bend_deg: of the skull against the torso.
         jaw_deg: by which the jaw opens.
         scanner: of the PET/CT.
+        background: of `BACKGROUNDS`.
         counts: of landmarks by region.
 
     Raises:
@@ -150,7 +178,7 @@ def write_bent(
     posture = find_posture(source.label, source.affine, bend_deg=bend_deg, jaw_deg=jaw_deg)
     bent = scanner.scanned(source, posture, seed=0)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, scan in (("ct", source), ("pet_ct", bent)):
+    for name, scan in (("ct", planning(source) if background == "air" else source), ("pet_ct", bent)):
         nib.save(nib.Nifti1Image(np.rint(scan.image).astype(np.int16), scan.affine), folder / f"{name}.nii.gz")
         nib.save(nib.Nifti1Image(scan.label, scan.affine), folder / f"{name}_label.nii.gz")
     for name, points in landmarks(source, bent, posture, scanner=scanner, counts=counts).items():

@@ -4,14 +4,16 @@ The grid is a usual one of such scans: 512 x 512 pixels on 500 mm, so 0.98 mm, a
 Head-Neck-PET-CT collection, Vallieres et al. 2017, doi:10.1038/s41598-017-10371-5). The scan shows a circle of 500 mm,
 beyond which shoulders are cut, and ends below the lowest body voxel that would come from above the source.
 
-Noise is that of a low dose: 30 HU, our choice, about the double of a planning CT's. Within a slice its spectrum is a
+Noise is that of a low dose: 30 HU, our choice, the double of what `planning` gives the planning CT. Within a slice its spectrum is a
 ramp with a smooth end, as filtered back-projection leaves it (Riederer et al. 1978, doi:10.1088/0031-9155/23/3/008),
 with its peak at 2.5 line pairs per cm; slices are independent. The noise that the source already has is bent with it.
+
+The data set stores one value wherever the patient is not. Scanners show air there, with noise; `planning` puts it back.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from nibabel.affines import apply_affine
@@ -22,6 +24,7 @@ from benchmarks.posture import Posture
 
 PIXELS, FIELD_MM, SLICE_MM = 512, 500.0, 3.27
 NOISE_HU, PEAK_PER_MM = 30.0, 0.25
+PLANNING_HU = 15.0  # noise of the planning CT, white, because its voxels are wider than the grain
 AIR_HU, LEAST_HU, MOST_HU = -1000, -1024, 3071
 BODY_HU = -500  # above it, a voxel belongs to the body (lungs count where body is around them)
 EDGE_VOXELS = 2  # around the body, that are read too
@@ -139,6 +142,17 @@ class Scanner:
         power = frequency * np.exp(-0.5 * (frequency / PEAK_PER_MM) ** 2)
         white = np.fft.fft2(random.standard_normal((self.pixels, self.pixels)))
         return np.asarray(self.noise_hu * np.fft.ifft2(white * np.sqrt(power / power.mean())).real)
+
+
+def planning(source: Scan) -> Scan:
+    """Return the source as its own scanner showed it: air where the data set stores nothing, and noise everywhere.
+
+    Args:
+        source: HU.
+    """
+    image = np.where(source.image <= LEAST_HU, AIR_HU, source.image)
+    image = image + PLANNING_HU * np.random.default_rng(0).standard_normal(image.shape)
+    return replace(source, image=np.clip(np.rint(image), LEAST_HU, MOST_HU).astype(np.int16))
 
 
 def _read(mask: np.ndarray, places: np.ndarray) -> np.ndarray:
