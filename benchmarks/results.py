@@ -22,6 +22,7 @@ COLUMNS: dict[str, tuple[tuple[str, ...], float]] = {  # where a column stands i
     "TRE mm": (("tre_mm", "mean"), 1),
     "median mm": (("tre_mm", "median"), 1),
     "p95 mm": (("tre_mm", "p95"), 1),
+    "max mm": (("tre_mm", "max"), 1),
     "TRE voxel": (("tre_voxel",), 1),
     "Dice": (("dice", "mean"), 1),
     "folds %": (("folding_fraction", "all"), 100),
