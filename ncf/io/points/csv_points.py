@@ -53,6 +53,8 @@ def read(path: Path, space: str | None) -> PointFile:
 
 def _points(path: Path, space: str | None, *, table: Table, columns: Sequence[int]) -> PointFile:
     """Return the points in three columns of a table."""
+    if table.header is not None and len(table.header) <= max(columns):
+        raise PairError(f"{path}: its first line, {table.header[0]!r:.40}, is no header of x,y,z; correct or remove it")
     try:
         points = checked_points([[float(row[c]) for c in columns] for row in table.rows], path)
     except PairError:
@@ -117,7 +119,7 @@ FORMATS = (
     PointFormat(
         name="CSV",
         suffixes=(".csv",),
-        sentence="x, y, z (or r, a, s; l, p, s; i, j, k) in columns of these names, or three columns of numbers; others are kept",
+        sentence="x, y, z (or r, a, s and the like) in columns of these names, or three columns of numbers; others are kept",
         read=read,
         spaces=SPACES,
     ),
