@@ -37,6 +37,7 @@ from ncf.core.refusals import explanation
 from ncf.core.streams import keep_going_unread
 
 HELP = ("--help", "-h")
+NOTE = "note: "  # how a line of `ncf.core.notes` begins
 VERBS: dict[str, Callable[..., Job]] = {
     "register": register,
     "apply": apply,
@@ -148,8 +149,11 @@ def _job_of(arguments: Sequence[str]) -> Job:
     except OSError:
         refuse("the working folder is no longer there; change to another one")
     try:
-        with redirect_stderr(io.StringIO()):  # Fire answers a mistake with a page of usage, but one line is enough
+        with redirect_stderr(
+            said := io.StringIO()
+        ):  # Fire answers a mistake with a page of usage, but one line is enough
             job: Job = fire.Fire(VERBS, [for_python(a) for a in arguments], name="ncf", serialize=lambda _: None)
     except fire.core.FireExit as stop:
         refuse(f"{stop.trace.elements[-1].ErrorAsStr()}; see: ncf {arguments[0]} --help")
+    sys.stderr.write("".join(line for line in said.getvalue().splitlines(True) if line.startswith(NOTE)))
     return job

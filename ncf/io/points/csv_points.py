@@ -119,7 +119,7 @@ FORMATS = (
     PointFormat(
         name="CSV",
         suffixes=(".csv",),
-        sentence="x, y, z (or r, a, s and the like) in columns of these names, or three columns of numbers; others are kept",
+        sentence="x, y, z (or r, a, s and the like) in columns of these names, or three of numbers; others are kept",
         read=read,
         spaces=SPACES,
     ),
