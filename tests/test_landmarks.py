@@ -55,7 +55,7 @@ def test_two_files_of_three_columns_are_one_of_six(tmp_path: Path) -> None:
     [
         ("1,2,3,1,2,3\n1,2,3,1,2\n", "expected 6 comma-separated columns, line 2 has 5"),
         ("a,b,c\n1,2,3\n", "line 2 has 3"),
-        ("1;2;3;1;2;3\n1;2;3;1;2;3", "line 2 has 1"),
+        ("1 2 3 1 2 3\n1 2 3 1 2 3", "line 2 has 1"),
         ("i,j,k,i,j,k\n\n1,2,3,1,2,nan\n", "line 3 holds '1,2,3,1,2,nan', expected 6 finite numbers"),
         ("1,2,3,1,2,x\n1,2,3,1,2,3\n", "line 1 holds"),
         ("1,2,3,1,2,3\n1,2,3,,2,3\n", "line 2 holds"),

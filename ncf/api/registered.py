@@ -15,6 +15,7 @@ from monai.data import MetaTensor
 from ncf.core.errors import PairError
 from ncf.core.folders import ResultFolders
 from ncf.core.names import RUN_FILE, WARPED_FILE, WARPED_LABEL_FILE
+from ncf.core.paths import expanded
 from ncf.evaluate.measured import WarpToFixedd
 from ncf.io.image_files import read_image
 from ncf.io.image_objects import image_of
@@ -163,7 +164,7 @@ class OpenedResult(Mapped):
     """
 
     def __init__(self, folder: str | Path) -> None:
-        folder = Path(folder).expanduser().absolute()
+        folder = expanded(folder).absolute()
         if not (folder / RUN_FILE).exists():
             raise PairError(f"{folder} is no result folder (no {RUN_FILE} in it); give one that a registration wrote")
         self._saved = SavedResult(folder)

@@ -14,6 +14,7 @@ from ncf.core import presets
 from ncf.core.errors import PairError
 from ncf.core.folders import new_folder
 from ncf.core.names import AUTO, DEFORMABLE, MODALITIES, TRANSFORMS
+from ncf.core.paths import expanded
 from ncf.core.startup import load_libraries
 from ncf.io.pair_lists import Pairs, read_pairs
 from ncf.run.config import run_config
@@ -94,7 +95,7 @@ def absolute(option: str, path: str) -> Path:
     """
     if not path:
         refuse(f"--{option} must not be empty")
-    return Path(os.path.abspath(Path(path).expanduser()))
+    return Path(os.path.abspath(expanded(path)))
 
 
 def given_paths(**paths: str | None) -> dict[str, Path]:
@@ -121,9 +122,14 @@ def whole_number(option: str, value: str) -> int:
         option: its name, for the line.
         value: as it was given.
     """
-    if not value.strip().isdecimal() or int(value) > presets.MOST_SEED:
-        refuse(f"--{option} must be a whole number from zero to {presets.MOST_SEED}, got {value!r}")
+    if not _is_whole(value.strip()):
+        refuse(f"--{option} must be a whole number from zero to {presets.MOST_SEED}, got {value!r:.60}")
     return int(value)
+
+
+def _is_whole(text: str) -> bool:
+    """Tell whether a text is a whole number, from zero to the largest seed; Python itself reads no endless ones."""
+    return text.isdecimal() and len(text.lstrip("0")) <= len(str(presets.MOST_SEED)) and int(text) <= presets.MOST_SEED
 
 
 def at_least_one(option: str, value: str) -> int:
@@ -159,8 +165,8 @@ def label_numbers(option: str, value: str) -> list[int]:
         value: as it was given.
     """
     numbers = [part.strip() for part in value.strip("()[] ").split(",")]
-    if not all(number.isdecimal() and int(number) > 0 for number in numbers):
-        refuse(f"--{option} is a label number, or several with commas between them, got {value!r}")
+    if not all(_is_whole(number) and int(number) > 0 for number in numbers):
+        refuse(f"--{option} is a label number, or several with commas between them, got {value!r:.60}")
     return [int(number) for number in numbers]
 
 

@@ -10,6 +10,7 @@ from fire.decorators import SetParseFn
 from ncf.commands.common import ConfigJob, absolute, listed_pairs, or_refused, refuse, true_or_false
 from ncf.core.errors import PairError
 from ncf.core.names import RUN_FILE
+from ncf.core.paths import there
 from ncf.core.presets import config
 from ncf.io.pair_lists import Pairs, with_paths
 
@@ -36,7 +37,7 @@ def evaluate(
         progress: false hides the progress bar.
     """
     folder = absolute("fields", fields)
-    if not folder.is_dir():
+    if not there(folder).is_dir():
         refuse(f"{folder} is no folder; give the one that holds the fields")
     rows = or_refused(_registered, folder) if pairs is None else listed_pairs(pairs, which)
     single = pairs is None and (folder / RUN_FILE).exists()

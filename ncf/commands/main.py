@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 import io
 import keyword
+import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
@@ -32,9 +33,11 @@ from ncf.commands.paper_table import paper_table
 from ncf.commands.register import register
 from ncf.commands.report import report
 from ncf.core.presets import version
+from ncf.core.refusals import explanation
 from ncf.core.streams import keep_going_unread
 
 HELP = ("--help", "-h")
+NOTE = "note: "  # how a line of `ncf.core.notes` begins
 VERBS: dict[str, Callable[..., Job]] = {
     "register": register,
     "apply": apply,
@@ -129,11 +132,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     refuse_unknown(arguments)
     try:
-        with redirect_stderr(io.StringIO()):  # Fire answers a mistake with a page of usage, but one line is enough
-            job = fire.Fire(VERBS, [for_python(a) for a in arguments], name="ncf", serialize=lambda _: None)
-    except fire.core.FireExit as stop:
-        refuse(f"{stop.trace.elements[-1].ErrorAsStr()}; see: ncf {arguments[0]} --help")
-    try:
-        job.start()
+        _job_of(arguments).start()
     except KeyboardInterrupt:
         refuse("interrupted; what was not complete was not written")
+    except Exception as error:  # a path that the system refuses, wherever it is met; a fault of the program stays one
+        reason = explanation(error, face="command")
+        if reason is None:
+            raise
+        refuse(reason)
+
+
+def _job_of(arguments: Sequence[str]) -> Job:
+    """Return the job that a command line describes; end the process with one line where it is not understood."""
+    try:
+        os.getcwd()
+    except OSError:
+        refuse("the working folder is no longer there; change to another one")
+    try:
+        with redirect_stderr(
+            said := io.StringIO()
+        ):  # Fire answers a mistake with a page of usage, but one line is enough
+            job: Job = fire.Fire(VERBS, [for_python(a) for a in arguments], name="ncf", serialize=lambda _: None)
+    except fire.core.FireExit as stop:
+        refuse(f"{stop.trace.elements[-1].ErrorAsStr()}; see: ncf {arguments[0]} --help")
+    sys.stderr.write("".join(line for line in said.getvalue().splitlines(True) if line.startswith(NOTE)))
+    return job

@@ -19,6 +19,7 @@ from ncf.commands.common import (
     whole_number,
 )
 from ncf.core.names import IMAGES, PAIR_KEYS
+from ncf.core.paths import there
 
 
 @SetParseFn(str)
@@ -123,5 +124,4 @@ def _check_there(inputs: Mapping[str, Path]) -> None:
     if missing is not None:
         refuse(f"{missing} is not named; give two scans, or nothing at all for a phantom")
     for key, path in inputs.items():
-        if not path.exists():
-            refuse(f"{key}: cannot open {path} (No such file or directory); correct the path")
+        there(path, key)

@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 
 from ncf.core.errors import PairError
+from ncf.core.paths import file_there, shortened
 
 HASH_BYTES = 2**20  # bytes read at a time
-DAMAGE = (OSError, EOFError, ValueError)  # what any reader raises for a damaged file
+DAMAGE = (OSError, EOFError, ValueError, RecursionError)  # what any reader raises for a damaged file
 
 
 def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
@@ -65,11 +66,13 @@ def refusal(path: Path, error: OSError) -> PairError:
         advice = "free some space or choose an output folder on another disk"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         advice = "choose an output folder that you may write to"
+    elif error.errno == errno.ENAMETOOLONG:
+        advice = "choose a shorter name"
     elif error.errno == errno.EEXIST:
         advice = "there is a file of that name; name a folder"
     else:
         advice = "check that each part of the path but the last is a folder, and that the disk is sound"
-    return PairError(f"cannot write {path}: {error.strerror or error}; {advice}")
+    return PairError(f"cannot write {shortened(path)}: {error.strerror or error}; {advice}")
 
 
 def claim_folder(path: str | Path) -> Path:
@@ -118,7 +121,8 @@ def save_json(path: str | Path, obj: Any) -> None:
         PairError: the file cannot be written.
     """
     text = json.dumps(_json_ready(obj), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_whole(path, lambda temporary: temporary.write_bytes(text.encode()))
+    content = text.encode(errors="backslashreplace")  # a name that is no UTF-8 becomes \udcXX, which JSON reads back
+    write_whole(path, lambda temporary: temporary.write_bytes(content))
 
 
 def load_json(path: str | Path) -> dict[str, Any]:
@@ -128,7 +132,7 @@ def load_json(path: str | Path) -> dict[str, Any]:
         PairError: the file cannot be read, or holds something other than an object.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(file_there(path).read_text(encoding="utf-8"))
     except DAMAGE as error:
         raise unreadable(path, error) from error
     if not isinstance(content, dict):
@@ -167,7 +171,7 @@ def sha256_of(path: str | Path) -> str:
         lines = [f"{_digest(file)}  {name}\n" for name, file in files]  # as sha256sum lists them
     except OSError as error:
         raise unreadable(path, error) from error
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
 def _digest(file: Path) -> str:
@@ -198,7 +202,7 @@ def stamp_of(path: str | Path) -> str:
         lines = [f"{file.name} {(told := file.stat()).st_size} {told.st_mtime_ns}" for file in files]
     except OSError as error:
         raise unreadable(path, error) from error
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def unchanged(path: str | Path, record: Mapping[str, Any]) -> bool:

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from ncf.core.errors import PairError
 from ncf.core.files import claim_folder, refusal
 from ncf.core.names import METRICS_FILE, PICTURES, RESULT_FILES
+from ncf.core.paths import missing
 
 LOCK_FILE = ".lock"  # exists while a run is at work
 # errors of file systems without locks, as some clusters mount them
@@ -47,7 +48,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 def missing_folders(path: Path) -> list[Path]:
     """Return the folders that do not exist among a path and its parents, the innermost first."""
-    return [folder for folder in (path, *path.parents) if not folder.exists()]
+    return [folder for folder in (path, *path.parents) if missing(folder)]
 
 
 def remove_empty(folders: list[Path]) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ncf.core.errors import PairError
+from ncf.core.paths import expanded, file_there
 from ncf.core.renamed import RENAMED
 
 BASE = "inference"
@@ -77,7 +78,7 @@ def config_files(preset: str | None) -> tuple[str, ...]:
     if preset is None:
         return (config(BASE),)
     if preset.endswith(OVERLAY_SUFFIX):
-        path = Path(preset).expanduser().absolute()
+        path = file_there(expanded(preset).absolute(), "the preset")
         check_overlay(path)
         return (config(BASE), str(path))
     known = presets()
@@ -90,7 +91,7 @@ def check_overlay(path: Path) -> None:
     """Raise PairError unless a file is a JSON overlay whose names are those of this version."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise PairError(
             f"cannot read the preset {path}: {reason}; give the name of a preset, or a JSON overlay"

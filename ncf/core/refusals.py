@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tqdm import tqdm
 
 from ncf.core.errors import PairError
+from ncf.core.paths import shortened
 
 # torch reports a lack of memory on the CPU by a RuntimeError with this text, on other devices by this class
 OUT_OF_MEMORY, OUT_OF_MEMORY_CLASS = "DefaultCPUAllocator", "OutOfMemoryError"
@@ -48,8 +50,8 @@ def explanation(error: BaseException, *, face: str) -> str | None:
         face: a key of `ADVICE`: who reads the line.
 
     Returns:
-        The line, if the error or one of its causes is a `PairError`, Ctrl-C, or a lack of memory; None for a fault of
-        the program.
+        The line, if the error or one of its causes is a `PairError`, Ctrl-C, a lack of memory, or a path that the
+        system refuses; None for a fault of the program.
     """
     cause: BaseException | None = error
     while cause is not None:
@@ -61,8 +63,16 @@ def explanation(error: BaseException, *, face: str) -> str | None:
         if lack or OUT_OF_MEMORY in str(cause):
             reason = str(cause).strip().partition("\n")[0]
             return _with_advice(f"out of memory ({reason})", "memory", face)
+        if isinstance(cause, OSError) and cause.filename is not None:
+            return f"cannot use {_named(cause)}: {cause.strerror}; correct the path or its permissions"
         cause = cause.__cause__
     return None
+
+
+def _named(error: OSError) -> str:
+    """Return the path that the system refused."""
+    name = error.filename
+    return shortened(os.fsdecode(name)) if isinstance(name, (str, bytes, os.PathLike)) else str(name)
 
 
 def _with_advice(reason: str, hint: str | None, face: str) -> str:

@@ -7,15 +7,17 @@ the fit.
 from __future__ import annotations
 
 import contextlib
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
-import nibabel as nib
 import torch
 from monai.transforms import Transform
+from nibabel.filebasedimages import ImageFileError
 
 from ncf.core.errors import PairError
+from ncf.core.files import DAMAGE
 from ncf.core.names import FIELD_FILE, image_stem
 from ncf.io.learn2reg import (
     DISPLACEMENT_SUFFIXES,
@@ -25,6 +27,7 @@ from ncf.io.learn2reg import (
 )
 from ncf.io.learn2reg_names import NAMINGS, displacement_name
 from ncf.io.nifti import load_itk_field
+from ncf.io.nifti_read import read_header
 from ncf.pair.keys import Pair, affine_of
 from ncf.space.grids import Grid
 
@@ -106,10 +109,10 @@ def is_itk_field(path: str | Path) -> bool:
     if not str(path).endswith((".nii", ".nii.gz")):
         return False
     try:
-        header: Any = nib.load(path).header
-    except (OSError, ValueError, nib.filebasedimages.ImageFileError):
+        header = read_header(path)
+    except (*DAMAGE, zlib.error, ImageFileError):
         return False  # the reader of the file says what is wrong with it
-    return "intent_code" in header and int(header["intent_code"]) != 0
+    return int(header["intent_code"]) != 0
 
 
 def _check_grid(found: Grid, wanted: Grid, *, path: Path) -> None:

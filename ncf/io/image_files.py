@@ -7,7 +7,6 @@ module must not know networks, losses or configs, and must not resample anything
 
 from __future__ import annotations
 
-import gzip
 import os
 import re
 import zlib
@@ -22,26 +21,33 @@ from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 
 from ncf.core.errors import PairError
 from ncf.core.names import MODALITY
+from ncf.core.notes import note
 from ncf.core.packages import optional
+from ncf.core.paths import there
 from ncf.io.dicom.series import read_series
-from ncf.io.nifti import affine_mm, open_nifti
+from ncf.io.itk_headers import checked_header
+from ncf.io.nifti_read import first_bytes, open_nifti, placement
+from ncf.space.geometry import is_solid
 
 # what readers raise for damaged files: truncated ones, and ones with random bytes
 READ_ERRORS = (OSError, EOFError, ValueError, RuntimeError, OverflowError, MemoryError, zlib.error)
 NIFTI = (".nii", ".nii.gz")
 SCALAR = "scalar"
-GZIP_MAGIC = b"\x1f\x8b"
-NIFTI_HEADER, NIFTI_SIZES = 352, {348, 540}  # a header's length, and its first number: of NIfTI-1 (or Analyze) and -2
+NIFTI_SIZES = {348, 540}  # the first number of a header: of NIfTI-1 (or Analyze) and -2
 HEADER_ERRORS = (ImageFileError, HeaderDataError, HeaderTypeError)
 
 
 class _Found(NamedTuple):
-    """What a reader has found: what a voxel is (`SCALAR` or a word for the message), the values, the affine in mm."""
+    """What a reader has found: what a voxel is (`SCALAR` or a word for the message), the values, the affine in mm.
+
+    Then what DICOM calls it, and what a person should know of it.
+    """
 
     voxel: str
     array: np.ndarray
     affine: np.ndarray
     modality: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def read_image(key: str, path: str) -> MetaTensor:
@@ -57,8 +63,7 @@ def read_image(key: str, path: str) -> MetaTensor:
     Raises:
         PairError: the file cannot be read, or is anything but one 3D volume of real numbers.
     """
-    if not os.path.exists(path):
-        raise PairError(f"{key}: there is no {path}; correct the path")
+    there(path, key)
     try:
         found = _reader(path, key)(path)
     except PairError:
@@ -68,6 +73,8 @@ def read_image(key: str, path: str) -> MetaTensor:
         if _is_no_nifti(path):
             what = "it is no NIfTI file, although its name says so; convert it, or name the right file"
         raise PairError(f"{key}: cannot read {path} ({_reason(error)}); {what}") from error
+    for line in found.notes:
+        note(f"{path}: {line}", key)
     array, affine = found.array, found.affine
     if found.voxel != SCALAR:
         raise PairError(f"{key}: {path} holds {found.voxel} voxels, expected one real number each; extract one channel")
@@ -75,6 +82,8 @@ def read_image(key: str, path: str) -> MetaTensor:
         array = array[..., 0]
     if array.ndim != 3:
         raise PairError(f"{key}: {path} has shape {array.shape}, expected one 3D volume; extract one or stack slices")
+    if not is_solid(affine):
+        raise PairError(f"{key} {path}: affine {affine[:3].tolist()} cannot be inverted; correct the header")
     meta = {"filename_or_obj": path, "space": "RAS", "spatial_shape": np.array(array.shape), "original_affine": affine}
     meta[MODALITY] = found.modality
     values = torch.from_numpy(np.array(array, dtype=np.float32, order="C", copy=True))
@@ -86,15 +95,11 @@ def _is_no_nifti(path: str) -> bool:
     if not path.lower().endswith(NIFTI):
         return False
     try:
-        with open(path, "rb") as file:
-            first = file.read(NIFTI_HEADER)
-        if first.startswith(GZIP_MAGIC):
-            with gzip.open(path) as unpacked:
-                first = unpacked.read(NIFTI_HEADER)
+        begin = first_bytes(path)
     except (OSError, EOFError, zlib.error):
         return False  # begins as gzip, and breaks off
-    sizes = {int.from_bytes(first[:4], order) for order in ("little", "big")}
-    return len(first) >= 4 and not sizes & NIFTI_SIZES
+    sizes = {int.from_bytes(begin[:4], order) for order in ("little", "big")}
+    return len(begin) >= 4 and not sizes & NIFTI_SIZES
 
 
 def _reader(path: str, key: str) -> Callable[[str], _Found]:
@@ -121,7 +126,9 @@ def _read_nifti(path: str) -> _Found:
         dtype = image.get_data_dtype()
         if dtype.fields or dtype.kind == "c":
             return _Found("RGB" if dtype.fields else "complex", np.empty(0), np.eye(4))
-        return _Found(SCALAR, image.get_fdata(dtype=np.float32, caching="unchanged"), affine_mm(image))
+        place = placement(image)
+        values = image.get_fdata(dtype=np.float32, caching="unchanged")
+        return _Found(SCALAR, values, place.affine, notes=place.notes)
 
 
 def _read_itk(path: str) -> _Found:
@@ -130,7 +137,7 @@ def _read_itk(path: str) -> _Found:
     Without ``pixel_type``, int8 and int64 files are refused. With it, ITK silently turns RGB into grey, so the header
     is checked first.
     """
-    itk = optional("itk")
+    itk, told = optional("itk"), checked_header(path)
     header = itk.ImageIOFactory.CreateImageIO(path, itk.CommonEnums.IOFileMode_ReadMode)
     if header is None:
         raise ValueError("no reader knows its content")
@@ -146,4 +153,6 @@ def _read_itk(path: str) -> _Found:
         array, meta = reader.get_data(image)
     except TypeError as error:  # from ITK's bindings, for a name in the header that is not UTF-8
         raise ValueError("its header is no plain text") from error
-    return _Found(SCALAR, array, np.asarray(meta["affine"], dtype=np.float64))
+    affine = np.asarray(meta["affine"], dtype=np.float64)
+    affine[:3] *= told.unit_mm
+    return _Found(SCALAR, array, affine, notes=told.notes)

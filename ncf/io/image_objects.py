@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 
 from ncf.core.errors import PairError
 from ncf.core.packages import optional
-from ncf.io.nifti import affine_mm
+from ncf.io.nifti_read import affine_mm
 from ncf.space.geometry import RAS_TO_LPS, spacing_mm
 
 REAL = "biuf"  # kinds of numpy's types in which a voxel is one real number

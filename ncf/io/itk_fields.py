@@ -18,7 +18,9 @@ from nibabel.filebasedimages import ImageFileError
 from ncf.core.errors import PairError
 from ncf.core.files import unreadable, write_whole
 from ncf.core.names import INVERSE_FILE, VALID_FILE
+from ncf.core.notes import note
 from ncf.core.packages import optional
+from ncf.io.itk_headers import checked_header
 from ncf.io.itk_transforms import (
     FIELD,
     HDF5,
@@ -30,12 +32,11 @@ from ncf.io.itk_transforms import (
     read_parts,
     save_transforms,
 )
-from ncf.io.nifti import load_itk_field, open_nifti
-from ncf.space.geometry import RAS_TO_LPS, field_to_mm, field_to_vox, from_lps, spacing_mm
+from ncf.io.nifti import load_itk_field
+from ncf.io.nifti_read import open_nifti
+from ncf.space.geometry import RAS_TO_LPS, field_to_mm, field_to_vox, from_lps, is_sheared, spacing_mm
 from ncf.space.grids import Grid, lattice_over
 from ncf.space.mapping import SpatialMap
-
-SQUARE = 1e-3  # how far axes may be from 90 degrees, as a cosine: ITK's directions are rotations
 
 
 def save_vector_image(path: Path, field_vox: torch.Tensor, affine: np.ndarray) -> None:
@@ -117,7 +118,7 @@ def _itk_grid(affine: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray, n
     lps = RAS_TO_LPS @ np.asarray(affine, dtype=np.float64)[:3]
     spacing = spacing_mm(affine)
     direction = lps[:, :3] / spacing
-    if np.abs(direction.T @ direction - np.eye(3)).max() > SQUARE:
+    if is_sheared(affine):
         raise PairError(f"cannot save {path}: the grid's axes are not at right angles, which ITK's files cannot hold")
     return lps[:, 3], spacing, direction
 
@@ -157,11 +158,18 @@ def load_vector_image(path: Path) -> SpatialMap:
     """
     itk = optional("itk")
     try:
+        told = checked_header(path)
+        if told.unit_mm != 1:
+            raise ValueError(f"its unit of length is {told.unit_mm:g} mm, and that of its vectors is not known")
         image = itk.imread(str(path))
         values = np.asarray(itk.array_from_image(image), dtype=np.float32)
         direction = np.asarray(itk.array_from_matrix(image.GetDirection()), dtype=np.float64)
+    except PairError:
+        raise
     except READ_ERRORS as error:
         raise unreadable(path, error) from error
+    for line in told.notes:
+        note(line, str(path))
     if values.ndim != 4 or values.shape[-1] != 3 or not np.isfinite(values).all():
         raise PairError(
             f"{path}: expected a 3D image of finite vectors of 3, got {values.shape[::-1]}; give a field's file"

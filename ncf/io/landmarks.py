@@ -6,7 +6,7 @@ the markups of 3D Slicer.
 
 from __future__ import annotations
 
-import csv
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,11 @@ from typing import Any
 import numpy as np
 
 from ncf.core.errors import PairError
+from ncf.core.names import IMAGES
+from ncf.core.paths import file_there
 from ncf.io.points.base import in_ras
 from ncf.io.points.table import read_points_file
+from ncf.io.text_tables import table_of
 from ncf.space.geometry import to_vox
 
 CSV = ".csv"
@@ -95,12 +98,13 @@ def read_points(path: str, shapes: Mapping[str, Sequence[int]], *, kind: str = "
     """
     what, width = f"{kind} {path}", 3 * len(shapes)
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            lines = [(n, row) for n, row in enumerate(csv.reader(file), start=1) if any(c.strip() for c in row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        table = table_of(file_there(path).read_text(encoding="utf-8-sig"))
+    except PairError:
+        raise
+    except (OSError, ValueError) as error:
         raise PairError(f"{what}: cannot be read as csv text ({error}); save it as plain csv") from error
-    if lines and not any(np.isfinite(_number(cell)) for cell in lines[0][1]):
-        lines = lines[1:]
+    _check_header(what, table.header or [], list(shapes))
+    lines = list(zip(table.numbers, table.rows, strict=True))
     if not lines:
         raise PairError(f"{what}: holds no points; write lines of {width} numbers, or leave {kind} out")
     points = np.empty((len(lines), width))
@@ -119,6 +123,16 @@ def read_points(path: str, shapes: Mapping[str, Sequence[int]], *, kind: str = "
         i, place = found
         raise PairError(f"{what}: line {lines[i][0]} has {place}; give voxel indices of that file, counted from 0")
     return points
+
+
+def _check_header(what: str, header: Sequence[str], images: Sequence[str]) -> None:
+    """Raise PairError where the names of the columns say that they are of the other scan, or in mm."""
+    for column, name in enumerate(header):
+        other = next((image for image in IMAGES if image in name.lower() and column < 3 * len(images)), None)
+        if other is not None and other != images[column // 3]:
+            raise PairError(f"{what}: column {column + 1} is called {name!r:.40}, expected {images[column // 3]} there")
+        if re.search(r"[\[(_\s]mm\b", name.lower()):
+            raise PairError(f"{what}: its column {name!r:.40} is in mm, expected voxel indices; convert them")
 
 
 def outside(points: np.ndarray, shapes: Mapping[str, Sequence[int]]) -> tuple[int, str] | None:

@@ -22,7 +22,8 @@ from scipy.ndimage import zoom
 
 from ncf.core.errors import PairError
 from ncf.core.files import DAMAGE, unreadable, write_whole
-from ncf.io.nifti import open_nifti, save_image
+from ncf.io.nifti import save_image
+from ncf.io.nifti_read import open_nifti
 from ncf.space.grids import lattice_over
 from ncf.space.sampling import moving_positions
 

@@ -7,13 +7,10 @@ disk or folder that refuses (`ncf.core.files`), for a damaged file, and for cont
 
 from __future__ import annotations
 
-import gzip
 import io
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -23,6 +20,8 @@ from nibabel.spatialimages import HeaderDataError
 
 from ncf.core.errors import PairError
 from ncf.core.files import DAMAGE, unreadable, write_whole
+from ncf.core.notes import note
+from ncf.io.nifti_read import open_nifti, placement
 from ncf.space.geometry import RAS_TO_LPS, field_to_mm, field_to_vox, to_mm
 
 INTENT_VECTOR = 1007  # NIFTI_INTENT_VECTOR of nifti1.h: ITK, Slicer and ANTs know a displacement field by it
@@ -83,7 +82,7 @@ def load_itk_field(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     """
     try:
         with open_nifti(path) as image:
-            intent = int(image.header["intent_code"]) if isinstance(image, nib.Nifti1Pair) else None
+            intent, place = int(image.header["intent_code"]), placement(image)
             lps_mm = np.asarray(image.dataobj, dtype=np.float32)
     except (*DAMAGE, OverflowError, zlib.error, ImageFileError, HeaderDataError) as error:
         raise unreadable(path, error) from error
@@ -92,7 +91,9 @@ def load_itk_field(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         raise PairError(f"{path} is no ITK displacement field: {what}; give the file of a field")
     if not np.isfinite(lps_mm).all():
         raise PairError(f"{path} holds values that are not finite; every voxel needs a displacement")
-    affine = affine_mm(image)
+    for line in place.notes:
+        note(line, str(path))
+    affine = place.affine
     channels = np.require(np.moveaxis(lps_mm[:, :, :, 0], -1, 0), np.float32, ["C", "W"])
     return field_to_vox(torch.from_numpy(channels), _lps_matrix(path, affine)).numpy(), affine
 
@@ -163,33 +164,3 @@ def _deflated(chunks: Iterable[bytes], strategy: int) -> Iterator[bytes]:
     for chunk in chunks:
         yield packer.compress(chunk)
     yield packer.flush()
-
-
-READ_BYTES = 2**20  # bytes read at a time
-UNIT_BITS = 7  # the bits of the header's xyzt_units that hold the unit of length
-MM_OF = {1: 1000.0, 3: 0.001}  # metres, micrometres; 2 is millimetres, and 0 is taken as millimetres, as in ITK
-
-
-@contextmanager
-def open_nifti(path: str | Path) -> Iterator[Any]:
-    """Open a .nii or .nii.gz file as nibabel's image, whose voxels must be read inside the ``with``.
-
-    nibabel stops at the last voxel, before the checksum of a .gz file; here the checksum is verified at the end. What
-    nibabel, gzip and zlib raise for a damaged file is not caught.
-    """
-    image: Any = nib.load(path)
-    if not str(path).lower().endswith(".gz"):
-        yield image
-        return
-    with gzip.open(path) as stream:
-        yield type(image).from_stream(stream)
-        while stream.read(READ_BYTES):
-            pass
-
-
-def affine_mm(image: Any) -> np.ndarray:
-    """Return the affine (4, 4), float64, voxel -> RAS mm, of a nibabel image, for any unit of length in its header."""
-    affine = np.array(image.affine, dtype=np.float64)
-    if isinstance(image, nib.Nifti1Pair):
-        affine[:3] *= MM_OF.get(int(image.header["xyzt_units"]) & UNIT_BITS, 1.0)
-    return affine

@@ -8,17 +8,18 @@ No images are read here; this module must not know networks or configs.
 from __future__ import annotations
 
 import csv
-import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 from ncf.core.errors import PairError
 from ncf.core.names import IMAGES, PAIR_KEYS, pair_name, safe_name
+from ncf.core.paths import expanded, missing, shortened, there
+from ncf.io.list_rows import absolute_in, check_listed, json_object, list_in, rows_of
 
 LEARN2REG_LISTS = ("registration_val", "registration_test", "training_paired_images")
 ALL_PAIRS = "all_pairs"  # every image registered to every other one
@@ -45,10 +46,12 @@ def read_pairs(source: str | Path, *, which: str | None = None) -> Pairs:
         PairError: in one line, with the row, for an empty list, a missing key or file, an unknown key, a pair that is
             listed twice, two pairs of one name, or only one of two landmark files.
     """
-    path = Path(source).expanduser().absolute()
-    if not path.exists():
-        raise PairError(f"no data set {path}; give a dataset JSON, a CSV, or the folder of the Zenodo archive")
-    reader = _reader(path)
+    path = expanded(source).absolute()
+    if missing(path):
+        raise PairError(
+            f"no data set {shortened(path)}; give a dataset JSON, a CSV, or the folder of the Zenodo archive"
+        )
+    reader = _reader(there(path))
     if which is not None and reader is not _learn2reg:
         raise PairError(f"{path} has no lists to choose from, {which!r} is for Learn2Reg's dataset JSON")
     rows = _learn2reg(path, which or LEARN2REG_LISTS[0]) if reader is _learn2reg else reader(path)
@@ -100,22 +103,12 @@ def _reader(path: Path) -> Callable[..., Pairs]:
     """Return the function that reads this form of a data set."""
     if path.is_dir():
         return _zenodo
-    if path.suffix == ".csv":
+    if path.suffix.lower() == ".csv":
         return _csv
-    content = _json(path)
+    content = json_object(path)
     if any(key in content for key in (*LEARN2REG_LISTS, "tensorImageShape")):
         return _learn2reg
     return _plain
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise PairError(f"cannot read the data set {path}: {error}") from error
-    if not isinstance(content, dict):
-        raise PairError(f'{path}: expected {{"pairs": [...]}}, {{"images": [...]}} or a Learn2Reg dataset')
-    return content
 
 
 def checked(rows: Sequence[dict[str, str]], *, where: str) -> Pairs:
@@ -137,8 +130,8 @@ def checked(rows: Sequence[dict[str, str]], *, where: str) -> Pairs:
         at = f"{where}, row {number}"
         _check_keys(row, at)
         for key in PAIR_KEYS:
-            if key in row and not Path(row[key]).exists():
-                raise PairError(f"{at}: {key} {row[key]} is not there")
+            if key in row:
+                check_listed(row[key], at, key)
         pair = (row["fixed"], row["moving"])
         if pair[0] == pair[1]:
             raise PairError(f"{at}: fixed and moving are one file, {pair[0]}")
@@ -155,10 +148,10 @@ def checked(rows: Sequence[dict[str, str]], *, where: str) -> Pairs:
 
 
 def _check_keys(row: dict[str, str], at: str) -> None:
-    missing = [key for key in IMAGES if not row.get(key)]
+    absent = [key for key in IMAGES if not row.get(key)]
     unknown = sorted(set(row) - {*PAIR_KEYS, "name"})
-    if missing:
-        raise PairError(f"{at}: {' and '.join(missing)} not named; a pair needs fixed and moving")
+    if absent:
+        raise PairError(f"{at}: {' and '.join(absent)} not named; a pair needs fixed and moving")
     if unknown:
         raise PairError(f"{at}: unknown entry {', '.join(unknown)}; known are name, {', '.join(PAIR_KEYS)}")
     for kind in ("landmarks", "guide_points"):
@@ -167,31 +160,17 @@ def _check_keys(row: dict[str, str], at: str) -> None:
             raise PairError(f"{at}: give {kind} (six columns), or both fixed_{kind} and moving_{kind} (three each)")
 
 
-def _rows(entries: Iterable[Any], path: Path, *, what: str) -> Pairs:
-    """Return entries of a JSON list as rows, with absolute paths."""
-    rows = []
-    for number, entry in enumerate(entries, start=1):
-        if not isinstance(entry, dict) or not all(isinstance(value, str) for value in entry.values()):
-            raise PairError(f"{path}, row {number}: expected {what}, got {entry!r:.80}")
-        rows.append({key: value if key == "name" else _absolute(path, value) for key, value in entry.items() if value})
-    return rows
-
-
-def _absolute(source: Path, value: str) -> str:
-    return str(source.parent / Path(value).expanduser())
-
-
 def _plain(path: Path) -> Pairs:
     """Read {"pairs": [...]}, or {"images": [...]} for all ordered pairs."""
-    content = _json(path)
+    content = json_object(path)
     known = sorted(set(content) & {"pairs", "images"})
     if len(known) != 1 or set(content) - {"pairs", "images", "name"} or not isinstance(content[known[0]], list):
         raise PairError(
             f'{path}: expected one list, "pairs" or "images", beside "name", got {", ".join(content) or "nothing"}'
         )
     if known == ["pairs"]:
-        return _rows(content["pairs"], path, what='{"fixed": path, "moving": path, ...}')
-    images = _rows(content["images"], path, what='{"image": path, "label": path}')
+        return rows_of(content["pairs"], path, what='{"fixed": path, "moving": path, ...}')
+    images = rows_of(content["images"], path, what='{"image": path, "label": path}')
     for number, image in enumerate(images, start=1):
         if set(image) - {"image", "label", "name"} or "image" not in image:
             raise PairError(
@@ -226,21 +205,29 @@ def _csv(path: Path) -> Pairs:
             f"{path}: the first line names the columns, fixed and moving among them, with commas between; it is "
             f"{','.join(head)!r:.80}"
         )
+    twice = next((key for n, key in enumerate(head) if key and key in head[:n]), None)
+    if twice is not None:
+        raise PairError(f"{path}: the first line names the column {twice!r:.40} twice; keep one")
     rows = []
     for number, line in enumerate(lines[1:], start=1):
         if len(line) != len(head):
             raise PairError(f"{path}, row {number}: {len(line)} cells under {len(head)} columns")
         cells = {key: cell.strip() for key, cell in zip(head, line, strict=True) if cell.strip()}
-        rows.append({key: cell if key == "name" else _absolute(path, cell) for key, cell in cells.items()})
+        rows.append({key: cell if key == "name" else absolute_in(path, cell) for key, cell in cells.items()})
     return rows
 
 
 def _learn2reg(path: Path, which: str) -> Pairs:
     """Read a list of a Learn2Reg file, with labels (else masks) and landmarks (else keypoints) beside the images."""
-    content = _json(path)
-    offered = [name for name in LEARN2REG_LISTS if content.get(name)]
+    content = json_object(path)
+    offered = [name for name in LEARN2REG_LISTS if list_in(content, name, path)]
     if which == ALL_PAIRS:
-        images = [entry["image"] if isinstance(entry, dict) else entry for entry in content.get("training", [])]
+        listed = list_in(content, "training", path)
+        odd = [n for n, e in enumerate(listed, start=1) if not isinstance(e, str) and "image" not in _object(e)]
+        if odd:
+            what = f'expected a path or {{"image": path}}, got {listed[odd[0] - 1]!r:.80}'
+            raise PairError(f'{path}: entry {odd[0]} of "training": {what}')
+        images = [entry if isinstance(entry, str) else entry["image"] for entry in listed]
         found: list[Any] = [{"fixed": fixed, "moving": moving} for fixed, moving in permutations(images, 2)]
         if not found:
             raise PairError(f'{path}: all_pairs needs two images in its list "training"')
@@ -248,7 +235,12 @@ def _learn2reg(path: Path, which: str) -> Pairs:
         found = content[which]
     else:
         raise PairError(f"{path} has no list {which!r}; there are: {', '.join([*offered, ALL_PAIRS])}")
-    return [row | _beside(row) for row in _rows(found, path, what='{"fixed": path, "moving": path}')]
+    return [row | _beside(row) for row in rows_of(found, path, what='{"fixed": path, "moving": path}')]
+
+
+def _object(entry: Any) -> Mapping[str, Any]:
+    """Return an entry of a JSON list if it is an object, else an empty one."""
+    return entry if isinstance(entry, dict) else {}
 
 
 def _beside(row: dict[str, str]) -> dict[str, str]:
@@ -258,7 +250,7 @@ def _beside(row: dict[str, str]) -> dict[str, str]:
     for key, folders, suffix in kinds:
         for folder in folders:
             files = {name: _companion(Path(row.get(name, "")), folder, suffix) for name in IMAGES}
-            if all(file is not None and file.exists() for file in files.values()):
+            if all(file is not None and not missing(file) for file in files.values()):
                 found |= {f"{name}_{key}": str(file) for name, file in files.items()}
                 break
     return found

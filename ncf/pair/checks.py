@@ -23,15 +23,15 @@ from monai.transforms import Transform
 
 from ncf.core.errors import PairError
 from ncf.core.names import GRID_OF, GUIDE_POINTS, IMAGE_SUFFIXES, IMAGES, PAIR_KEYS, POINTS, pair_name, safe_name
+from ncf.core.paths import expanded, shortened, there
 from ncf.io.dicom.series import only_series
 from ncf.io.landmarks import read_landmarks
 from ncf.pair.keys import Pair, PairFiles, affine_of
-from ncf.space.geometry import spacing_mm, to_mm, to_vox
+from ncf.space.geometry import is_solid, to_mm, to_vox
 
 MOST_LABEL = 2**24 - 1
 GRID_TOLERANCE_VOX = 1e-3  # headers written by different programs differ by float32 rounding, far below this
 NO_IMAGES = (*POINTS, *GUIDE_POINTS)
-FLAT_VOLUME = 1e-6  # a cell with less than this fraction of its box's volume is flat: two axes coincide
 
 
 class CheckFilesd(Transform):
@@ -66,7 +66,7 @@ class CheckFilesd(Transform):
         """Return the path as a string, after opening it."""
         if not isinstance(value, (str, os.PathLike)):
             raise PairError(f"{key}: expected a path, got {type(value).__name__} {value!r:.60}; name a file or folder")
-        path = Path(value).expanduser()
+        path = there(expanded(value), key)
         if path.is_dir() and key not in NO_IMAGES:
             only_series(path, key)
             return str(path)
@@ -74,7 +74,8 @@ class CheckFilesd(Transform):
             with path.open("rb") as file:
                 empty = not file.read(1)
         except OSError as error:
-            raise PairError(f"{key}: cannot open {path} ({error.strerror}); correct the path or permissions") from error
+            what = f"cannot open {shortened(path)} ({error.strerror})"
+            raise PairError(f"{key}: {what}; correct the path or permissions") from error
         if empty:
             raise PairError(f"{key}: {path} is empty (0 bytes); write or copy it again")
         if key not in NO_IMAGES and not path.name.lower().endswith(IMAGE_SUFFIXES):
@@ -150,8 +151,7 @@ def _check_image(key: str, image: MetaTensor, *, min_size: int) -> None:
         raise PairError(
             f"{what}: shape {shape} is too small, every axis needs {min_size} voxels; crop or resample less"
         )
-    flat = FLAT_VOLUME * np.prod(spacing_mm(affine))
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) <= flat:
+    if not is_solid(affine):
         raise PairError(f"{what}: affine {affine[:3].tolist()} cannot be inverted; correct the header")
     check_finite(what, image)
     if image.min() == image.max():

@@ -17,6 +17,7 @@ from ncf.core.errors import PairError
 from ncf.core.files import load_json, save_json
 from ncf.core.folders import ResultFolders
 from ncf.core.names import IMAGES, LONGEST_NAME, METRICS_FILE, PAIR_KEYS, RESULT_FILES, RUN_FILE, safe_name
+from ncf.core.paths import missing
 from ncf.pair.keys import PairFiles
 from ncf.phantom.chest import breathing_thorax, write
 
@@ -86,10 +87,10 @@ class HoldOutput(Transform):
         """
         folder = self.folders.path(data["name"])
         _check_name(folder)
-        there = next(path for path in (folder, *folder.parents) if path.exists())
-        if not there.is_dir():
+        nearest = next(path for path in (folder, *folder.parents) if not missing(path))
+        if not nearest.is_dir():
             raise PairError(
-                f"cannot write {folder}: {there} is a file, not a folder; choose another output_dir or name"
+                f"cannot write {folder}: {nearest} is a file, not a folder; choose another output_dir or name"
             )
         self.folders.hold(data["name"])
         check_owner(folder, data["files"])

@@ -18,6 +18,7 @@ import torch
 from ncf.core.errors import PairError
 from ncf.core.files import load_json
 from ncf.core.names import FIELD_FILE, METRICS_FILE, NETWORK_FILE, RUN_FILE
+from ncf.core.paths import missing, shortened, there
 from ncf.core.renamed import RENAMED_METRICS, RENAMED_RUN
 from ncf.io.fields.table import load_map
 from ncf.io.nifti import load_itk_field
@@ -161,9 +162,11 @@ def saved_map(path: str | Path) -> SpatialMap:
         PairError: there is no such file, it cannot be read, or the result is not complete.
     """
     path = Path(path)
-    if not path.exists():
-        raise PairError(f"there is no {path}; give a result folder, its {NETWORK_FILE}, or the file of a field")
-    if path.is_dir():
+    if missing(path):
+        raise PairError(
+            f"there is no {shortened(path)}; give a result folder, its {NETWORK_FILE}, or the file of a field"
+        )
+    if there(path).is_dir():
         if not (path / RUN_FILE).exists():
             raise PairError(f"{path} is no result folder (no {RUN_FILE} in it); give one, or the file of a field")
         SavedResult(path).require_complete()

@@ -20,11 +20,27 @@ import numpy as np
 import torch
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])  # for the components of a displacement or a point; its own inverse
+FLAT_VOLUME = 1e-6  # a cell with less than this fraction of its box's volume is flat: two axes coincide
+SQUARE = 1e-3  # how far axes may be from 90 degrees, as a cosine: ITK's directions are rotations
 
 
 def spacing_mm(affine: np.ndarray) -> np.ndarray:
     """Return the voxel size along each array axis in mm, shape (3,), of a 4x4 affine, voxel -> mm."""
     return np.sqrt((np.asarray(affine, dtype=np.float64)[:3, :3] ** 2).sum(axis=0))
+
+
+def is_solid(affine: np.ndarray) -> bool:
+    """Tell whether an affine (4, 4) is finite, and the cells of its grid have a volume."""
+    affine = np.asarray(affine, dtype=np.float64)
+    if not np.isfinite(affine).all():
+        return False
+    return bool(abs(np.linalg.det(affine[:3, :3])) > FLAT_VOLUME * np.prod(spacing_mm(affine)))
+
+
+def is_sheared(affine: np.ndarray) -> bool:
+    """Tell whether the axes of a grid, by its affine (4, 4), are not at right angles."""
+    axes = np.asarray(affine, dtype=np.float64)[:3, :3] / spacing_mm(affine)
+    return bool(np.abs(axes.T @ axes - np.eye(3)).max() > SQUARE)
 
 
 def to_mm(points_vox: np.ndarray, affine: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ncf.core.errors import PairError
 from ncf.core.files import unreadable
+from ncf.core.paths import file_there
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,7 +74,9 @@ def text_of(path: Path) -> str:
         PairError: the file cannot be read, or is not such a text.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return file_there(path).read_text(encoding="utf-8-sig")
+    except PairError:
+        raise
     except (OSError, UnicodeDecodeError) as error:
         raise unreadable(path, error) from error
 
@@ -90,6 +93,9 @@ def checked_points(values: Any, path: Path) -> np.ndarray:
     """
     import numpy as np
 
+    odd = next((row for row, value in enumerate(values, start=1) if len(value) != 3), None)
+    if odd is not None:
+        raise PairError(f"{path}: point {odd} has {len(values[odd - 1])} numbers, expected three; correct it")
     points = np.asarray(values, dtype=np.float64).reshape(-1, 3)
     if not np.isfinite(points).all():
         row = int(np.argmin(np.isfinite(points).all(axis=1))) + 1

@@ -11,16 +11,17 @@ from pathlib import Path
 import numpy as np
 
 from ncf.core.errors import PairError
-from ncf.core.files import unreadable, write_whole
+from ncf.core.files import write_whole
 from ncf.core.names import IMAGES
 from ncf.io.points.base import SPACES, PointFile, PointFormat, checked_points, number_text, text_of
+from ncf.io.text_tables import AXES, SPACE_OF, Table, axis_columns, is_number, table_of
 
 HALVES = {"fixed": (0, 1, 2), "moving": (3, 4, 5)}  # the columns of landmark pairs
 LANDMARK_COLUMNS = 6
 
 
 def read(path: Path, space: str | None) -> PointFile:
-    """Read the points of a CSV: the columns x, y, z of its header, or else the first three.
+    """Read the points of a table: the columns that its header names after axes, or else the only three of numbers.
 
     A file of landmark pairs holds points of both sides: its columns 1 to 3 are in fixed, 4 to 6 in moving.
 
@@ -29,69 +30,83 @@ def read(path: Path, space: str | None) -> PointFile:
         space: of its numbers, one of `ncf.io.points.base.SPACES`.
 
     Raises:
-        PairError: the file cannot be read, or holds no points.
+        PairError: the file cannot be read, holds no points, says that its space is another, or does not say which of
+            its columns are the points.
     """
     try:
-        rows = [row for row in csv.reader(io.StringIO(text_of(path))) if any(cell.strip() for cell in row)]
-    except csv.Error as error:
-        raise unreadable(path, error) from error
-    header = rows[0] if rows and not _is_number(rows[0][0]) else None
-    body = rows[1:] if header else rows
-    if not body:
-        raise PairError(f"{path} holds no points; write lines of x,y,z")
-    if not _is_of_pairs(header, body):
-        return _points(path, space, header=header, body=body, columns=_columns(header))
+        table = table_of(text_of(path))
+        if not table.rows:
+            raise PairError(f"{path} holds no points; write lines of x,y,z")
+        if not _is_of_pairs(table):
+            return _points(path, space, table=table, columns=_columns(table, space))
+    except PairError:
+        raise
+    except ValueError as error:
+        raise PairError(f"cannot read {path}: {error}") from error
 
     def of_side(side: str) -> PointFile:
         """Return the points of one side."""
-        return _points(path, space, header=header, body=body, columns=HALVES[side])
+        return _points(path, space, table=table, columns=HALVES[side])
 
     return replace(of_side("fixed"), of_side=of_side)
 
 
-def _points(
-    path: Path, space: str | None, *, header: list[str] | None, body: list[list[str]], columns: Sequence[int]
-) -> PointFile:
+def _points(path: Path, space: str | None, *, table: Table, columns: Sequence[int]) -> PointFile:
     """Return the points in three columns of a table."""
-    if header is not None and len(header) <= max(columns):
-        raise PairError(f"{path}: its first line, {header[0]!r:.40}, is no header of x,y,z; correct or remove it")
+    if table.header is not None and len(table.header) <= max(columns):
+        raise PairError(f"{path}: its first line, {table.header[0]!r:.40}, is no header of x,y,z; correct or remove it")
     try:
-        points = checked_points([[float(row[c]) for c in columns] for row in body], path)
+        points = checked_points([[float(row[c]) for c in columns] for row in table.rows], path)
+    except PairError:
+        raise
     except (IndexError, ValueError) as error:
         what = "expected three numbers in every line, in the columns x, y, z or else the first three"
         raise PairError(f"{path}: {what} ({error}); correct it") from error
 
     def save(target: Path, found: np.ndarray, known: np.ndarray) -> None:
         """Write the same table with other points and a last column ``valid``; unknown points have empty cells."""
-        lines = [] if header is None else [[*_carried_names(header, columns), "valid"]]
-        for row, point, valid in zip(body, found, known, strict=True):
+        lines = [] if table.header is None else [[*_carried_names(table.header, columns), "valid"]]
+        for row, point, valid in zip(table.rows, found, known, strict=True):
             filled = list(row)
             for c, value in zip(columns, point, strict=True):
                 filled[c] = number_text(value) if valid else ""
             lines.append([*filled, str(int(valid))])
         out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerows(lines)
+        csv.writer(out, delimiter=table.delimiter, lineterminator="\n").writerows(lines)
         write_whole(target, lambda temporary: temporary.write_bytes(out.getvalue().encode()))
 
     return PointFile(points, str(space), save)
 
 
-def _is_of_pairs(header: list[str] | None, body: list[list[str]]) -> bool:
+def _is_of_pairs(table: Table) -> bool:
     """Tell whether a table holds landmark pairs: three columns named after fixed, then three after moving.
 
     Without a header, six numbers in every line.
     """
-    if header is None:
-        return all(len(row) == LANDMARK_COLUMNS and all(map(_is_number, row)) for row in body)
-    names = [cell.lower() for cell in header]
+    if table.header is None:
+        return all(len(row) == LANDMARK_COLUMNS and all(map(is_number, row)) for row in table.rows)
+    names = [cell.lower() for cell in table.header]
     return all(side in names[c] for side in IMAGES for c in HALVES[side] if c < len(names)) and (
         len(names) >= LANDMARK_COLUMNS
     )
 
 
-def _columns(header: list[str] | None) -> list[int]:
-    names = [cell.strip().lower() for cell in header or []]
-    return [names.index(axis) for axis in "xyz"] if set("xyz") <= set(names) else [0, 1, 2]
+def _columns(table: Table, space: str | None) -> list[int]:
+    """Return the three columns of the points; raise ValueError where the table does not say which they are."""
+    named = None if table.header is None else axis_columns(table.header)
+    if named is not None:
+        axes, columns = named
+        if space not in SPACE_OF.get(axes, (space,)):
+            told = ", ".join(table.header[c].strip() for c in columns) if table.header else axes
+            raise ValueError(f"its columns {told:.60} are not in {space}; give the space {SPACE_OF[axes][0]}")
+        return columns
+    width = max(len(table.header or []), *(len(row) for row in table.rows))
+    numbers = [c for c in range(width) if all(len(row) > c and is_number(row[c]) for row in table.rows)]
+    if len(numbers) > len(AXES[0]):
+        raise ValueError(
+            f"it has {len(numbers)} columns of numbers; name those of the points x, y, z in the first line"
+        )
+    return numbers if len(numbers) == len(AXES[0]) else list(range(len(AXES[0])))
 
 
 def _carried_names(header: list[str], columns: Sequence[int]) -> list[str]:
@@ -100,19 +115,11 @@ def _carried_names(header: list[str], columns: Sequence[int]) -> list[str]:
     return [f"carried_{name}" if c in moved else name for c, name in enumerate(header)]
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
 FORMATS = (
     PointFormat(
         name="CSV",
         suffixes=(".csv",),
-        sentence="x, y, z in columns of these names or in the first three; other columns are kept",
+        sentence="x, y, z (or r, a, s and the like) in columns of these names, or three of numbers; others are kept",
         read=read,
         spaces=SPACES,
     ),

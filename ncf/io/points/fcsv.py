@@ -28,13 +28,18 @@ def read(path: Path, space: str | None) -> PointFile:
     """
     lines = text_of(path).splitlines()
     told = [line.partition("=")[2].strip().upper() for line in lines if line.startswith("# CoordinateSystem")]
-    space = FCSV_SYSTEMS.get(told[0]) if told else None
+    spaces = {FCSV_SYSTEMS.get(word) for word in told}
+    space = spaces.pop() if len(spaces) == 1 else None
     if space is None:
         raise PairError(f"{path}: expected a line '# CoordinateSystem = LPS' or RAS, got {told}; add it")
-    rows = {n: next(csv.reader([line])) for n, line in enumerate(lines) if line.strip() and not line.startswith("#")}
     try:
+        rows = {
+            n: next(csv.reader([line])) for n, line in enumerate(lines) if line.strip() and not line.startswith("#")
+        }
         points = checked_points([[float(cell) for cell in row[1:4]] for row in rows.values()], path)
-    except ValueError as error:
+    except PairError:
+        raise
+    except (ValueError, csv.Error) as error:
         raise PairError(f"{path}: expected id,x,y,z in every line ({error}); correct it") from error
     if not len(points):
         raise PairError(f"{path} holds no points")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +16,9 @@ from ncf.io.points.base import PointFile, PointFormat, checked_points, marked, t
 
 SLICER_KINDS = {"Fiducial", "Line", "Angle", "Curve", "ClosedCurve"}  # markups that are fully given by their points
 UNSET = "undefined"  # Slicer's status of a control point that has no position
+# millimetres of a file's unit of length, by the codes of UCUM and Slicer's words
+UNIT_MM = {"mm": 1.0, "um": 1e-3, "µm": 1e-3, "μm": 1e-3, "nm": 1e-6, "cm": 10.0, "dm": 100.0, "m": 1000.0}
+DIGITS = 6  # after the point, of a coordinate in mm
 
 
 def read(path: Path, space: str | None) -> PointFile:
@@ -38,9 +43,12 @@ def read(path: Path, space: str | None) -> PointFile:
             for p, point in enumerate(markup.get("controlPoints", []))
             if point.get("positionStatus") != UNSET and "position" in point
         ]
-        points = checked_points([lists[m]["controlPoints"][p]["position"] for m, p in where], path)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise PairError(f"{path} is no markups file of 3D Slicer ({error!r}); save it from Slicer again") from error
+        units = np.array([_unit_mm(lists[m], path) for m, _ in where])
+        points = checked_points([lists[m]["controlPoints"][p]["position"] for m, p in where], path) * units[:, None]
+    except PairError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise PairError(f"{path} is no markups file of 3D Slicer ({error!r:.80}); save it from Slicer again") from error
     if not kinds <= SLICER_KINDS:
         what = f"{path} holds a {' and a '.join(sorted(kinds - SLICER_KINDS))}, which is more than its points"
         raise PairError(f"{what}; save {', '.join(sorted(SLICER_KINDS))}")
@@ -52,10 +60,11 @@ def read(path: Path, space: str | None) -> PointFile:
     def save(target: Path, found: np.ndarray, known: np.ndarray) -> None:
         """Write the same markups with other points; a point that is not known becomes undefined."""
         changed = copy.deepcopy(content)
-        for (m, p), position, valid in zip(where, found, known, strict=True):
+        for (m, p), unit, position, valid in zip(where, units.tolist(), found, known, strict=True):
             point = changed["markups"][m]["controlPoints"][p]
             if valid:
-                point["position"] = [round(float(v), 6) for v in position]
+                digits = DIGITS + max(0, round(math.log10(unit)))
+                point["position"] = [round(float(v) / unit, digits) for v in position]
             else:
                 point.update(
                     position=[0.0, 0.0, 0.0], positionStatus=UNSET, description=marked(point.get("description"))
@@ -65,6 +74,17 @@ def read(path: Path, space: str | None) -> PointFile:
         save_json(target, changed)
 
     return PointFile(points, systems.pop().lower(), save)
+
+
+def _unit_mm(markup: Any, path: Path) -> float:
+    """Return the millimetres of the unit of a markup: a code, or a code with its scheme and meaning; mm by default."""
+    told = markup.get("coordinateUnits", "mm")
+    code = told[0] if isinstance(told, list) and told else told
+    if not isinstance(code, str) or code.strip() not in UNIT_MM:
+        raise PairError(
+            f"{path}: its coordinateUnits are {told!r:.60}, expected one of {', '.join(UNIT_MM)}; convert it"
+        )
+    return UNIT_MM[code.strip()]
 
 
 FORMATS = (
