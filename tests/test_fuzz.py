@@ -40,7 +40,7 @@ VALUES = np.arange(6 * 7 * 8, dtype="i2").reshape(6, 7, 8)
 APART_VOX = 0.02
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 PATIENCE_S = 300
-COUNTS = {"nifti": 4000, "itk": 2400, "others": 3600}
+COUNTS = {"nifti": 4000, "itk": 2000, "others": 4000}
 Reader = Callable[[Path], object]
 
 

@@ -7,6 +7,7 @@ and what a person should know of it. The rules of nibabel, FSL and ITK for these
 from __future__ import annotations
 
 import gzip
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from ncf.space.geometry import RAS_TO_LPS, is_sheared, is_solid, spacing_mm, to_
 
 GZIP_MAGIC = b"\x1f\x8b"
 READ_BYTES = 2**20  # bytes read at a time
+PACKING = 1032  # zlib's best, for one byte
 HEADER_BYTES = 540  # of NIfTI-2, the longer one
 UNIT_BITS = 7  # the bits of the header's xyzt_units that hold the unit of length
 MM_OF = {1: 1000.0, 3: 0.001}  # metres, micrometres; 2 is millimetres, and 0 is taken as millimetres, as in ITK
@@ -54,9 +56,13 @@ def open_nifti(path: str | Path) -> Iterator[Any]:
     with _opened(file_there(path)) as stream:
         kind, raw = _header(stream)
         _check_offset(raw)
+        _check_size(raw, Path(path).stat().st_size, packed=isinstance(stream, gzip.GzipFile))
         stream.seek(0)
         with LoggingOutputSuppressor():  # nibabel would print what it corrects in the header
-            image = kind.from_stream(stream)
+            try:
+                image = kind.from_stream(stream)
+            except KeyError as error:  # what nibabel raises for a code that it does not know
+                raise HeaderDataError(f"its header has the code {error}, which NIfTI does not know") from error
         image.extra["raw_header"] = raw
         yield image
         while isinstance(stream, gzip.GzipFile) and stream.read(READ_BYTES):
@@ -99,6 +105,13 @@ def _check_offset(raw: Any) -> None:
     offset = float(raw["vox_offset"])
     if not offset >= raw.single_vox_offset:  # not "<", which a NaN would pass
         raise HeaderDataError(f"vox_offset is {offset:g}, voxels begin at {raw.single_vox_offset} or later")
+
+
+def _check_size(raw: Any, held: int, *, packed: bool) -> None:
+    """Raise HeaderDataError where a file cannot hold the voxels of its header: memory would be made for them first."""
+    wanted = math.prod(max(int(n), 0) for n in raw.get_data_shape()) * raw.get_data_dtype().itemsize
+    if wanted > held * (PACKING if packed else 1):
+        raise HeaderDataError(f"its header asks for {wanted} bytes, the file holds {held}")
 
 
 def affine_mm(image: Any) -> np.ndarray:
