@@ -7,6 +7,7 @@ and what a person should know of it. The rules of nibabel, FSL and ITK for these
 from __future__ import annotations
 
 import gzip
+import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from typing import IO, Any, NamedTuple
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
-from nibabel.imageglobals import LoggingOutputSuppressor
+from nibabel.imageglobals import logger
 from nibabel.spatialimages import HeaderDataError
 
 from ncf.core.paths import file_there
@@ -54,19 +55,27 @@ def open_nifti(path: str | Path) -> Iterator[Any]:
     not caught.
     """
     with _opened(file_there(path)) as stream:
-        kind, raw = _header(stream)
-        _check_offset(raw)
-        _check_size(raw, Path(path).stat().st_size, packed=isinstance(stream, gzip.GzipFile))
-        stream.seek(0)
-        with LoggingOutputSuppressor():  # nibabel would print what it corrects in the header
-            try:
-                image = kind.from_stream(stream)
-            except KeyError as error:  # what nibabel raises for a code that it does not know
-                raise HeaderDataError(f"its header has the code {error}, which NIfTI does not know") from error
+        image, raw = _understood(stream, Path(path).stat().st_size)
         image.extra["raw_header"] = raw
         yield image
         while isinstance(stream, gzip.GzipFile) and stream.read(READ_BYTES):
             pass
+
+
+def _understood(stream: IO[bytes], held: int) -> tuple[Any, Any]:
+    """Return nibabel's image of a file of so many bytes, and its header as it is stored."""
+    kind, raw = _header(stream)
+    _check_offset(raw)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)  # nibabel would print what it corrects in the header
+    try:
+        _check_size(raw, held, packed=isinstance(stream, gzip.GzipFile))
+        stream.seek(0)
+        return kind.from_stream(stream), raw
+    except KeyError as error:  # what nibabel raises for a code that it does not know
+        raise HeaderDataError(f"its header has the code {error}, which NIfTI does not know") from error
+    finally:
+        logger.setLevel(level)
 
 
 def read_header(path: str | Path) -> Any:
