@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
 
 from ncf.core.errors import PairError
 from ncf.core.files import unreadable, write_whole
@@ -29,7 +30,10 @@ COMPOSITE = "CompositeTransform"
 PLANAR = {"AffineTransform": 6, "MatrixOffsetTransformBase": 6, "TranslationTransform": 2}  # parameters in 2D
 GRID_NUMBERS = 18  # size, origin, spacing, direction
 ROOT, TYPE, FIXED, VALUES = "TransformGroup", "TransformType", "TransformFixedParameters", "TransformParameters"
-READ_ERRORS = (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, NotImplementedError, RuntimeError)
+READ_ERRORS = (
+    OSError, EOFError, ValueError, KeyError, IndexError, TypeError, NotImplementedError, RuntimeError, MemoryError,
+    MatReadError, OverflowError, RecursionError,
+)  # fmt: skip
 
 
 class Part(NamedTuple):

@@ -7,6 +7,8 @@ and what a person should know of it. The rules of nibabel, FSL and ITK for these
 from __future__ import annotations
 
 import gzip
+import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import IO, Any, NamedTuple
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
-from nibabel.imageglobals import LoggingOutputSuppressor
+from nibabel.imageglobals import logger
 from nibabel.spatialimages import HeaderDataError
 
 from ncf.core.paths import file_there
@@ -23,6 +25,7 @@ from ncf.space.geometry import RAS_TO_LPS, is_sheared, is_solid, spacing_mm, to_
 
 GZIP_MAGIC = b"\x1f\x8b"
 READ_BYTES = 2**20  # bytes read at a time
+PACKING = 1032  # zlib's best, for one byte
 HEADER_BYTES = 540  # of NIfTI-2, the longer one
 UNIT_BITS = 7  # the bits of the header's xyzt_units that hold the unit of length
 MM_OF = {1: 1000.0, 3: 0.001}  # metres, micrometres; 2 is millimetres, and 0 is taken as millimetres, as in ITK
@@ -52,15 +55,27 @@ def open_nifti(path: str | Path) -> Iterator[Any]:
     not caught.
     """
     with _opened(file_there(path)) as stream:
-        kind, raw = _header(stream)
-        _check_offset(raw)
-        stream.seek(0)
-        with LoggingOutputSuppressor():  # nibabel would print what it corrects in the header
-            image = kind.from_stream(stream)
+        image, raw = _understood(stream, Path(path).stat().st_size)
         image.extra["raw_header"] = raw
         yield image
         while isinstance(stream, gzip.GzipFile) and stream.read(READ_BYTES):
             pass
+
+
+def _understood(stream: IO[bytes], held: int) -> tuple[Any, Any]:
+    """Return nibabel's image of a file of so many bytes, and its header as it is stored."""
+    kind, raw = _header(stream)
+    _check_offset(raw)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)  # nibabel would print what it corrects in the header
+    try:
+        _check_size(raw, held, packed=isinstance(stream, gzip.GzipFile))
+        stream.seek(0)
+        return kind.from_stream(stream), raw
+    except KeyError as error:  # what nibabel raises for a code that it does not know
+        raise HeaderDataError(f"its header has the code {error}, which NIfTI does not know") from error
+    finally:
+        logger.setLevel(level)
 
 
 def read_header(path: str | Path) -> Any:
@@ -99,6 +114,13 @@ def _check_offset(raw: Any) -> None:
     offset = float(raw["vox_offset"])
     if not offset >= raw.single_vox_offset:  # not "<", which a NaN would pass
         raise HeaderDataError(f"vox_offset is {offset:g}, voxels begin at {raw.single_vox_offset} or later")
+
+
+def _check_size(raw: Any, held: int, *, packed: bool) -> None:
+    """Raise HeaderDataError where a file cannot hold the voxels of its header: memory would be made for them first."""
+    wanted = math.prod(max(int(n), 0) for n in raw.get_data_shape()) * raw.get_data_dtype().itemsize
+    if wanted > held * (PACKING if packed else 1):
+        raise HeaderDataError(f"its header asks for {wanted} bytes, the file holds {held}")
 
 
 def affine_mm(image: Any) -> np.ndarray:
