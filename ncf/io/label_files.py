@@ -287,7 +287,7 @@ def _there(label: MetaTensor) -> set[int]:
 
 def _with_table(label: MetaTensor, table: Labels) -> MetaTensor:
     """Return the same codes with another table."""
-    return MetaTensor(label.as_tensor(), affine=label.affine, meta={**label.meta, LABELS: table})
+    return MetaTensor(label.as_tensor(), meta={**label.meta, LABELS: table})
 
 
 def shown_labels(codes: torch.Tensor, table: Labels) -> np.ndarray:
