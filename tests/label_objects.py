@@ -32,11 +32,19 @@ def slices_of(folder: str | Path) -> list[Dataset]:
 
 
 def write_structures(
-    path: Path, scan: str | Path, drawn: Mapping[str, Sequence[Drawn]], *, numbers: Sequence[int] | None = None, **tags: Any
+    path: Path,
+    scan: str | Path,
+    drawn: Mapping[str, Sequence[Drawn]],
+    *,
+    numbers: Sequence[int] | None = None,
+    **tags: Any,
 ) -> Path:
     """An RTSTRUCT with structures by name; tags: of the data set, such as ``frame``."""
     first = slices_of(scan)[0]
-    frame, series = tags.get("frame", first.get("FrameOfReferenceUID", FRAME)), tags.get("series", first.SeriesInstanceUID)
+    frame, series = (
+        tags.get("frame", first.get("FrameOfReferenceUID", FRAME)),
+        tags.get("series", first.SeriesInstanceUID),
+    )
     data, meta = Dataset(), FileMetaDataset()
     meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = ExplicitVRLittleEndian, RTSTRUCT
     meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = generate_uid()

@@ -40,7 +40,9 @@ def scan(tmp_path_factory: pytest.TempPathFactory) -> str:
 def ring(centre: tuple[float, float], radii: tuple[float, float], k: float, *, corners: int = 17) -> np.ndarray:
     """An ellipse in voxels of slice k, as points (N, 3) in RAS mm."""
     turn = np.linspace(0, 2 * np.pi, corners, endpoint=False) + 0.1
-    at = np.column_stack([centre[0] + radii[0] * np.cos(turn), centre[1] + radii[1] * np.sin(turn), np.full(corners, k)])
+    at = np.column_stack(
+        [centre[0] + radii[0] * np.cos(turn), centre[1] + radii[1] * np.sin(turn), np.full(corners, k)]
+    )
     return nib.affines.apply_affine(AXIAL, at)
 
 

@@ -1,7 +1,7 @@
 """Closed planar contours as voxels: a voxel is inside where its centre is.
 
-Where a border runs through a centre exactly, the voxel belongs to what lies left, posterior or superior of it, as in
-plastimatch. So two structures with a common border share no voxel, and it does not matter how a file stores its axes.
+Where a border runs through a centre exactly, the voxel belongs to what lies right or posterior of it, as in plastimatch
+(which, in addition, loses voxels between two such borders one voxel apart). So two structures with a common border share no voxel, and it does not matter how a file stores its axes.
 matplotlib's `Path` has no rule for such borders, and takes minutes for a body; it is used where contours lie oblique to
 the grid.
 """
@@ -195,7 +195,8 @@ def inside_outline(outline: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
         shape: of the pixels, along both axes.
 
     Returns:
-        bool of that shape. A centre on a border is inside where the outline lies at higher indices.
+        bool of that shape. A centre on a border is inside where the outline lies at lower indices of the first axis, or
+        at higher ones of the second.
     """
     begin, end = outline, np.roll(outline, -1, axis=0)
     low, high = (np.where((begin[:, 1] < end[:, 1])[:, None], a, b) for a, b in ((begin, end), (end, begin)))
@@ -206,7 +207,7 @@ def inside_outline(outline: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     row = np.concatenate([np.arange(a, b) for a, b in zip(first, last, strict=True)] or [np.arange(0)])
     slope = (high[edge, 0] - low[edge, 0]) / (high[edge, 1] - low[edge, 1])
     at = (low[edge, 0] + (row - low[edge, 1]) * slope).round(SNAP + 2)
-    column = np.clip(np.ceil(at), 0, shape[0]).astype(int)
+    column = np.clip(np.floor(at) + 1, 0, shape[0]).astype(int)
     borders = np.bincount(column * shape[1] + row, minlength=(shape[0] + 1) * shape[1]).reshape(-1, shape[1])
     return np.cumsum(borders, axis=0)[:-1] % 2 == 1
 
