@@ -259,5 +259,5 @@ def test_large_labels_are_exact(tmp_path: Path) -> None:
 def test_what_is_no_label_is_refused(tmp_path: Path, wrong: Callable[[np.ndarray], np.ndarray]) -> None:
     path = tmp_path / "label.nii.gz"
     nib.save(nib.Nifti1Image(wrong(np.ones(SHAPE, np.float32)), AXIAL), path)
-    with pytest.raises(PairError, match="whole numbers|NaN or infinite|labels are 0 and more"):
+    with pytest.raises(PairError, match=r"whole numbers|NaN or infinite|labels are 0 and more"):
         read_label("fixed_label", path)

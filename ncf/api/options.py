@@ -87,6 +87,8 @@ class Options:
             given["transform"] = self.transform
         if self.guide_labels:
             given["guide_labels"] = True
+        if self.labels is not None:
+            given["labels"] = self.labels if isinstance(self.labels, str) else list(self.labels)
         labels = {name: _named(name, getattr(self, name)) for name in LABEL_NUMBERS}
         given |= {name: numbers for name, numbers in labels.items() if numbers}
         return given if self.device is None else {**given, "device": self.device}

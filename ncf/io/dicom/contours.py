@@ -1,9 +1,9 @@
 """Closed planar contours as voxels: a voxel is inside where its centre is.
 
 Where a border runs through a centre exactly, the voxel belongs to what lies right or posterior of it, as in plastimatch
-(which, in addition, loses voxels between two such borders one voxel apart). So two structures with a common border share no voxel, and it does not matter how a file stores its axes.
-matplotlib's `Path` has no rule for such borders, and takes minutes for a body; it is used where contours lie oblique to
-the grid.
+(which, in addition, loses voxels between two such borders one voxel apart). So two structures with a common border
+share no voxel, and it does not matter how a file stores its axes. matplotlib's `Path` has no rule for such borders, and
+takes minutes for a body; it is used where contours lie oblique to the grid.
 """
 
 from __future__ import annotations
