@@ -200,7 +200,7 @@ def _whole(what: str, values: np.ndarray) -> np.ndarray:
             raise PairError(f"{what}: labels must be whole numbers, {len(odd)} are not ({odd[0]:g}); save as integers")
     if values.size and values.min() < 0:
         raise PairError(f"{what}: labels are 0 and more, the lowest here is {values.min():g}; is this a scan?")
-    largest = values.max(initial=0)
+    largest = float(values.max(initial=0))  # float32 would round the limit
     if largest > MOST_LABEL:
         raise PairError(f"{what}: labels go up to {MOST_LABEL}, the largest here is {largest:.0f}; number them anew")
     return values.round().astype(np.int64) if values.dtype.kind == "f" else values
