@@ -20,8 +20,9 @@ from ncf.core.labels import Labels, partners, sides_of
 from ncf.evaluate.metrics import label_sets, overlap
 from ncf.io.dicom.contours import inside_outline
 from ncf.io.image_files import read_image
-from ncf.io.label_files import empty_scan, matched, read_label, shown_labels, table_of
+from ncf.io.label_files import empty_scan, read_label, shown_labels, table_of
 from ncf.io.label_names import save_names
+from ncf.io.label_partners import matched
 from ncf.space.grids import Grid
 from tests.dicom_files import write_dicom
 from tests.label_objects import FRAME, complete, write_segments, write_structures

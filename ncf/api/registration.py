@@ -17,7 +17,7 @@ from ncf.core.labels import sides_of
 from ncf.core.names import GRID_OF, IMAGES, LABEL_KEYS
 from ncf.core.refusals import explanation
 from ncf.io.image_objects import image_of, label_of
-from ncf.io.label_files import matched
+from ncf.io.label_partners import matched
 from ncf.pair.keys import Pair
 from ncf.run.session import IN_MEMORY, Session
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 from monai.data import MetaTensor
 
 from ncf.core.errors import PairError
-from ncf.core.labels import LABELS, Labels, Wanted, alone, listed, number_of, partners
+from ncf.core.labels import LABELS, Labels, Wanted, listed, number_of
 from ncf.io.dicom.objects import RTSTRUCT, check_frame, label_object, opened
 from ncf.io.dicom.segmentation import read_segments, segments_of
 from ncf.io.dicom.structures import rasterised, structures_of
@@ -229,65 +229,6 @@ def empty_scan(grid: Grid, path: str | os.PathLike[str] | None = None) -> MetaTe
     """
     meta = {"filename_or_obj": "" if path is None else str(path)}
     return MetaTensor(torch.zeros(()).expand(1, *grid.shape), affine=torch.as_tensor(grid.affine), meta=meta)
-
-
-def renamed(label: MetaTensor, sides: Sequence[tuple[Wanted, Wanted]]) -> MetaTensor:
-    """Return a moving label map with the names of the fixed side, where a label is called otherwise there.
-
-    Args:
-        label: the moving one.
-        sides: of `ncf.core.labels.sides_of`.
-    """
-    table = table_of(label)
-    names, numbers = dict(table.names), {}
-    for fixed, moving in sides:
-        number = number_of(moving, sorted(table.of(table.members)), table.names) if fixed != moving else None
-        if number is None:
-            continue
-        if table.names:
-            names[number] = str(fixed)
-        elif str(fixed).isdecimal():
-            numbers[number] = int(fixed)
-    return _with_table(label, Labels(table.members, names).numbered(numbers))
-
-
-def matched(pair: Mapping[str, Any], sides: Sequence[tuple[Wanted, Wanted]] = ()) -> dict[str, Any]:
-    """Return a pair whose moving labels have the numbers of the fixed labels of the same name.
-
-    Args:
-        pair: with ``fixed_label`` and ``moving_label``, or without them.
-        sides: how labels are called on both sides (`ncf.core.labels.sides_of`).
-
-    Raises:
-        PairError: a name means two labels of one map.
-    """
-    if "moving_label" in pair and sides:
-        pair = {**pair, "moving_label": renamed(pair["moving_label"], sides)}
-    if not {"fixed_label", "moving_label"} <= set(pair):
-        return dict(pair)
-    fixed, moving = (table_of(pair[key]) for key in ("fixed_label", "moving_label"))
-    if not fixed.names or not moving.names:
-        if fixed.names or moving.names:
-            _note(
-                "labels", f"only the {'fixed' if fixed.names else 'moving'} ones have names; equal numbers are partners"
-            )
-        return dict(pair)
-    theirs = _there(pair["moving_label"])
-    numbers = partners(fixed, moving, fixed_labels=_there(pair["fixed_label"]), moving_labels=theirs)
-    table = moving.numbered(numbers)
-    for words in alone(fixed, table, fixed_labels=_there(pair["fixed_label"]), moving_labels=set(numbers.values())):
-        _note("labels", words)
-    return {**pair, "moving_label": _with_table(pair["moving_label"], table)}
-
-
-def _there(label: MetaTensor) -> set[int]:
-    """Return the labels of a map."""
-    return table_of(label).of(label.as_tensor().unique().tolist())
-
-
-def _with_table(label: MetaTensor, table: Labels) -> MetaTensor:
-    """Return the same codes with another table."""
-    return MetaTensor(label.as_tensor(), meta={**label.meta, LABELS: table})
 
 
 def shown_labels(codes: torch.Tensor, table: Labels) -> np.ndarray:

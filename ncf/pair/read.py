@@ -10,7 +10,8 @@ from monai.transforms import Transform
 from ncf.core.labels import Wanted, sides_of
 from ncf.core.names import GRID_OF, IMAGES, LABEL_KEYS
 from ncf.io.image_files import read_image
-from ncf.io.label_files import matched, read_label
+from ncf.io.label_files import read_label
+from ncf.io.label_partners import matched
 from ncf.pair.keys import Pair, PairFiles
 
 
