@@ -51,9 +51,8 @@ def matched(pair: Mapping[str, Any], sides: Sequence[tuple[Wanted, Wanted]] = ()
     fixed, moving = (table_of(pair[key]) for key in ("fixed_label", "moving_label"))
     if not fixed.names or not moving.names:
         if fixed.names or moving.names:
-            _note(
-                "labels", f"only the {'fixed' if fixed.names else 'moving'} ones have names; equal numbers are partners"
-            )
+            side = "fixed" if fixed.names else "moving"
+            notes.warning("note: labels: only the %s ones have names; equal numbers are partners", side)
         return dict(pair)
     theirs = _there(pair["moving_label"])
     numbers = partners(fixed, moving, fixed_labels=_there(pair["fixed_label"]), moving_labels=theirs)
