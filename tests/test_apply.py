@@ -222,7 +222,7 @@ def test_nothing_that_is_read_is_written_over(
     [
         (np.nan, "image", "1 of .* voxels are NaN or infinite"),
         (np.nan, "label", "1 of .* voxels are NaN or infinite"),
-        (2.0**24, "label", "labels go up to 16777215, the largest here is 16777216"),
+        (2.0**32, "label", "labels go up to 4294967295, the largest here is 4294967296"),
     ],
 )
 def test_values_that_cannot_be_carried_are_refused(
@@ -405,7 +405,7 @@ def test_what_cannot_be_is_one_line(
         "--reference is for --to=image": (*points, "--from=fixed", "--reference=x"),
         "--from is for --to=points": ("apply", result, "--to=image", "--from=fixed", out),
         "--interpolation is one of nearest, soft": ("apply", result, "--to=label", "--interpolation=cubic", out),
-        "is no label map": ("apply", result, pair["moving"], "--to=label", out),
+        "is this a scan?": ("apply", result, pair["moving"], "--to=label", out),
         "would be overwritten": (
             "apply",
             result,

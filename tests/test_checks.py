@@ -29,7 +29,7 @@ def pair(tmp_path: Path) -> dict[str, str]:
 
 
 def test_empty_entries_are_dropped_and_the_pair_gets_a_name(pair: dict[str, str], tmp_path: Path) -> None:
-    label = write_sitk(tmp_path / "label.nii.gz", volume(), affine_of("RAS"))
+    label = write_sitk(tmp_path / "label.nii.gz", (volume() > 0).astype("uint8"), affine_of("RAS"))
     given = {**pair, "fixed_label": None, "moving_label": label, "fixed_mask": "", "landmarks": None, "note": 3}
     before = dict(given)
     checked = CheckFilesd()(given)
@@ -147,9 +147,8 @@ def changed(value: float, *, at: tuple[slice, ...] = (slice(2, 4), slice(0, 1), 
 @pytest.mark.parametrize(("bad", "count"), [(np.nan, 6), (np.inf, 6), (-np.inf, 6)])
 @pytest.mark.parametrize("key", ["fixed", "moving", "fixed_label", "fixed_mask", "moving_mask"])
 def test_voxels_that_are_no_numbers_are_counted(tmp_path: Path, key: str, bad: float, count: int) -> None:
-    pair = read(tmp_path, **{key: (changed(bad), affine_of("oblique"))})
     with pytest.raises(PairError, match=rf"^{key} .*{key}\.nii\.gz: {count} of 1080 voxels are NaN or infinite"):
-        CheckPaird()(pair)
+        CheckPaird()(read(tmp_path, **{key: (changed(bad), affine_of("oblique"))}))
 
 
 def test_an_image_without_content(tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def test_wishes_that_cannot_be_met_are_refused(
 @pytest.mark.parametrize(
     ("wanted", "telling"),
     [
-        ({"rigid_label": "heart"}, "rigid_label is a label number above zero, or several, got 'heart'"),
+        ({"rigid_label": " "}, "rigid_label is a label number above zero, or several, got ' '"),
         ({"rigid_label": 3.5}, "rigid_label is a label number"),
         ({"keep_volume_label": []}, "keep_volume_label is a label number"),
         ({"keep_volume_label": [0]}, "keep_volume_label is a label number"),

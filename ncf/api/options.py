@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ncf.core.errors import PairError
+from ncf.core.labels import Wanted, sides_of
 from ncf.core.names import AUTO, DEFORMABLE, MODALITIES, TRANSFORMS
 from ncf.core.presets import MOST_SEED, config_files
 from ncf.fit.device import check_device
@@ -30,6 +31,7 @@ class Options:
         rigid_label: a fixed label, or several, in which the map stays rigid, each by itself.
         keep_volume_label: a fixed label, or several, whose volume is kept.
         seed: of the network's first weights.
+        labels: names or numbers of the labels that count (`ncf.core.labels.sides_of`); by default all.
         device: as torch names it; by default a CUDA device where there is one.
         align_centres: True starts with the centres of both grids together.
         progress: True shows a bar.
@@ -43,9 +45,10 @@ class Options:
     modality: str = AUTO
     transform: str = DEFORMABLE
     guide_labels: bool = False
-    rigid_label: int | Sequence[int] | None = None
-    keep_volume_label: int | Sequence[int] | None = None
+    rigid_label: Wanted | Sequence[Wanted] | None = None
+    keep_volume_label: Wanted | Sequence[Wanted] | None = None
     seed: int = 0
+    labels: str | Sequence[Wanted] | None = None
     device: str | torch.device | None = None
     align_centres: bool = False
     progress: bool = False
@@ -62,7 +65,8 @@ class Options:
         if wanted and self.transform != DEFORMABLE:
             raise PairError(f"{wanted[0]} is for maps that bend, not with transform={self.transform!r}")
         for name in LABEL_NUMBERS:
-            _numbers(name, getattr(self, name))
+            _named(name, getattr(self, name))
+        sides_of(self.labels)
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed <= MOST_SEED:
             raise PairError(f"seed must be a whole number from zero to {MOST_SEED}, got {self.seed!r}")
         if self.device is not None:
@@ -83,20 +87,26 @@ class Options:
             given["transform"] = self.transform
         if self.guide_labels:
             given["guide_labels"] = True
-        labels = {name: _numbers(name, getattr(self, name)) for name in LABEL_NUMBERS}
+        if self.labels is not None:
+            given["labels"] = self.labels if isinstance(self.labels, str) else list(self.labels)
+        labels = {name: _named(name, getattr(self, name)) for name in LABEL_NUMBERS}
         given |= {name: numbers for name, numbers in labels.items() if numbers}
         return given if self.device is None else {**given, "device": self.device}
 
 
-def _numbers(option: str, given: Any) -> list[int]:
-    """Return one label number or several as a list; raise PairError for anything else."""
+def _named(option: str, given: Any) -> list[Wanted]:
+    """Return one label or several as a list; raise PairError for anything but names and numbers above zero."""
     if given is None:
         return []
-    several = [given] if isinstance(given, Integral) else given
+    several = [given] if isinstance(given, (Integral, str)) else given
     try:
-        numbers = [int(label) for label in several if isinstance(label, Integral) and int(label) > 0]
-        if len(numbers) == len(several) > 0:
-            return numbers
+        found = [label if isinstance(label, str) else int(label) for label in several if _is_label(label)]
+        if len(found) == len(several) > 0:
+            return found
     except TypeError:
         pass
     raise PairError(f"{option} is a label number above zero, or several, got {given!r:.60}")
+
+
+def _is_label(label: Any) -> bool:
+    return bool(label.strip()) if isinstance(label, str) else isinstance(label, Integral) and int(label) > 0

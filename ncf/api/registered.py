@@ -18,7 +18,8 @@ from ncf.core.names import RUN_FILE, WARPED_FILE, WARPED_LABEL_FILE
 from ncf.core.paths import expanded
 from ncf.evaluate.measured import WarpToFixedd
 from ncf.io.image_files import read_image
-from ncf.io.image_objects import image_of
+from ncf.io.image_objects import label_of
+from ncf.io.label_files import plain_map, read_label, table_of
 from ncf.pair.checks import CheckPaird
 from ncf.pair.keys import Pair, affine_of
 from ncf.pair.source import check_owner
@@ -94,7 +95,7 @@ class Registered(Mapped):
         self._took_s = time.perf_counter() - pair["begun_s"]
         self._field = self._on_fixed(pair["pred"].field_vox[0].cpu())
         self.warped = self._on_fixed(pair["warped"][None])
-        self.warped_label = self._on_fixed(pair["warped_label"][None]) if "warped_label" in pair else None
+        self.warped_label = self._label(pair["warped_label"], pair["moving_label"]) if "warped_label" in pair else None
         self.metrics: dict[str, Any] = pair["metrics"]
 
     @property
@@ -111,11 +112,15 @@ class Registered(Mapped):
         """Return values on the fixed grid as a MetaTensor."""
         return _meta_tensor(values, affine_of(self._pair["fixed"]))
 
+    def _label(self, codes: torch.Tensor, source: MetaTensor) -> MetaTensor:
+        """Return carried codes of a label map as labels on the fixed grid."""
+        return plain_map(codes, table_of(source), affine_of(self._pair["fixed"]))
+
     def carry_label(self, label: Any) -> MetaTensor:
         """Carry a label map of the moving grid to the fixed grid, by nearest neighbour.
 
         Args:
-            label: in one of the forms of `ncf.io.image_objects.FORMS`.
+            label: in one of the forms of `ncf.io.image_objects.FORMS`, or the path of a label map, RTSTRUCT or SEG.
 
         Returns:
             The label map on the fixed grid, (1, W, H, D).
@@ -124,10 +129,10 @@ class Registered(Mapped):
             PairError: it does not lie on the moving grid, or holds other values than whole numbers from 0.
         """
         kept = {key: self._pair[key] for key in ("fixed", "moving", "moving_weight", "pred")}
-        given = cast(Pair, {**kept, "moving_label": image_of("moving_label", label)})
+        given = cast(Pair, {**kept, "moving_label": label_of("moving_label", label, self._pair["moving"])})
         checked = CheckPaird(align_centres=True)(given)
         carried = WarpToFixedd(keys=("moving_label",), mode=("nearest",))(checked)
-        return self._on_fixed(carried["warped_label"][None])
+        return self._label(carried["warped_label"], given["moving_label"])
 
     def save(self, folder: str | Path) -> Path:
         """Write the files that ``ncf register`` writes; run.json has no files to name as inputs.
@@ -197,7 +202,10 @@ class OpenedResult(Mapped):
     def warped_label(self) -> MetaTensor | None:
         """The moving label on the fixed grid, (1, W, H, D); None where none was registered."""
         path = self._saved.folder / WARPED_LABEL_FILE
-        return read_image("warped_label", str(path)) if path.exists() else None
+        if not path.exists():
+            return None
+        label = read_label("warped_label", path)
+        return plain_map(label.as_tensor()[0], table_of(label), np.asarray(label.affine))
 
 
 def open_result(folder: str | Path) -> OpenedResult:

@@ -13,9 +13,11 @@ from monai.transforms import Transform
 from ncf.api.options import Options
 from ncf.api.registered import Registered
 from ncf.core.errors import PairError
-from ncf.core.names import GRID_OF, IMAGES
+from ncf.core.labels import sides_of
+from ncf.core.names import GRID_OF, IMAGES, LABEL_KEYS
 from ncf.core.refusals import explanation
-from ncf.io.image_objects import image_of
+from ncf.io.image_objects import image_of, label_of
+from ncf.io.label_partners import matched
 from ncf.pair.keys import Pair
 from ncf.run.session import IN_MEMORY, Session
 
@@ -36,9 +38,10 @@ def register(
     modality: str = "auto",
     transform: str = "deformable",
     guide_labels: bool = False,
-    rigid_label: int | Sequence[int] | None = None,
-    keep_volume_label: int | Sequence[int] | None = None,
+    rigid_label: int | str | Sequence[int | str] | None = None,
+    keep_volume_label: int | str | Sequence[int | str] | None = None,
     seed: int = 0,
+    labels: str | Sequence[str | int] | None = None,
     device: str | torch.device | None = None,
     align_centres: bool = False,
     progress: bool = False,
@@ -51,8 +54,9 @@ def register(
         moving: the scan to bring onto it, in one of these forms.
 
     Keyword Args:
-        fixed_label: a label map on the fixed grid, for Dice and for folds inside it.
-        moving_label: a label map on the moving grid, carried over.
+        fixed_label: a label map on the fixed grid, for Dice and for folds inside it; or the path of one, of an RTSTRUCT
+            or of a DICOM SEG.
+        moving_label: the same on the moving grid, carried over.
         fixed_mask: weights on the fixed grid; where it is 0 the images are not compared.
         moving_mask: the same on the moving grid.
         landmarks: (N, 6), voxel indices of a point in fixed, then in moving.
@@ -62,9 +66,10 @@ def register(
             two, as CT and MR do.
         transform: ``rigid``, ``affine`` or ``deformable``: what the map may do.
         guide_labels: True lets labels with equal numbers guide the fit; both label maps are needed.
-        rigid_label: a fixed label, or several, in which the map stays rigid, each by itself.
+        rigid_label: a fixed label, or several, by number or name, in which the map stays rigid, each by itself.
         keep_volume_label: a fixed label, or several, whose volume is kept.
         seed: of the network's first weights.
+        labels: names or numbers of the labels that count, such as ``["Heart", "Lung_L"]``; by default all.
         device: as torch names it; by default a CUDA device where there is one.
         align_centres: True starts with the centres of both grids together.
         progress: True shows a bar.
@@ -94,6 +99,7 @@ def register(
         rigid_label=rigid_label,
         keep_volume_label=keep_volume_label,
         seed=seed,
+        labels=labels,
         device=device,
         align_centres=align_centres,
         progress=progress,
@@ -106,7 +112,13 @@ def register(
 def _registered(given: Mapping[str, Any], options: Options) -> Registered:
     """Register what was given, by the options."""
     pair: dict[str, Any] = {"begun_s": time.perf_counter(), "name": NAME, "files": {}}
-    pair |= {key: image_of(key, given[key]) for key in (*IMAGES, *GRID_OF) if given.get(key) is not None}
+    volumes = [key for key in (*IMAGES, *GRID_OF) if given.get(key) is not None and key not in LABEL_KEYS]
+    pair |= {key: image_of(key, given[key]) for key in volumes}
+    sides = sides_of(options.labels)
+    for side, key in enumerate(LABEL_KEYS):
+        if given.get(key) is not None:
+            pair[key] = label_of(key, given[key], pair[GRID_OF[key]], wanted=[names[side] for names in sides])
+    pair = matched(pair, sides)
     for key in ("landmarks", "guide_points"):
         if given.get(key) is not None:
             pair[key] = np.asarray(given[key], dtype=np.float64)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from fire.decorators import SetParseFn
 
-from ncf.commands.common import CallJob, absolute, given_paths, one_of, refuse
+from ncf.commands.common import CallJob, absolute, given_paths, one_of, or_refused, refuse
+from ncf.core.labels import sides_of
 
 if TYPE_CHECKING:
     from ncf.use.carry import Applied
@@ -27,6 +28,7 @@ def apply(
     output_dir: str,
     reference: str | None = None,
     interpolation: str | None = None,
+    labels: str | None = None,
     from_: str | None = None,
     space: str | None = None,
     moving: str | None = None,
@@ -37,19 +39,22 @@ def apply(
 
     Args:
         result: a result folder, its network.pt, or a field's file.
-        files: scans, label maps or points; for image and label by default the registered ones of the moving side.
+        files: scans, label maps (RTSTRUCT and SEG too) or points; by default the registered ones of the moving side.
         to: what the files are: image, label or points.
         output_dir: where the results go, under the files' own names; images and labels become .nii.gz.
         reference: a scan whose grid images and labels go onto; by default the fixed scan's.
         interpolation: for images linear (the default) or cubic, for labels nearest (the default) or soft.
+        labels: names or numbers of the labels to carry, such as Heart,Lung_L; by default all.
         from: where the points are, fixed or moving; for points only, and never guessed.
         space: of the numbers in a CSV or a mesh: lps, ras (mm) or voxel. Slicer's files name their own.
-        moving: a scan on the moving grid, for voxel indices where RESULT is a field's file.
+        moving: a scan on the moving grid, for voxel indices and for an RTSTRUCT where RESULT is a field's file.
         pre_transform: 4x4 affine of a reference point, applied first: rows of a text file (RAS mm) or an ITK transform.
         post_transform: another affine, of the moving point, applied last.
     """
     kind = one_of("to", to, (*MODES, "points"))
-    _belong({"from": from_, "space": space, "moving": moving}, kind == "points", "--to=points")
+    _belong({"from": from_, "space": space}, kind == "points", "--to=points")
+    _belong({"moving": moving}, kind != "image", "--to=points and --to=label")
+    _belong({"labels": labels}, kind == "label", "--to=label")
     _belong({"interpolation": interpolation, "reference": reference}, kind != "points", "--to=image and --to=label")
     side = None if from_ is None else one_of("from", from_, SIDES)
     if kind == "points" and (side is None or not files):
@@ -57,6 +62,7 @@ def apply(
     chosen = None if space is None else one_of("space", space, SPACES)
     modes = MODES.get(kind, {"": ""})
     mode = modes[one_of("interpolation", interpolation or next(iter(modes)), tuple(modes))]
+    wanted = [] if labels is None else [second for _, second in or_refused(sides_of, labels)]
     source, target = absolute("result", result), absolute("output_dir", output_dir)
     paths = [absolute("files", file) for file in files]
     transforms = given_paths(pre_transform=pre_transform, post_transform=post_transform)
@@ -67,7 +73,10 @@ def apply(
         from ncf.use.carry import open_map
 
         opened = open_map(source, **given)
-        written = _points(opened, paths, target, side, chosen) if side else _volumes(opened, paths, target, kind, mode)
+        if side:
+            written = _points(opened, paths, target, side, chosen)
+        else:
+            written = _volumes(opened, paths, target, kind, mode=mode, wanted=wanted)
         print("\n".join(map(str, written)))
 
     return CallJob(call, output_dir=target)
@@ -83,12 +92,14 @@ def _points(opened: Applied, paths: list[Path], target: Path, side: str, space: 
     return written
 
 
-def _volumes(opened: Applied, paths: list[Path], target: Path, kind: str, mode: str) -> list[Path]:
+def _volumes(
+    opened: Applied, paths: list[Path], target: Path, kind: str, *, mode: str, wanted: list[str | int]
+) -> list[Path]:
     """Carry scans or label maps, by default the registered one."""
     from ncf.use.carry import apply_to_images
 
     registered = "moving" if kind == "image" else "moving_label"
-    return apply_to_images(opened, paths or [opened.registered(registered)], target, mode=mode)
+    return apply_to_images(opened, paths or [opened.registered(registered)], target, mode=mode, wanted=wanted)
 
 
 def _belong(options: dict[str, str | None], fits: bool, where: str) -> None:

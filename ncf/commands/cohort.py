@@ -15,6 +15,7 @@ from ncf.commands.common import (
     at_least_one,
     chosen_configs,
     fit_options,
+    given_labels,
     listed_pairs,
     one_of,
     plain,
@@ -34,6 +35,7 @@ def cohort(
     preset: str | None = None,
     modality: str = "auto",
     transform: str = "deformable",
+    labels: str | None = None,
     guide_labels: str = "false",
     rigid_label: str | None = None,
     keep_volume_label: str | None = None,
@@ -62,9 +64,11 @@ def cohort(
         preset: one of the presets below, or the path of a JSON overlay of your own.
         modality: same or different, where auto, which asks the scans of each pair, chooses wrongly (`ncf register`).
         transform: rigid, affine or deformable, for every pair.
-        guide_labels: true lets labels with equal numbers guide the fit (both label maps are needed).
-        rigid_label: numbers of fixed labels, such as 3,5, in which the map stays rigid, each by itself.
-        keep_volume_label: numbers of fixed labels whose volume is kept.
+        labels: names or numbers of the labels that count, such as Heart,Lung_L; by default all. Heart=Herz is called
+            Heart in the fixed and Herz in the moving map.
+        guide_labels: true lets labels with equal numbers (or names) guide the fit (both label maps are needed).
+        rigid_label: numbers or names of fixed labels, such as 3,5, in which the map stays rigid, each by itself.
+        keep_volume_label: numbers or names of fixed labels whose volume is kept.
         seed: of the network's first weights, the same for every pair.
         align_centres: true registers every pair with the centres of both grids together at first.
         workers: number of processes; by default one for every core (as memory allows) or GPU.
@@ -86,6 +90,7 @@ def cohort(
         rigid_label=rigid_label,
         keep_volume_label=keep_volume_label,
     )
+    settings |= given_labels(labels)
     settings["align_centres"] = true_or_false("align_centres", align_centres)
     settings["report"] = true_or_false("report", report)
     chosen = one_of("engine", engine, tuple(ENGINES))

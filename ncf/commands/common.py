@@ -13,6 +13,7 @@ from typing import Any, NoReturn, Protocol, TypeVar
 from ncf.core import presets
 from ncf.core.errors import PairError
 from ncf.core.folders import new_folder
+from ncf.core.labels import sides_of
 from ncf.core.names import AUTO, DEFORMABLE, MODALITIES, TRANSFORMS
 from ncf.core.paths import expanded
 from ncf.core.startup import load_libraries
@@ -157,17 +158,25 @@ def true_or_false(option: str, value: str) -> bool:
     return value.lower() == "true"
 
 
-def label_numbers(option: str, value: str) -> list[int]:
-    """Return one label number or several, with commas between them; end the process for other values.
+def label_list(option: str, value: str) -> list[int | str]:
+    """Return one label or several, names or numbers with commas between them; end the process for other values.
 
     Args:
         option: its name, for the line.
         value: as it was given.
     """
-    numbers = [part.strip() for part in value.strip("()[] ").split(",")]
-    if not all(_is_whole(number) and int(number) > 0 for number in numbers):
-        refuse(f"--{option} is a label number, or several with commas between them, got {value!r:.60}")
-    return [int(number) for number in numbers]
+    parts = [part.strip() for part in plain(option, value).strip("()[] ").split(",")]
+    if not all(parts) or any(_is_whole(part.strip("-+.")) and int(part.strip("-+.")) < 1 for part in parts):
+        refuse(f"--{option} is a label number or name, or several with commas between them, got {value!r:.60}")
+    return [int(part) if _is_whole(part) else part for part in parts]
+
+
+def given_labels(labels: str | None) -> dict[str, Any]:
+    """Return the override that chooses labels; end the process where one has no name."""
+    if labels is None:
+        return {}
+    or_refused(sides_of, plain("labels", labels))
+    return {"labels": [part.strip() for part in labels.split(",")]}
 
 
 def fit_options(
@@ -179,8 +188,8 @@ def fit_options(
         modality: as it was given, like the others.
         transform: what the map may do.
         guide_labels: true lets labels guide the fit.
-        rigid_label: label numbers.
-        keep_volume_label: label numbers.
+        rigid_label: labels.
+        keep_volume_label: labels.
     """
     given: dict[str, Any] = {}
     if modality != AUTO:
@@ -191,7 +200,7 @@ def fit_options(
         given["guide_labels"] = True
     for option, value in (("rigid_label", rigid_label), ("keep_volume_label", keep_volume_label)):
         if value is not None:
-            given[option] = label_numbers(option, value)
+            given[option] = label_list(option, value)
     bending = [option for option in ("guide_labels", "rigid_label", "keep_volume_label") if option in given]
     if transform != DEFORMABLE and bending:
         refuse(f"--{bending[0]} is for maps that bend, not with --transform={transform}")

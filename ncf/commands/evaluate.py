@@ -7,7 +7,7 @@ from typing import Any
 
 from fire.decorators import SetParseFn
 
-from ncf.commands.common import ConfigJob, absolute, listed_pairs, or_refused, refuse, true_or_false
+from ncf.commands.common import ConfigJob, absolute, given_labels, listed_pairs, or_refused, refuse, true_or_false
 from ncf.core.errors import PairError
 from ncf.core.names import RUN_FILE
 from ncf.core.paths import there
@@ -22,6 +22,7 @@ def evaluate(
     pairs: str | None = None,
     which: str | None = None,
     output_dir: str | None = None,
+    labels: str | None = None,
     progress: str = "true",
 ) -> ConfigJob:
     """Evaluate the saved fields in FIELDS and write the table evaluation.json, .csv and .md.
@@ -34,6 +35,8 @@ def evaluate(
         pairs: the list of pairs that the fields belong to: a dataset JSON, a CSV, or the folder of the Zenodo archive.
         which: list of a Learn2Reg dataset: registration_val, registration_test, training_paired_images, all_pairs.
         output_dir: where the table goes; by default FIELDS.
+        labels: names or numbers of the labels that count, such as Heart,Lung_L; by default all. Heart=Herz is called
+            Heart in the fixed and Herz in the moving map.
         progress: false hides the progress bar.
     """
     folder = absolute("fields", fields)
@@ -46,6 +49,7 @@ def evaluate(
         "fields": folder.parent if single else folder,
         "output_dir": folder if output_dir is None else absolute("output_dir", output_dir),
         "progress": true_or_false("progress", progress),
+        **given_labels(labels),
     }
     return ConfigJob((config("evaluate"),), tuple(overrides.items()))
 

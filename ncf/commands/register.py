@@ -12,6 +12,7 @@ from ncf.commands.common import (
     ConfigJob,
     chosen_configs,
     fit_options,
+    given_labels,
     given_paths,
     plain,
     refuse,
@@ -42,6 +43,7 @@ def register(
     preset: str | None = None,
     modality: str = "auto",
     transform: str = "deformable",
+    labels: str | None = None,
     guide_labels: str = "false",
     rigid_label: str | None = None,
     keep_volume_label: str | None = None,
@@ -59,8 +61,8 @@ def register(
     Args:
         fixed: the scan on whose grid results lie: .nii, .nii.gz, .mha, .mhd, .nrrd, or a folder with one DICOM series.
         moving: the scan to bring onto it; it may have its own grid, size and orientation.
-        fixed_label: label map on the fixed grid, for Dice and for folds inside it.
-        moving_label: label map on the moving grid; carried over to the fixed grid.
+        fixed_label: label map on the fixed grid, for Dice and for folds inside it; or a DICOM RTSTRUCT or SEG.
+        moving_label: the same on the moving grid; carried over to the fixed grid.
         fixed_mask: weights on the fixed grid; voxels of 0 are left out of the fit.
         moving_mask: the same on the moving grid.
         landmarks: CSV with six columns, voxel indices of a point in fixed, then of the same point in moving.
@@ -76,9 +78,11 @@ def register(
         modality: same or different, where auto, which asks the scans themselves, chooses wrongly: whether both show one
             contrast, or two as CT and MR do.
         transform: rigid, affine or deformable: what the map may do.
-        guide_labels: true lets labels with equal numbers guide the fit (both label maps are needed).
-        rigid_label: numbers of fixed labels, such as 3,5, in which the map stays rigid, each by itself.
-        keep_volume_label: numbers of fixed labels whose volume is kept.
+        labels: names or numbers of the labels that count, such as Heart,Lung_L; by default all. Heart=Herz is called
+            Heart in the fixed and Herz in the moving map.
+        guide_labels: true lets labels with equal numbers (or names) guide the fit (both label maps are needed).
+        rigid_label: numbers or names of fixed labels, such as 3,5, in which the map stays rigid, each by itself.
+        keep_volume_label: numbers or names of fixed labels whose volume is kept.
         align_centres: true begins with the centres of both grids together (for headers that do not overlap).
         strict: true ends with status 2 where the verdict is doubtful; the files are written all the same.
         report: false makes no report.html and no pictures.
@@ -100,6 +104,7 @@ def register(
         rigid_label=rigid_label,
         keep_volume_label=keep_volume_label,
     )
+    overrides |= given_labels(labels)
     overrides["phantom_seed"] = whole_number("phantom_seed", phantom_seed)
     overrides["align_centres"] = true_or_false("align_centres", align_centres)
     if true_or_false("strict", strict):

@@ -7,6 +7,7 @@ import re
 
 IMAGES = ("fixed", "moving")
 # the image on whose grid each label map or mask lies
+LABEL_KEYS = ("fixed_label", "moving_label")
 GRID_OF = {"fixed_label": "fixed", "moving_label": "moving", "fixed_mask": "fixed", "moving_mask": "moving"}
 POINTS = ("landmarks", "fixed_landmarks", "moving_landmarks")  # one file of six columns, or two files of three
 GUIDE_POINTS = ("guide_points", "fixed_guide_points", "moving_guide_points")  # likewise; they guide the fit
@@ -23,6 +24,7 @@ RIGID, AFFINE, DEFORMABLE = "rigid", "affine", "deformable"
 TRANSFORMS = (RIGID, AFFINE, DEFORMABLE)
 # what a result folder holds; metrics.json is written last
 FIELD_FILE, WARPED_FILE, WARPED_LABEL_FILE = "displacement.nii.gz", "warped.nii.gz", "warped_label.nii.gz"
+WARPED_NAMES_FILE = "warped_label.tsv"  # names of these labels, where they have any
 AFFINE_FILE = "affine.tfm"
 NETWORK_FILE, RUN_FILE, METRICS_FILE = "network.pt", "run.json", "metrics.json"
 # the report, made from those
@@ -36,6 +38,7 @@ RESULT_FILES = (
     NETWORK_FILE,
     WARPED_FILE,
     WARPED_LABEL_FILE,
+    WARPED_NAMES_FILE,
     REPORT_FILE,
     FINDINGS_FILE,
 )

@@ -27,6 +27,7 @@ from ncf.evaluate.learn2reg_metrics import (
     learn2reg_tre30,
     warped_labels,
 )
+from ncf.evaluate.measured import names_told
 from ncf.evaluate.metrics import (
     field_at,
     label_sets,
@@ -36,6 +37,7 @@ from ncf.evaluate.metrics import (
     tre_mm,
 )
 from ncf.evaluate.tables import known, save_summary
+from ncf.io.label_files import table_of
 from ncf.pair.keys import Pair, affine_of
 from ncf.space.geometry import spacing_mm, to_mm
 from ncf.space.jacobian import jacobian_determinant
@@ -144,17 +146,18 @@ def _overlaps(pair: Pair, label: torch.Tensor) -> dict[str, Any]:
     affines = {"fixed_affine": affine_of(pair["fixed"]), "moving_affine": affine_of(pair["moving"])}
     moving = pair["moving_label"].as_tensor()
     spacing = spacing_mm(affines["fixed_affine"]).tolist()
-    sets = label_sets(label, moving[0])
+    tables = table_of(pair["fixed_label"]), table_of(pair["moving_label"])
+    sets = label_sets(label, moving[0], tables)
     found: dict[str, Any] = {"dice": {}, "hd95_mm": {}}
     for when, field in (("before", torch.zeros_like(pair["field_vox"])), ("after", pair["field_vox"])):
         positions = moving_positions(field[None], **affines)
         read = sample(moving[None], positions, mode="nearest", padding_mode="border")
         carried = torch.where(inside(positions, moving.shape[1:]), read, torch.zeros(()))[0, 0]
-        found["dice"][when] = overlap(label, carried, sets.shared)
-        apart = {value: _hd95(label == value, carried == value, spacing) for value in sets.shared}
+        found["dice"][when] = overlap(label, carried, sets.shared, tables)
+        apart = {n: _hd95(tables[0].mask(label, n), tables[1].mask(carried, n), spacing) for n in sets.shared}
         found["hd95_mm"][when] = {"mean": _mean(apart.values()), "labels": apart}
     found["dice"]["absent"] = sets.absent
-    return found
+    return found | names_told(pair)
 
 
 def _labels(volume: torch.Tensor) -> list[int]:
@@ -185,10 +188,15 @@ def _by_learn2reg(pair: Pair, label: torch.Tensor | None) -> dict[str, Any]:
         points, zooms = pair["landmarks"], spacing_mm(affine_of(pair["moving"])).tolist()
         found["tre_mm"] = float(learn2reg_tre(displacement, points[:, :3], points[:, 3:], moving_zooms=zooms).mean())
     if label is not None and "moving_label" in pair:
+        tables = table_of(pair["fixed_label"]), table_of(pair["moving_label"])
         fixed, moving = label.numpy(), pair["moving_label"].as_tensor()[0].numpy()
-        warped, labels = warped_labels(displacement, moving), _labels(label)
+        warped, labels = warped_labels(displacement, moving), sorted(tables[0].of(torch.unique(label).tolist()))
         for name, measure in (("dice", learn2reg_dice), ("hd95_vox", learn2reg_hd95)):
-            scores = measure(fixed, warped, moving, labels)
+            scores: list[float] = []
+            for number in labels:  # each by itself, because structures may overlap
+                masks = (tables[0].mask(fixed, number), tables[1].mask(warped, number), tables[1].mask(moving, number))
+                truth, carried, own = (mask.astype(np.uint8) for mask in masks)
+                scores += measure(truth, carried, own, [1])
             found[name] = {"mean": _mean(scores), "labels": dict(zip(labels, scores, strict=True))}
     found["log_jac_det_std"] = learn2reg_log_jac_det_std(displacement, _mask(pair, label))
     return found

@@ -22,6 +22,7 @@ from ncf.evaluate.metrics import (
 )
 from ncf.fit.label_guidance import LabelWishes, body
 from ncf.fit.losses.bodies import RigidityLoss
+from ncf.io.label_files import table_of
 from ncf.pair.keys import Pair, affine_of
 from ncf.space.grids import Grid, lattice_over
 from ncf.space.jacobian import jacobian_determinant
@@ -91,11 +92,13 @@ class Measured(Transform):
         metrics["similarity"]["after"] = similarity(fixed, data["warped"], weight * data["warped_valid"])
         label = data["fixed_label"].as_tensor()[0] if "fixed_label" in data else None
         if label is not None and "moving_label" in data:
-            sets = label_sets(label, data["moving_label"].as_tensor()[0])
+            tables = table_of(data["fixed_label"]), table_of(data["moving_label"])
+            sets = label_sets(label, data["moving_label"].as_tensor()[0], tables)
             carried = {"before": data["before_label"], "after": data["warped_label"]}
-            metrics["dice"] = {when: overlap(label, moved, sets.shared) for when, moved in carried.items()}
+            metrics["dice"] = {when: overlap(label, moved, sets.shared, tables) for when, moved in carried.items()}
             metrics["dice"]["absent"] = sets.absent
             metrics["dice"] |= {"guided": True} if "wishes" in data and data["wishes"].meet else {}
+        metrics |= names_told(data)
         if "wishes" in data:
             metrics["kept"] = kept_by(field, data["wishes"], affine_of(data["fixed"]))
         affines = {"fixed_affine": affine_of(data["fixed"]), "moving_affine": affine_of(data["moving"])}
@@ -110,6 +113,13 @@ class Measured(Transform):
         }
         metrics["seconds"] = {**data.get("seconds", {}), **levels, "measuring": time.perf_counter() - begun}
         return cast(Pair, {**data, "metrics": metrics})
+
+
+def names_told(pair: Pair) -> dict[str, Any]:
+    """Return the entry of the metrics that names the labels, by number; nothing where none has a name."""
+    maps = [pair[key] for key in ("moving_label", "fixed_label") if key in pair]
+    names = {str(number): name for label in maps for number, name in table_of(label).names.items()}
+    return {"label_names": dict(sorted(names.items(), key=lambda item: int(item[0])))} if names else {}
 
 
 def kept_by(field_vox: torch.Tensor, wishes: LabelWishes, affine: np.ndarray) -> dict[str, dict[str, float]]:
@@ -127,7 +137,8 @@ def kept_by(field_vox: torch.Tensor, wishes: LabelWishes, affine: np.ndarray) ->
     shape = (int(field_vox.shape[1]), int(field_vox.shape[2]), int(field_vox.shape[3]))
     found = {}
     for label in sorted({*wishes.rigid, *wishes.volume}):
-        own = body(wishes.fixed.cpu(), label, lattice_over(shape, shape), affine, np.eye(4))
+        there = wishes.tables[0].mask(wishes.fixed.cpu(), label)
+        own = body(there, lattice_over(shape, shape), affine, np.eye(4))
         rigid = RigidityLoss()(own.moved_mm(field_vox[None]), own.own_mm)
         found[str(label)] = {
             "rigid_rms_mm": float(rigid) ** 0.5,

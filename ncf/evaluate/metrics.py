@@ -16,6 +16,7 @@ import torch
 from monai.metrics import compute_dice
 
 from ncf.core.errors import PairError
+from ncf.core.labels import Labels
 from ncf.space.geometry import to_mm
 from ncf.space.jacobian import require_field
 from ncf.space.sampling import sample
@@ -24,6 +25,7 @@ PIECE_VOXELS = 2**21  # voxels processed at a time: 8 MiB for each float32 tempo
 NMI_BINS, NMI_RANGE, NMI_SAMPLES = 64, (0.5, 99.5), 2**18
 VOXELS_A_BIN = 20  # least number in a joint histogram: with fewer, noise looks like information
 TINY = 1e-12
+PLAIN = (Labels(), Labels())  # the numbers of both maps are the labels
 EDGE_VOX = 1.0  # landmarks further outside the grid are refused; indices counted from 1 instead of 0 still pass
 
 
@@ -151,7 +153,9 @@ def sd_log_jacobian(det: torch.Tensor, mask: torch.Tensor | None = None) -> floa
     return max(squares / count - (total / count) ** 2, 0.0) ** 0.5 if count else float("nan")
 
 
-def dice_per_label(a: torch.Tensor, b: torch.Tensor, labels: Sequence[int] | None = None) -> dict[int, float]:
+def dice_per_label(
+    a: torch.Tensor, b: torch.Tensor, labels: Sequence[int] | None = None, *, tables: tuple[Labels, Labels] = PLAIN
+) -> dict[int, float]:
     """Return the Dice coefficient of each label, 0 to 1 (Dice 1945, doi:10.2307/1932409).
 
     It is MONAI's `compute_dice`, one label at a time to need little memory. A label that the reference has and the
@@ -161,6 +165,7 @@ def dice_per_label(a: torch.Tensor, b: torch.Tensor, labels: Sequence[int] | Non
         a: the reference, the fixed image's label map, (W, H, D), whole numbers in any type.
         b: the other label map, (W, H, D).
         labels: which to score; by default those of the reference other than 0.
+        tables: what the numbers of both maps stand for; by default they are the labels.
 
     Raises:
         PairError: shapes differ, or a map holds values that are not labels (an interpolated map).
@@ -175,8 +180,14 @@ def dice_per_label(a: torch.Tensor, b: torch.Tensor, labels: Sequence[int] | Non
                 f"the {name} label map holds values between whole numbers: resample it by nearest neighbour"
             )
     if labels is None:
-        labels = sorted({int(v) for (piece,) in _pieces(a) for v in torch.unique(piece)} - {0})
-    return {int(label): _dice(a == label, b == label) for label in labels}
+        labels = sorted(tables[0].of(_values(a)))
+    own, other = tables
+    return {int(label): _dice(own.mask(a, label), other.mask(b, label)) for label in labels}
+
+
+def _values(volume: torch.Tensor) -> set[int]:
+    """Return all numbers of a label map."""
+    return {int(v) for (piece,) in _pieces(volume) for v in torch.unique(piece)}
 
 
 @dataclass(frozen=True)
@@ -199,17 +210,20 @@ class LabelSets:
         return {"not_in_moving": self.not_in_moving, "not_in_fixed": self.not_in_fixed}
 
 
-def label_sets(fixed: torch.Tensor, moving: torch.Tensor) -> LabelSets:
+def label_sets(fixed: torch.Tensor, moving: torch.Tensor, tables: tuple[Labels, Labels] = PLAIN) -> LabelSets:
     """Sort the labels of two maps by which of the maps hold them.
 
     Args:
         fixed, moving: the label maps (W, H, D), each on its own grid.
+        tables: what their numbers stand for; by default they are the labels.
     """
-    own, other = ({int(v) for (piece,) in _pieces(m) for v in torch.unique(piece)} - {0} for m in (fixed, moving))
+    own, other = (table.of(_values(m)) for table, m in zip(tables, (fixed, moving), strict=True))
     return LabelSets(sorted(own & other), sorted(own - other), sorted(other - own))
 
 
-def overlap(fixed: torch.Tensor, carried: torch.Tensor, labels: Sequence[int]) -> dict[str, Any]:
+def overlap(
+    fixed: torch.Tensor, carried: torch.Tensor, labels: Sequence[int], tables: tuple[Labels, Labels] = PLAIN
+) -> dict[str, Any]:
     """Return the Dice coefficient of each label and their ``mean``, which is None without any.
 
     This is what the project calls Dice everywhere: the mean over the labels that the fixed and the moving map both hold
@@ -218,8 +232,9 @@ def overlap(fixed: torch.Tensor, carried: torch.Tensor, labels: Sequence[int]) -
     Args:
         fixed, carried: label maps (W, H, D) on the fixed grid; ``carried`` is the warped one.
         labels: those that both scans' own maps hold.
+        tables: what the numbers of both maps stand for; by default they are the labels.
     """
-    scores = dice_per_label(fixed, carried, labels)
+    scores = dice_per_label(fixed, carried, labels, tables=tables)
     return {"mean": float(np.mean(list(scores.values()))) if scores else None, "labels": scores}
 
 

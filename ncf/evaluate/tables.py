@@ -26,6 +26,7 @@ STATISTICS: dict[str, Callable[[list[float]], Any]] = {
     "median": np.median,
     "std": np.std,
 }  # std is that of the population
+LABELLED = ("labels", "kept")  # entries whose keys are numbers of labels
 Flat = dict[str, float | str | None]
 
 
@@ -44,6 +45,27 @@ def flat(numbers: Mapping[str, Any], prefix: str = "") -> Flat:
         elif isinstance(value, (int, float, str, np.number)) or value is None:
             found[name] = value  # type: ignore[assignment]
     return found
+
+
+def by_name(case: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the numbers of a pair with its labels under their names, where they have names.
+
+    Numbers of structures differ from file to file, so a column of one number would mix organs.
+
+    Args:
+        case: nested numbers.
+    """
+    names = case.get("label_names")
+    if not names:
+        return case
+
+    def renamed(value: Any, key: str) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        labels = key in LABELLED
+        return {(names.get(str(k), k) if labels else k): renamed(inner, str(k)) for k, inner in value.items()}
+
+    return {key: renamed(value, key) for key, value in case.items() if key != "label_names"}
 
 
 def known(values: Iterable[Any]) -> list[float]:
@@ -190,7 +212,7 @@ def save_summary(
     Raises:
         PairError: a file cannot be written.
     """
-    rows = [flat(case) for case in cases]
+    rows = [flat(by_name(case)) for case in cases]
     text = overview(rows, columns)
     shown = overview(rows, columns, most=PRINTED)
     save_json(Path(folder) / f"{stem}.json", {"cases": list(cases), "summary": statistics(rows), **more})

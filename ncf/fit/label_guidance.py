@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ncf.core.labels import Labels
 from ncf.space.geometry import placed, spacing_mm
 from ncf.space.grids import Lattice, nodes_for_budget
 from ncf.space.sampling import sample
@@ -33,6 +34,7 @@ class LabelWishes:
         meet: labels of both maps that are to meet.
         rigid: labels of the fixed map in which the map stays rigid, each by itself.
         volume: labels of the fixed map whose volume is kept, place by place.
+        tables: what the numbers of both maps stand for; by default they are the labels.
     """
 
     fixed: torch.Tensor
@@ -40,6 +42,7 @@ class LabelWishes:
     meet: tuple[int, ...] = ()
     rigid: tuple[int, ...] = ()
     volume: tuple[int, ...] = ()
+    tables: tuple[Labels, Labels] = (Labels(), Labels())
 
 
 @dataclass(frozen=True)
@@ -132,17 +135,17 @@ def on_level(
     to_share = np.eye(4)
     if wishes.meet and wishes.moving is not None:
         cells = _cells(shape, fixed_affine)
-        shares = _shares(wishes.fixed, wishes.meet, cells.shape)
+        shares = _shares(wishes.fixed, wishes.meet, cells.shape, wishes.tables[0])
         seen = (shares.sum(dim=1) > LEAST_SHARE).flatten()
         fixed_share = shares.flatten(2)[:, :, seen]
         nodes = _in_nodes(cells.points().reshape(3, -1)[:, seen.cpu()], lattice).to(device)
         moving_shape = tuple(int(n) for n in wishes.moving.shape[2:])
         own = _cells(moving_shape, moving_affine)
-        moving_share = _shares(wishes.moving, wishes.meet, own.shape)
+        moving_share = _shares(wishes.moving, wishes.meet, own.shape, wishes.tables[1])
         seen_by = own.affine(np.linalg.solve(initial, moving_affine))
         to_share = np.linalg.solve(seen_by, lattice.affine(fixed_affine))
     rigid, volume = (
-        tuple(body(wishes.fixed, label, lattice, fixed_affine, initial) for label in labels)
+        tuple(body(wishes.tables[0].mask(wishes.fixed, n), lattice, fixed_affine, initial) for n in labels)
         for labels in (wishes.rigid, wishes.volume)
     )
     return LabelGuides(nodes, fixed_share, moving_share, to_share, rigid, volume, strength)
@@ -157,9 +160,10 @@ def _cells(shape: tuple[int, ...], affine: np.ndarray) -> Lattice:
     return Lattice((counts[0], counts[1], counts[2]), (x, y, z), (step[0], step[1], step[2]))
 
 
-def _shares(labels: torch.Tensor, meet: Sequence[int], shape: tuple[int, int, int]) -> torch.Tensor:
+def _shares(labels: torch.Tensor, meet: Sequence[int], shape: tuple[int, int, int], table: Labels) -> torch.Tensor:
     """Return the share of each label in each cell, (1, K, w, h, d), in one pass over the voxels."""
-    numbers = torch.tensor(sorted(meet), dtype=labels.dtype, device=labels.device)
+    codes = sorted({code for label in meet for code in table.codes(label)})
+    numbers = torch.tensor(codes, dtype=labels.dtype, device=labels.device)
     x, y, z = (
         torch.arange(n, device=labels.device) * cells // n for n, cells in zip(labels.shape[2:], shape, strict=True)
     )
@@ -169,7 +173,9 @@ def _shares(labels: torch.Tensor, meet: Sequence[int], shape: tuple[int, int, in
     known = numbers[place] == values
     size = math.prod(shape)
     counts = torch.bincount(place[known] * size + cell[known], minlength=len(numbers) * size)
-    return (counts.view(len(numbers), size) / torch.bincount(cell, minlength=size)).float().view(1, -1, *shape)
+    belong = torch.tensor([[float(c in table.codes(label)) for c in codes] for label in sorted(meet)])
+    held = belong.to(labels.device, torch.float64) @ counts.view(len(numbers), size).double()
+    return (held / torch.bincount(cell, minlength=size)).float().view(1, -1, *shape)
 
 
 def _in_nodes(voxels: torch.Tensor, lattice: Lattice) -> torch.Tensor:
@@ -178,17 +184,16 @@ def _in_nodes(voxels: torch.Tensor, lattice: Lattice) -> torch.Tensor:
     return ((voxels.float() - origin) / step)[None, :, :, None, None]
 
 
-def body(labels: torch.Tensor, label: int, lattice: Lattice, fixed_affine: np.ndarray, initial: np.ndarray) -> Body:
+def body(there: torch.Tensor, lattice: Lattice, fixed_affine: np.ndarray, initial: np.ndarray) -> Body:
     """Return points of a label, evenly among its voxels.
 
     Args:
-        labels: (1, 1, W, H, D), numbers on the fixed grid.
-        label: one that is there.
+        there: (1, 1, W, H, D), bool, where the label is on the fixed grid.
         lattice: of the field by which the points will move.
         fixed_affine: 4x4, voxel to RAS mm.
         initial: 4x4, the initial transform, which follows the displacement.
     """
-    voxels = (labels[0, 0] == label).nonzero().T.cpu()
+    voxels = there[0, 0].nonzero().T.cpu()
     every = max(1, math.ceil(voxels.shape[1] / BODY_POINTS))
     voxels = voxels[:, ::every]
     own = fixed_affine[:3, :3] @ voxels.numpy()
@@ -197,6 +202,6 @@ def body(labels: torch.Tensor, label: int, lattice: Lattice, fixed_affine: np.nd
 
     def tensor(values: np.ndarray) -> torch.Tensor:
         """Return numbers as float32 on the device of the labels."""
-        return torch.as_tensor(values, dtype=torch.float32, device=labels.device)
+        return torch.as_tensor(values, dtype=torch.float32, device=there.device)
 
-    return Body(_in_nodes(voxels, lattice).to(labels.device), tensor(own), tensor(matrix), tensor(initial[:3, :3]))
+    return Body(_in_nodes(voxels, lattice).to(there.device), tensor(own), tensor(matrix), tensor(initial[:3, :3]))

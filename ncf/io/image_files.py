@@ -11,6 +11,7 @@ import os
 import re
 import zlib
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -63,9 +64,36 @@ def read_image(key: str, path: str) -> MetaTensor:
     Raises:
         PairError: the file cannot be read, or is anything but one 3D volume of real numbers.
     """
+    found = _found(key, path, exact=False)
+    array, affine = found.array, found.affine
+    meta = {"filename_or_obj": path, "space": "RAS", "spatial_shape": np.array(array.shape), "original_affine": affine}
+    meta[MODALITY] = found.modality
+    values = torch.from_numpy(np.array(array, dtype=np.float32, order="C", copy=True))
+    return MetaTensor(values[None], affine=torch.as_tensor(affine, dtype=torch.float64), meta=meta)
+
+
+def read_values(key: str, path: str) -> tuple[np.ndarray, np.ndarray]:
+    """Read one volume without rounding: `read_image` keeps 24 bits of a number, which is too few for large labels.
+
+    Args:
+        key: what messages call it.
+        path: of a file, or of the folder of a DICOM series.
+
+    Returns:
+        The values (W, H, D), in the file's type where it holds whole numbers; and the affine (4, 4), voxel -> RAS mm.
+
+    Raises:
+        PairError: as of `read_image`.
+    """
+    found = _found(key, path, exact=True)
+    return found.array, found.affine
+
+
+def _found(key: str, path: str, *, exact: bool) -> _Found:
+    """Return what is in a file, a scalar volume (W, H, D)."""
     there(path, key)
     try:
-        found = _reader(path, key)(path)
+        found = _reader(path, key, exact=exact)(path)
     except PairError:
         raise
     except (*READ_ERRORS, *HEADER_ERRORS) as error:
@@ -75,19 +103,16 @@ def read_image(key: str, path: str) -> MetaTensor:
         raise PairError(f"{key}: cannot read {path} ({_reason(error)}); {what}") from error
     for line in found.notes:
         note(f"{path}: {line}", key)
-    array, affine = found.array, found.affine
+    array = found.array
     if found.voxel != SCALAR:
         raise PairError(f"{key}: {path} holds {found.voxel} voxels, expected one real number each; extract one channel")
     while array.ndim > 3 and array.shape[-1] == 1:
         array = array[..., 0]
     if array.ndim != 3:
         raise PairError(f"{key}: {path} has shape {array.shape}, expected one 3D volume; extract one or stack slices")
-    if not is_solid(affine):
-        raise PairError(f"{key} {path}: affine {affine[:3].tolist()} cannot be inverted; correct the header")
-    meta = {"filename_or_obj": path, "space": "RAS", "spatial_shape": np.array(array.shape), "original_affine": affine}
-    meta[MODALITY] = found.modality
-    values = torch.from_numpy(np.array(array, dtype=np.float32, order="C", copy=True))
-    return MetaTensor(values[None], affine=torch.as_tensor(affine, dtype=torch.float64), meta=meta)
+    if not is_solid(found.affine):
+        raise PairError(f"{key} {path}: affine {found.affine[:3].tolist()} cannot be inverted; correct the header")
+    return found._replace(array=array)
 
 
 def _is_no_nifti(path: str) -> bool:
@@ -102,11 +127,11 @@ def _is_no_nifti(path: str) -> bool:
     return len(begin) >= 4 and not sizes & NIFTI_SIZES
 
 
-def _reader(path: str, key: str) -> Callable[[str], _Found]:
+def _reader(path: str, key: str, *, exact: bool) -> Callable[[str], _Found]:
     """Return the function that reads a path; a folder is a DICOM series."""
     if os.path.isdir(path):
         return lambda folder: _Found(SCALAR, *read_series(folder, key))
-    return _read_nifti if path.lower().endswith(NIFTI) else _read_itk
+    return partial(_read_nifti if path.lower().endswith(NIFTI) else _read_itk, exact=exact)
 
 
 def _reason(error: Exception) -> str:
@@ -116,7 +141,7 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {text[:200]}".rstrip(": ")
 
 
-def _read_nifti(path: str) -> _Found:
+def _read_nifti(path: str, *, exact: bool) -> _Found:
     """Return what is in a NIfTI file.
 
     MONAI's NibabelReader is not used: where a header has an sform but its pixdim was never set, it overwrites the good
@@ -127,11 +152,11 @@ def _read_nifti(path: str) -> _Found:
         if dtype.fields or dtype.kind == "c":
             return _Found("RGB" if dtype.fields else "complex", np.empty(0), np.eye(4))
         place = placement(image)
-        values = image.get_fdata(dtype=np.float32, caching="unchanged")
+        values = np.asarray(image.dataobj) if exact else image.get_fdata(dtype=np.float32, caching="unchanged")
         return _Found(SCALAR, values, place.affine, notes=place.notes)
 
 
-def _read_itk(path: str) -> _Found:
+def _read_itk(path: str, *, exact: bool) -> _Found:
     """Return what is in a MetaImage or NRRD, by MONAI's ITKReader.
 
     Without ``pixel_type``, int8 and int64 files are refused. With it, ITK silently turns RGB into grey, so the header
@@ -147,7 +172,7 @@ def _read_itk(path: str) -> _Found:
         raise ValueError(f"it has {header.GetNumberOfDimensions()} axes, expected 3")
     if header.GetNumberOfComponents() != 1:
         return _Found(f"{header.GetNumberOfComponents()}-component", np.empty(0), np.eye(4))
-    reader = ITKReader(pixel_type=itk.F)
+    reader = ITKReader(pixel_type=itk.D if exact else itk.F)
     image = reader.read(path)
     try:
         array, meta = reader.get_data(image)

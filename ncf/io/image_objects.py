@@ -5,6 +5,8 @@ Only this module knows how those programs say where a volume lies. Nothing is re
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,9 @@ import torch
 from monai.data import MetaTensor
 
 from ncf.core.errors import PairError
+from ncf.core.labels import Wanted
 from ncf.core.packages import optional
+from ncf.io.label_files import labels_of, read_label
 from ncf.io.nifti_read import affine_mm
 from ncf.space.geometry import RAS_TO_LPS, spacing_mm
 
@@ -34,19 +38,43 @@ def image_of(key: str, given: Any) -> MetaTensor:
         PairError: it is of another form, or is anything but one 3D volume of real numbers.
     """
     values, affine = _parts(key, given)
-    if values.dtype.kind not in REAL:
-        raise PairError(f"{key}: voxels are {values.dtype}, expected one real number each; extract one channel")
-    if values.ndim != 3:
-        raise PairError(f"{key}: shape {values.shape}, expected one 3D volume (W, H, D); extract one")
-    if affine.shape != (4, 4):
-        raise PairError(f"{key}: the affine has shape {affine.shape}, expected (4, 4), voxel -> RAS mm")
+    _check(key, values, affine)
     shape = np.array(values.shape)
     meta = {"filename_or_obj": "(in memory)", "space": "RAS", "spatial_shape": shape, "original_affine": affine}
     copied = torch.from_numpy(np.array(values, dtype=np.float32, order="C", copy=True))
     return MetaTensor(copied[None], affine=torch.as_tensor(affine, dtype=torch.float64), meta=meta)
 
 
-def _parts(key: str, given: Any) -> tuple[np.ndarray, np.ndarray]:
+def label_of(key: str, given: Any, image: MetaTensor, *, wanted: Sequence[Wanted] = ()) -> MetaTensor:
+    """Return a label map in memory, or the path of one, as `ncf.io.label_files.read_label` returns a file.
+
+    Args:
+        key: what messages call it.
+        given: one of `FORMS`, or a path.
+        image: the scan on whose grid contours and segments are wanted.
+        wanted: names or numbers of labels; by default all.
+
+    Raises:
+        PairError: what `image_of` and `read_label` raise.
+    """
+    if isinstance(given, (str, os.PathLike)):
+        return read_label(key, os.path.expanduser(given), image, wanted=wanted)
+    values, affine = _parts(key, given, exact=True)
+    _check(key, values, affine)
+    return labels_of(key, values, affine, wanted=wanted)
+
+
+def _check(key: str, values: np.ndarray, affine: np.ndarray) -> None:
+    """Raise PairError unless values are one 3D volume of real numbers with an affine."""
+    if values.dtype.kind not in REAL:
+        raise PairError(f"{key}: voxels are {values.dtype}, expected one real number each; extract one channel")
+    if values.ndim != 3:
+        raise PairError(f"{key}: shape {values.shape}, expected one 3D volume (W, H, D); extract one")
+    if affine.shape != (4, 4):
+        raise PairError(f"{key}: the affine has shape {affine.shape}, expected (4, 4), voxel -> RAS mm")
+
+
+def _parts(key: str, given: Any, *, exact: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Return values (W, H, D) and affine (4, 4)."""
     if isinstance(given, MetaTensor):
         return _of_meta_tensor(key, given)
@@ -56,7 +84,9 @@ def _parts(key: str, given: Any) -> tuple[np.ndarray, np.ndarray]:
         return np.asarray(array), np.asarray(affine, dtype=np.float64)
     if hasattr(given, "dataobj"):  # nibabel's
         kind = given.get_data_dtype()
-        values = np.empty(0, kind) if kind.kind not in REAL else given.get_fdata(dtype=np.float32, caching="unchanged")
+        if kind.kind not in REAL:
+            return np.empty(0, kind), affine_mm(given)
+        values = given.get_fdata(dtype=np.float32, caching="unchanged") if not exact else np.asarray(given.dataobj)
         return values, affine_mm(given)
     if hasattr(given, "GetDirection"):  # SimpleITK's
         return _of_sitk(key, given)

@@ -6,14 +6,12 @@ segment of that name is left out. So every value up to the largest has a name, w
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from ncf.core.errors import PairError
 from ncf.core.files import stamp_of
-from ncf.io.image_files import read_image
+from ncf.io.label_files import read_label, table_of
 
 LARGEST_NAMED = 255  # viewers ask for label maps of 8 bits
 
@@ -53,7 +51,5 @@ def _given(info: Mapping[str, Any]) -> dict[int, str]:
 @lru_cache(maxsize=1024)
 def _largest(path: str, stamp: str) -> int:
     """Return the largest value of a label map; with another stamp, a changed file is read again."""
-    largest = float(read_image("label", path).as_tensor().max())
-    if not math.isfinite(largest):
-        raise PairError(f"label: {path} holds values that are no numbers; write it again with whole numbers alone")
-    return int(largest)
+    label = read_label("label", path)
+    return max(table_of(label).of(label.as_tensor().unique().tolist()), default=0)

@@ -17,19 +17,28 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import torch
 from monai.data import MetaTensor
 from monai.transforms import Transform
 
 from ncf.core.errors import PairError
-from ncf.core.names import GRID_OF, GUIDE_POINTS, IMAGE_SUFFIXES, IMAGES, PAIR_KEYS, POINTS, pair_name, safe_name
+from ncf.core.names import (
+    GRID_OF,
+    GUIDE_POINTS,
+    IMAGE_SUFFIXES,
+    IMAGES,
+    LABEL_KEYS,
+    PAIR_KEYS,
+    POINTS,
+    pair_name,
+    safe_name,
+)
 from ncf.core.paths import expanded, shortened, there
 from ncf.io.dicom.series import only_series
+from ncf.io.label_files import is_label_object
 from ncf.io.landmarks import read_landmarks
 from ncf.pair.keys import Pair, PairFiles, affine_of
 from ncf.space.geometry import is_solid, to_mm, to_vox
 
-MOST_LABEL = 2**24 - 1
 GRID_TOLERANCE_VOX = 1e-3  # headers written by different programs differ by float32 rounding, far below this
 NO_IMAGES = (*POINTS, *GUIDE_POINTS)
 
@@ -67,6 +76,8 @@ class CheckFilesd(Transform):
         if not isinstance(value, (str, os.PathLike)):
             raise PairError(f"{key}: expected a path, got {type(value).__name__} {value!r:.60}; name a file or folder")
         path = there(expanded(value), key)
+        if key in LABEL_KEYS and is_label_object(path):
+            return str(path)
         if path.is_dir() and key not in NO_IMAGES:
             only_series(path, key)
             return str(path)
@@ -170,19 +181,6 @@ def check_finite(what: str, image: MetaTensor) -> None:
         raise PairError(f"{what}: {bad} of {image.numel()} voxels are NaN or infinite; replace them by a finite value")
 
 
-def check_largest_label(what: str, values: torch.Tensor) -> None:
-    """Raise PairError for labels that float32, the type of all volumes, cannot tell from their neighbours.
-
-    Args:
-        what: the label map, as the message calls it.
-        values: of the label map.
-    """
-    if values.max() > MOST_LABEL:
-        raise PairError(
-            f"{what}: labels go up to {MOST_LABEL}, the largest here is {values.max():.0f}; number them anew"
-        )
-
-
 def _check_same_grid(key: str, part: MetaTensor, *, owner: str, image: MetaTensor) -> None:
     what, whose = _called(key, part), _called(owner, image)
     advice = "resample it onto that grid (nearest neighbour)"
@@ -198,14 +196,9 @@ def _check_same_grid(key: str, part: MetaTensor, *, owner: str, image: MetaTenso
 def _check_values(key: str, part: MetaTensor) -> None:
     what, values = _called(key, part), part.as_tensor()
     check_finite(what, part)
-    if key.endswith("_label"):
-        odd = values[values != values.round()]
-        if len(odd):
-            raise PairError(f"{what}: labels must be whole numbers, {len(odd)} are not ({odd[0]:g}); save as integers")
-        if values.min() < 0:
-            raise PairError(f"{what}: labels are 0 and more, the lowest here is {values.min():g}; is this a scan?")
-        check_largest_label(what, values)
-    elif values.min() < 0:
+    if key in LABEL_KEYS:
+        return  # `ncf.io.label_files` has read whole numbers, or refused
+    if values.min() < 0:
         raise PairError(f"{what}: weights must not be negative, the lowest is {values.min():g}; use 0 for outside")
     elif values.max() == 0:
         raise PairError(f"{what}: the mask is zero everywhere, nothing would be compared; leave it out or fill it")

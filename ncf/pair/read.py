@@ -2,27 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 from monai.transforms import Transform
 
-from ncf.core.names import GRID_OF, IMAGES
+from ncf.core.labels import Wanted, sides_of
+from ncf.core.names import GRID_OF, IMAGES, LABEL_KEYS
 from ncf.io.image_files import read_image
+from ncf.io.label_files import read_label
+from ncf.io.label_partners import matched
 from ncf.pair.keys import Pair, PairFiles
 
 
 class ReadPaird(Transform):
-    """Reads each image, label and mask of a pair."""
+    """Reads each image, label and mask of a pair.
+
+    Args:
+        labels: which labels are read, by name or number (`ncf.core.labels.sides_of`); by default all.
+
+    Raises:
+        PairError: one of the labels is no name.
+    """
+
+    def __init__(self, labels: str | Sequence[Wanted] | None = None) -> None:
+        self.sides = sides_of(labels)
 
     def __call__(self, data: PairFiles) -> Pair:
         """Read the volumes of a pair.
 
         Returns:
             The pair with MetaTensors, float32 (1, W, H, D), instead of paths, affine voxel -> RAS mm. Values are the
-            real ones (slope and intercept applied); array axes are those of the file.
+            real ones (slope and intercept applied); array axes are those of the file. Label maps are as
+            `ncf.io.label_files.read_label` gives them; where both have names, equal names have equal numbers.
 
         Raises:
-            PairError: what `read_image` raises.
+            PairError: what `read_image` and `read_label` raise.
         """
         named: dict[str, Any] = dict(data)
-        return cast(Pair, {k: read_image(k, v) if k in (*IMAGES, *GRID_OF) else v for k, v in named.items()})
+        volumes = [key for key in (*IMAGES, *GRID_OF) if key in named and key not in LABEL_KEYS]
+        pair = {**named, **{key: read_image(key, named[key]) for key in volumes}}
+        for side, key in enumerate(LABEL_KEYS):
+            if key in named:
+                wanted = [names[side] for names in self.sides]
+                pair[key] = read_label(key, named[key], pair[GRID_OF[key]], wanted=wanted)
+        return cast(Pair, matched(pair, self.sides))

@@ -15,7 +15,7 @@ import numpy as np
 
 from ncf.core.files import load_json, save_json
 from ncf.core.names import DEFORMABLE, FINDINGS_FILE, SAME
-from ncf.core.words import percent
+from ncf.core.words import label_words, percent
 from ncf.report.material import Facts
 from ncf.space.geometry import size_and_turn, spacing_mm
 
@@ -172,8 +172,9 @@ def _labels(metrics: Mapping[str, Any]) -> Iterator[Finding]:
     if not after["labels"] and not all(absent.get(key) for key in ("not_in_moving", "not_in_fixed")):
         return  # one of the maps holds no label at all
     if not any(after["labels"].values()):
-        what = "No label overlaps its counterpart after registration; Dice compares equal numbers"
-        yield Finding(WARNING, f"{what}: do both maps call the same organs by the same numbers?")
+        by = "names" if "label_names" in metrics else "numbers"
+        what = f"No label overlaps its counterpart after registration; Dice compares equal {by}"
+        yield Finding(WARNING, f"{what}: do both maps call the same organs by the same {by}?")
     elif after["mean"] < LEAST_DICE:
         yield Finding(WARNING, f"Labels overlap poorly after registration: mean Dice {after['mean']:.2f}.")
     lost = {
@@ -183,7 +184,9 @@ def _labels(metrics: Mapping[str, Any]) -> Iterator[Finding]:
     }
     worst = sorted(lost, key=lambda label: lost[label][1] - lost[label][0])[:TOLD_LABELS]
     if worst:
-        told = ", ".join(f"{label} ({lost[label][0]:.2f} to {lost[label][1]:.2f})" for label in worst)
+        told = ", ".join(
+            f"{label_words(metrics, label)} ({lost[label][0]:.2f} to {lost[label][1]:.2f})" for label in worst
+        )
         more = f" and {len(lost) - len(worst)} more" if len(lost) > len(worst) else ""
         who = f"Label {told} fits" if len(lost) == 1 else f"Labels {told}{more} fit"
         level = WARNING if after["mean"] < (before["mean"] or 0) else NOTE

@@ -14,9 +14,11 @@ import torch
 
 from ncf.core.errors import PairError
 from ncf.core.files import unchanged
+from ncf.core.labels import sides_of
 from ncf.core.names import GRID_OF, IMAGES, POINTS, WARPED_FILE, WARPED_LABEL_FILE
 from ncf.evaluate.metrics import tre_mm
 from ncf.io.image_files import read_image
+from ncf.io.label_files import MOST_CODE, empty_scan, read_label, shown_labels, table_of
 from ncf.io.landmarks import read_landmarks
 from ncf.report.paint import grey
 from ncf.report.views import Cut, DisplaySpace
@@ -236,16 +238,28 @@ def _labels(
 ) -> dict[str, np.ndarray | torch.Tensor]:
     found: dict[str, np.ndarray | torch.Tensor] = {}
     if "fixed_label" in paths:
-        found["fixed"] = _small(_read(space, "fixed_label", paths["fixed_label"]))
+        shown = _shown(result, "fixed", paths["fixed_label"])
+        _check_grid(paths["fixed_label"], shown.shape, space.grid.shape)
+        found["fixed"] = space.turned(shown)
     if "moving_label" in paths and (result.folder / WARPED_LABEL_FILE).exists():
-        found["moving"] = read_image("moving_label", str(paths["moving_label"])).as_tensor()[None]
-        found["warped"] = _small(_read(space, "warped_label", result.folder / WARPED_LABEL_FILE))
+        shown = _shown(result, "moving", paths["moving_label"])
+        ranks = np.unique(shown, return_inverse=True)[1] if shown.max(initial=0) > MOST_CODE else shown
+        found["moving"] = torch.from_numpy(ranks.astype(np.float32))[None, None]  # large labels are told apart too
+        warped = read_label("warped_label", result.folder / WARPED_LABEL_FILE)
+        found["warped"] = space.turned(shown_labels(warped.as_tensor()[0], table_of(warped)))
     return found
 
 
-def _small(labels: np.ndarray) -> np.ndarray:
-    """Return labels, which are 0 and more, in the smallest type that holds them."""
-    return labels.astype(np.min_scalar_type(int(labels.max())))
+def _told_before(words: str) -> None:
+    """Take a note about labels that the registration has told."""
+
+
+def _shown(result: SavedResult, side: str, path: Path) -> np.ndarray:
+    """Read the label map of a side as a viewer shows it, (W, H, D)."""
+    wanted = [names[IMAGES.index(side)] for names in sides_of(result.run["config"].get("labels"))]
+    scan = empty_scan(result.grid(side), result.inputs.get(side))
+    label = read_label(f"{side}_label", path, scan, wanted=wanted, note=_told_before)
+    return shown_labels(label.as_tensor()[0], table_of(label))
 
 
 def _landmark_errors(result: SavedResult, field_vox: torch.Tensor, paths: Mapping[str, Path]) -> dict[str, np.ndarray]:

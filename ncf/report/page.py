@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ncf.core.names import PICTURES
-from ncf.core.words import counted, percent
+from ncf.core.words import counted, label_words, percent
 from ncf.report import paint
 from ncf.report.findings import Finding
 from ncf.report.material import Material, windows
@@ -211,9 +211,13 @@ def label_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     if "dice" not in metrics:
         return []
     before, after = metrics["dice"]["before"]["labels"], metrics["dice"]["after"]["labels"]
-    rows = [(str(label), number(before.get(label)), number(score)) for label, score in after.items()]
+    rows = [(label_words(metrics, n), number(before.get(n)), number(score)) for n, score in after.items()]
     absent = metrics["dice"].get("absent", {})
-    return rows + [(f"{n}, {key.replace('_', ' ')}", ABSENT, ABSENT) for key, labels in absent.items() for n in labels]
+    return rows + [
+        (f"{label_words(metrics, n)}, {key.replace('_', ' ')}", ABSENT, ABSENT)
+        for key, labels in absent.items()
+        for n in labels
+    ]
 
 
 def number(value: float | None, unit: str = "", *, digits: int | None = None) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
-from ncf.core.words import counted
+from ncf.core.words import counted, label_words
 
 POINTS = {"landmarks": "tre_mm", "guides": "guide_points_mm"}  # the word for points, and their entry in metrics.json
 
@@ -38,10 +38,10 @@ def closing_lines(metrics: Mapping[str, Any], result_dir: str) -> str:
     lines = [f"Registered {metrics['name']} in {metrics['seconds']['total']:.1f} s."]
     lines += [f"  {word:11} {_distances(metrics[key])}" for word, key in POINTS.items() if key in metrics]
     if "dice" in metrics:
-        lines.append(f"  labels      {_dice_words(metrics['dice'])}")
+        lines.append(f"  labels      {_dice_words(metrics)}")
     for label, body in metrics.get("kept", {}).items():
         rigid, volume = body["rigid_rms_mm"], body["volume_ratio"]
-        lines.append(f"  label {label:5} {rigid:.2f} mm from rigid, volume x {volume:.3f}")
+        lines.append(f"  label {label_words(metrics, label):5} {rigid:.2f} mm from rigid, volume x {volume:.3f}")
     alike = metrics["similarity"]
     words = {"correlation": "ncc", "mutual information": "nmi"}
     told = [f"{word} {alike['before'][key]:.3f} before, {alike['after'][key]:.3f} after" for word, key in words.items()]
@@ -65,10 +65,15 @@ def _distances(found: Mapping[str, Any]) -> str:
     return f"{means} ({spread}; {counted(after['count'], 'point')})"
 
 
-def _dice_words(dice: Mapping[str, Any]) -> str:
+def _dice_words(metrics: Mapping[str, Any]) -> str:
     """Say the mean Dice before and after, of how many labels it is, and which labels a map lacks."""
+    dice = metrics["dice"]
     scores, absent = dice["after"]["labels"], dice.get("absent", {})
-    told = [f"{', '.join(map(str, labels))} {key.replace('_', ' ')}" for key, labels in absent.items() if labels]
+    told = [
+        f"{', '.join(label_words(metrics, label) for label in labels)} {key.replace('_', ' ')}"
+        for key, labels in absent.items()
+        if labels
+    ]
     lacking = f"; absent: {'; '.join(told)}" if told else ""
     if not scores:
         return f"none is in both maps{lacking}"

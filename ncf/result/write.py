@@ -24,11 +24,13 @@ from ncf.core.process import command_line
 from ncf.fit.fitted import Fit
 from ncf.io.checkpoint import save_checkpoint
 from ncf.io.itk_transforms import affine_transform, save_transforms
+from ncf.io.label_files import shown_labels, table_of
+from ncf.io.label_names import save_names
 from ncf.io.nifti import save_image, save_itk_field
 from ncf.pair.keys import Pair, affine_of
 from ncf.result.record import RunRecord
 from ncf.space.geometry import from_lps
-from ncf.space.resampling import in_type_of, label_type
+from ncf.space.resampling import in_type_of
 
 PACKAGES = ("monai", "torch", "numpy", "nibabel", "pytorch-ignite")
 
@@ -83,7 +85,9 @@ def _write_files(pair: Pair, record: RunRecord, folder: Path) -> None:
     save_itk_field(folder / FIELD_FILE, pair["pred"].field_vox[0], affine)
     save_image(folder / WARPED_FILE, in_type_of(pair["warped"], pair["moving"]), affine)
     if "warped_label" in pair:
-        save_image(folder / WARPED_LABEL_FILE, label_type(pair["warped_label"]), affine)
+        table = table_of(pair["moving_label"])
+        save_image(folder / WARPED_LABEL_FILE, shown_labels(pair["warped_label"], table), affine)
+        save_names(folder / WARPED_LABEL_FILE, table.names)
     save_transforms(folder / AFFINE_FILE, [affine_transform(from_lps(pair["pred"].space.initial))])
     save_checkpoint(folder / NETWORK_FILE, _checkpoint(pair["pred"], record))
     save_json(folder / RUN_FILE, _run(pair, record))

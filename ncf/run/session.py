@@ -24,7 +24,7 @@ IN_MEMORY: Mapping[str, Any] = {
     "preprocessing": "@preparing",
     "postprocessing": "@measuring",
     "handlers": [],
-    "dataset_data": [{}],
+    "dataset_data": [{"labels": "@labels"}],  # so that run.json tells them, as of files
 }
 
 

@@ -11,23 +11,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from monai.data import MetaTensor
 
 from ncf.core.errors import PairError
 from ncf.core.files import claim_folder, unchanged
+from ncf.core.labels import Wanted
 from ncf.core.names import RESULT_FILES, RUN_FILE, image_stem
 from ncf.io.image_files import read_image
 from ncf.io.itk_fields import load_affine
+from ncf.io.label_files import empty_scan, read_label, shown_labels, table_of
+from ncf.io.label_names import save_names
 from ncf.io.nifti import save_image
 from ncf.io.points.base import in_ras
 from ncf.io.points.table import read_points_file
-from ncf.pair.checks import check_finite, check_largest_label
+from ncf.pair.checks import check_finite
 from ncf.result.folder import SavedResult, saved_map
 from ncf.space.geometry import to_mm, to_vox
 from ncf.space.grids import Grid
 from ncf.space.mapping import SpatialMap
-from ncf.space.resampling import IMAGE_MODES, in_type_of, label_type, warp
-
-LABEL_ROUNDING = 1e-3  # a label file whose values are further from whole numbers has been interpolated
+from ncf.space.resampling import IMAGE_MODES, in_type_of, warp
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Applied:
         inputs: the files that were registered, by key; empty where they are not known.
         records: of these files, as run.json has them.
         read: the files that the map and the grids come from, with all files of a result folder.
+        moving_scan: the scan on the moving grid, where it is known.
     """
 
     map: SpatialMap
@@ -49,6 +52,7 @@ class Applied:
     inputs: dict[str, Path]
     records: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     read: tuple[Path, ...] = ()
+    moving_scan: Path | None = None
 
     def registered(self, key: str) -> Path:
         """Return the file of a key that was registered.
@@ -96,10 +100,12 @@ def open_map(
     own = None if result is None else result.grid("moving")
     there = own if moving is None else grid_of(moving, "moving")
     if result is None:
-        return Applied(mapping, onto, there, {}, read=_read(path, reference, moving, pre_transform, post_transform))
+        read = _read(path, reference, moving, pre_transform, post_transform)
+        return Applied(mapping, onto, there, {}, read=read, moving_scan=None if moving is None else Path(moving))
     own_files = (result.folder / name for name in RESULT_FILES)
     read = _read(*own_files, reference, moving, pre_transform, post_transform)
-    return Applied(mapping, onto, there, result.inputs, result.run["inputs"], read)
+    scan = result.inputs.get("moving") if moving is None else Path(moving)
+    return Applied(mapping, onto, there, result.inputs, result.run["inputs"], read, scan)
 
 
 def _read(*paths: str | Path | None) -> tuple[Path, ...]:
@@ -121,7 +127,9 @@ def grid_of(path: str | Path, what: str) -> Grid:
     return Grid(tuple(image.shape[1:]), np.asarray(image.affine, dtype=np.float64))
 
 
-def apply_to_images(opened: Applied, files: Sequence[str | Path], output_dir: str | Path, *, mode: str) -> list[Path]:
+def apply_to_images(
+    opened: Applied, files: Sequence[str | Path], output_dir: str | Path, *, mode: str, wanted: Sequence[Wanted] = ()
+) -> list[Path]:
     """Carry scans or label maps of the moving side onto the reference grid.
 
     Args:
@@ -129,9 +137,10 @@ def apply_to_images(opened: Applied, files: Sequence[str | Path], output_dir: st
         files: each on a grid of its own in the moving scan's space.
         output_dir: where the results go, as <name>.nii.gz.
         mode: see `ncf.space.resampling.Reader`.
+        wanted: names or numbers of labels; by default all. Where labels have names, these lie beside the result.
 
     Returns:
-        The files that were written.
+        The files that were written, without those of names.
 
     Raises:
         PairError: two files have one name, an output is an input, values are no labels, or a file cannot be read or
@@ -140,21 +149,23 @@ def apply_to_images(opened: Applied, files: Sequence[str | Path], output_dir: st
     names = [f"{image_stem(str(file))}.nii.gz" for file in files]
     targets = output_paths(names, output_dir, read=[*files, *opened.read])
     for file, target in zip(files, targets, strict=True):
-        image = read_image("image" if mode in IMAGE_MODES else "label", str(file))
+        image = read_image("image", str(file)) if mode in IMAGE_MODES else _label(opened, file, wanted)
         check_finite(str(file), image)
-        volume = image.as_tensor()[0]
-        if mode not in IMAGE_MODES:
-            if (volume - volume.round()).abs().max() > LABEL_ROUNDING or volume.min() < 0:
-                raise PairError(
-                    f"{file} is no label map, its values are not whole numbers from 0; carry it as an image"
-                )
-            volume = volume.round()
-            check_largest_label(str(file), volume)
-        affine = np.asarray(image.affine, dtype=np.float64)
+        volume, affine = image.as_tensor()[0], np.asarray(image.affine, dtype=np.float64)
         found = warp(opened.map, volume, moving=affine, reference=opened.reference, mode=mode)
-        array = in_type_of(found, volume) if mode in IMAGE_MODES else label_type(found)
-        save_image(target, array, opened.reference.affine)
+        if mode in IMAGE_MODES:
+            save_image(target, in_type_of(found, volume), opened.reference.affine)
+            continue
+        table = table_of(image)
+        save_image(target, shown_labels(found, table), opened.reference.affine)
+        save_names(target, table.names)
     return targets
+
+
+def _label(opened: Applied, file: str | Path, wanted: Sequence[Wanted]) -> MetaTensor:
+    """Read a label map on its own grid; contours, which have none, come onto the moving grid."""
+    scan = None if opened.moving is None else empty_scan(opened.moving, opened.moving_scan)
+    return read_label("label", file, scan, wanted=wanted, own_grid=True)
 
 
 def apply_to_points(

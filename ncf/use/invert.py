@@ -14,7 +14,7 @@ from ncf.core.files import save_json
 from ncf.core.names import INVERSE_FILE, VALID_FILE
 from ncf.core.process import command_line
 from ncf.evaluate.metrics import landmark_summary
-from ncf.io.image_files import read_image
+from ncf.io.label_files import empty_scan, read_label
 from ncf.io.nifti import save_image, save_itk_field
 from ncf.pair.checks import GRID_TOLERANCE_VOX
 from ncf.space.geometry import placed
@@ -132,7 +132,7 @@ def _label(opened: Applied, path: str | Path | None) -> torch.Tensor | None:
         path = opened.registered("fixed_label")
     if path is None:
         return None
-    image = read_image("label", str(path))
+    image = read_label("label", path, empty_scan(opened.map.grid, opened.inputs.get("fixed")))
     grid = Grid(tuple(image.shape[1:]), np.asarray(image.affine, dtype=np.float64))
     if tuple(grid.shape) != tuple(opened.map.grid.shape) or not grid.off_vox(opened.map.grid) <= GRID_TOLERANCE_VOX:
         raise PairError(f"{path} does not lie on the grid of the field; resample it onto that (nearest neighbour)")
