@@ -6,7 +6,7 @@ OUTPUT_DIR is of `benchmarks.bent` or `benchmarks.run` with ``--keep_fields=true
 the picture shows the moving scan by its header, the fixed scan, and the moving scan warped by each method; below, the
 differences to the fixed scan, and a regular grid of the fixed scan as the last method's map carries it. Red frames
 are where the last method is nearer to the fixed scan than the other, blue ones where it is less near. They are found
-by the intensities, and not by a person.
+by the intensities, and not by a person. Where the moving scan ends, its least value is shown.
 """
 
 from __future__ import annotations
