@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import fire
@@ -71,27 +71,33 @@ def main(
         keep_fields: as for `benchmarks.run`; `benchmarks.beside` makes a picture of them.
         background: of the planning CT: air, or stored for the data set's one value wherever the patient is not.
     """
-    chosen({word: word for word in BACKGROUNDS}, [background], what="background")
     names = chosen({name: name for name in PATIENTS}, words(patients), what="patient")
     programs = chosen(known(), words(methods), what="method")
     folder = Path(output_dir or tempfile.mkdtemp(prefix="ncf-bent-")).absolute()
     settings = Settings(folder, threads, device, python(peers_python), flag("keep_fields", keep_fields))
-    pairs = []
-    for name in names:
-        source = DATA / "head_neck_ct" / f"pt_{name}_ct.nii.gz"
-        if not source.exists():
-            print(f"{name}: left out, {source} is not there")
-            continue
-        for bend in map(int, words(bends)):
-            pairs += bent_pairs(name, bend, folder / "pairs", background=background)
-    if not pairs:
-        sys.exit("error: no pairs, because no patient's scan is there")
+    pairs = _made(names, [int(bend) for bend in words(bends)], folder / "pairs", background=background)
     seeded = [int(seed) for seed in words(seeds)]
     perform([(p, m, s) for p in pairs for m in programs for s in (seeded if m.seeded else [None])], settings=settings)
     missed = table.make(folder, pairs)
     print(f"\n{(folder / table.TABLE).read_text(encoding='utf-8')}\nresults in {folder}")
     if missed:
         sys.exit(1)
+
+
+def _made(patients: Sequence[str], bends: Sequence[int], folder: Path, *, background: str) -> list[Pair]:
+    """Return the pairs of all patients and bends; exit with one line if no patient's scan is there."""
+    chosen({word: word for word in BACKGROUNDS}, [background], what="background")
+    pairs = []
+    for name in patients:
+        source = DATA / "head_neck_ct" / f"pt_{name}_ct.nii.gz"
+        if not source.exists():
+            print(f"{name}: left out, {source} is not there")
+            continue
+        for bend in bends:
+            pairs += bent_pairs(name, bend, folder, background=background)
+    if not pairs:
+        sys.exit("error: no pairs, because no patient's scan is there")
+    return pairs
 
 
 def bent_pairs(patient: str, bend: int, folder: Path, *, background: str = "air") -> list[Pair]:

@@ -6,7 +6,7 @@ OUTPUT_DIR is of `benchmarks.bent` or `benchmarks.run` with ``--keep_fields=true
 the picture shows the moving scan by its header, the fixed scan, and the moving scan warped by each method; below, the
 differences to the fixed scan, and a regular grid of the fixed scan as the last method's map carries it. Red frames
 are where the last method is nearer to the fixed scan than the other, blue ones where it is less near. They are found
-by the intensities, and not by a person.
+by the intensities, and not by a person. Where the moving scan ends, its least value is shown.
 """
 
 from __future__ import annotations
@@ -177,16 +177,17 @@ def frames(plane: Plane, *, window: tuple[float, float]) -> list[tuple[int, int,
         Row and column of the lower left corner of each frame, and its colour.
     """
     first, last = (np.abs(np.clip(w, *window) - np.clip(plane.fixed, *window)) for w in plane.warped.values())
-    size = round(FRAME_MM / PIXEL_MM)
+    size = min(round(FRAME_MM / PIXEL_MM), *first.shape)
     gain = uniform_filter((first - last) / (window[1] - window[0]), size, mode="constant")
+    # by the lower left corner of a frame that lies whole in the picture
+    gain = gain[size // 2 : gain.shape[0] - size + size // 2 + 1, size // 2 : gain.shape[1] - size + size // 2 + 1]
     found = []
     for _ in range(FRAMES):
-        at = np.unravel_index(np.abs(gain).argmax(), gain.shape)
-        if abs(gain[at]) < LEAST_GAIN:
+        row, column = map(int, np.unravel_index(np.abs(gain).argmax(), gain.shape))
+        if abs(gain[row, column]) < LEAST_GAIN:
             break
-        row, column = (int(np.clip(i - size // 2, 0, n - size)) for i, n in zip(at, gain.shape, strict=True))
-        found.append((row, column, BETTER if gain[at] > 0 else WORSE))
-        gain[max(row - size // 2, 0) : row + 3 * size // 2, max(column - size // 2, 0) : column + 3 * size // 2] = 0
+        found.append((row, column, BETTER if gain[row, column] > 0 else WORSE))
+        gain[max(row - size, 0) : row + size + 1, max(column - size, 0) : column + size + 1] = 0  # no frame on another
     return found
 
 
@@ -214,7 +215,7 @@ def draw(
             upper, lower = axes[2 * number, column], axes[2 * number + 1, column]
             _show(upper, image, f"{title}, {view}", cmap="gray", vmin=window[0], vmax=window[1])
             if column == 1:
-                _mesh(lower, plane, f"grid of the fixed scan, by {titles[-1]}", window=window)
+                _mesh(lower, plane, f"moving, with the fixed grid as {titles[-1]} carries it", window=window)
                 continue
             reach = window[1] - window[0]
             apart = np.clip(image, *window) - np.clip(plane.fixed, *window)

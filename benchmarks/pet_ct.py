@@ -5,9 +5,9 @@ Head-Neck-PET-CT collection, Vallieres et al. 2017, doi:10.1038/s41598-017-10371
 beyond which shoulders are cut, and ends below the lowest body voxel that would come from above the source.
 
 Noise is that of a low dose: 30 HU, our choice, the double of what `planning` gives the planning CT. Within a slice its
-spectrum is a
-ramp with a smooth end, as filtered back-projection leaves it (Riederer et al. 1978, doi:10.1088/0031-9155/23/3/008),
-with its peak at 2.5 line pairs per cm; slices are independent. The noise that the source already has is bent with it.
+spectrum is a ramp with a smooth end, as filtered back-projection leaves it (Riederer et al. 1978,
+doi:10.1088/0031-9155/23/3/008), with its peak at 2.5 line pairs per cm; slices are independent. The noise that the
+source already has is bent with it.
 
 The data set stores one value wherever the patient is not. Scanners show air there, with noise; `planning` puts it back.
 """

@@ -191,7 +191,7 @@ def test_a_picture_is_drawn_of_the_saved_fields(head: Scan, posture: Posture, ma
 def test_real_heads_bend_without_folds_and_bones_stay_nearly_rigid(patient: str) -> None:
     ct, seg = (nib.load(HEAD / f"pt_{patient}_{what}.nii.gz") for what in ("ct", "seg"))
     stored, label = np.asarray(ct.dataobj), np.asarray(seg.dataobj)
-    voxels = np.argwhere(stored > 1024 + BODY_HU)
+    voxels = np.argwhere(stored > 1024 + BODY_HU)[::5]
     points = apply_affine(ct.affine, voxels)
     posture = find_posture(label, ct.affine, bend_deg=20, jaw_deg=4)
     steps = posture.jacobian(points)
@@ -202,6 +202,6 @@ def test_real_heads_bend_without_folds_and_bones_stay_nearly_rigid(patient: str)
     spine = dense & (np.linalg.norm(points[:, None] - posture.joints, axis=2).min(axis=1) < 15)
     assert np.percentile(strain[skull], 95) < 0.01 and np.percentile(strain[jaw], 90) < 0.1
     assert np.median(strain[spine]) < 0.06
-    found, known = posture.back(posture.there(points[::20]))
-    assert known.all() and np.abs(found - points[::20]).max() < 1e-4
+    found, known = posture.back(posture.there(points[::10]))
+    assert known.all() and np.abs(found - points[::10]).max() < 1e-4
     assert set(COUNTS) == {"head", "jaw", "neck", "torso"} and sum(COUNTS.values()) == 300
