@@ -24,6 +24,8 @@ from monai.transforms import Transform
 from ncf.core.errors import PairError
 from ncf.core.names import GRID_OF, GUIDE_POINTS, IMAGE_SUFFIXES, IMAGES, PAIR_KEYS, POINTS, pair_name, safe_name
 from ncf.core.paths import expanded, shortened, there
+from ncf.core.scan_paths import scan_path
+from ncf.io.dicom.folder import is_dicom, is_list
 from ncf.io.dicom.series import only_series
 from ncf.io.landmarks import read_landmarks
 from ncf.pair.keys import Pair, PairFiles, affine_of
@@ -46,7 +48,7 @@ class CheckFilesd(Transform):
 
         Raises:
             PairError: an image is not named, a path is missing, empty or unreadable, a file's format is unknown, or a
-                folder does not hold exactly one DICOM series of evenly spaced slices.
+                folder does not hold one DICOM volume, or the chosen one, of evenly spaced slices.
         """
         pair = {key: value for key, value in data.items() if value is not None and value != ""}
         for key in IMAGES:
@@ -67,7 +69,8 @@ class CheckFilesd(Transform):
         if not isinstance(value, (str, os.PathLike)):
             raise PairError(f"{key}: expected a path, got {type(value).__name__} {value!r:.60}; name a file or folder")
         path = there(expanded(value), key)
-        if path.is_dir() and key not in NO_IMAGES:
+        place = scan_path(path).path
+        if key not in NO_IMAGES and (place.is_dir() or _is_dicom_file(key, place)):
             only_series(path, key)
             return str(path)
         try:
@@ -80,8 +83,18 @@ class CheckFilesd(Transform):
             raise PairError(f"{key}: {path} is empty (0 bytes); write or copy it again")
         if key not in NO_IMAGES and not path.name.lower().endswith(IMAGE_SUFFIXES):
             known = ", ".join(IMAGE_SUFFIXES)
-            raise PairError(f"{key}: {path} is of no known format; give {known}, or a folder with one DICOM series")
+            raise PairError(f"{key}: {path} is of no known format; give {known}, or DICOM")
         return str(path)
+
+
+def _is_dicom_file(key: str, path: Path) -> bool:
+    """Tell whether a file that is not named as another image is DICOM, or lists DICOM files."""
+    if not path.is_file() or path.name.lower().endswith(IMAGE_SUFFIXES):
+        return False
+    try:
+        return is_list(path) or is_dicom(path)
+    except OSError as error:
+        raise PairError(f"{key}: cannot open {path} ({error.strerror}); correct the path or permissions") from error
 
 
 class CheckPaird(Transform):
