@@ -69,6 +69,7 @@ def head_of(path: Path) -> Head | None:
     try:
         with path.open("rb") as file:
             header = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=_tags())
+            _drop_unreadable(header)
             native = native_of(header, file) if "Rows" in header and "Columns" in header else None
         kind = pydicom.uid.UID(str(header.get("SOPClassUID", "")))
         image = "Rows" in header and "Columns" in header
@@ -80,6 +81,15 @@ def head_of(path: Path) -> Head | None:
     except Exception:  # whatever pydicom meets in a damaged file
         return None
     return Head(path, header, native)
+
+
+def _drop_unreadable(header: Any) -> None:
+    """Take out values that pydicom cannot convert, so that their tags count as missing."""
+    for tag in list(header.keys()):
+        try:
+            header[tag]
+        except Exception:  # whatever pydicom meets in a damaged value
+            del header[tag]
 
 
 def is_scan(header: Any) -> bool:

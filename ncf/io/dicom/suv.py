@@ -72,7 +72,7 @@ def unit_of_pet(headers: Sequence[Any]) -> Unit:
     shown = "Bq/ml" if units == "BQML" else "counts"
     try:
         factor = _factor(headers, units)
-    except (ValueError, TypeError, OverflowError) as error:
+    except Exception as error:  # a tag is missing, or pydicom cannot convert a damaged one
         return Unit(1.0, f"PET stays in {shown}, not in SUV: {error}")
     return Unit(factor, IN_SUV)
 

@@ -80,7 +80,10 @@ def told(word: str, macro: Sequence[str], groups: Iterable[Any]) -> Any:
 
 def value_of(plane: Plane, tag: Telling) -> Any:
     """Return the value of a tag for a plane as something that can be compared: numbers, words, or nothing."""
-    return comparable(told(tag.word, tag.macro, plane.groups))
+    try:
+        return comparable(told(tag.word, tag.macro, plane.groups))
+    except Exception:  # a damaged value within a sequence, which pydicom converts only now, tells nothing
+        return ()
 
 
 def comparable(value: Any) -> tuple[Any, ...]:
@@ -104,7 +107,7 @@ def in_words(value: tuple[Any, ...]) -> str:
 
 def dimensions(planes: Sequence[Plane]) -> list[tuple[str, list[Any]]]:
     """Return the indices that an enhanced file counts its frames by, each with its name and a value for every plane."""
-    rows = [comparable(told(INDEX, CONTENT, plane.groups)) for plane in planes]
+    rows = [value_of(plane, Telling(INDEX, CONTENT)) for plane in planes]
     length = min(map(len, rows))
     pointers = [item.get("DimensionIndexPointer") for item in planes[0].groups[-1].get("DimensionIndexSequence") or ()]
     names = [_name(pointers[n]) if n < len(pointers) else str(n + 1) for n in range(length)]
