@@ -20,7 +20,7 @@ class ScanPath(NamedTuple):
     choice: str
 
 
-def scan_path(path: str | Path) -> ScanPath:
+def scan_path(path: str | os.PathLike[str]) -> ScanPath:
     """Return what a user's path means.
 
     Args:
@@ -33,6 +33,6 @@ def scan_path(path: str | Path) -> ScanPath:
     return ScanPath(Path(before), choice)
 
 
-def is_there(path: str | Path) -> bool:
+def is_there(path: str | os.PathLike[str]) -> bool:
     """Tell whether the file or folder of a user's path is there."""
     return scan_path(path).path.exists()
