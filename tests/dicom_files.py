@@ -106,6 +106,7 @@ def write_enhanced(
     data.SharedFunctionalGroupsSequence, data.PerFrameFunctionalGroupsSequence = Items([shared]), Items(frames)
     set_pixels(data, stored[:, :, planes[0]].T, rgb=False)
     data.NumberOfFrames = len(planes)
-    data.PixelData = stored[:, :, planes].transpose(2, 1, 0).astype("<i2").tobytes()
+    later = np.repeat(np.arange(times), len(planes) // times)  # each time point is brighter by 1
+    data.PixelData = (stored[:, :, planes] + later).transpose(2, 1, 0).astype("<i2").tobytes()
     data.save_as(folder / "frames.dcm", enforce_file_format=True)
     return str(folder)

@@ -25,6 +25,7 @@ from ncf.commands.common import Job, refuse
 from ncf.commands.evaluate import evaluate
 from ncf.commands.export import export
 from ncf.commands.fetch import fetch
+from ncf.commands.files import files
 from ncf.commands.help import help_of, option_name, overview
 from ncf.commands.import_fields import import_fields
 from ncf.commands.invert import invert
@@ -38,6 +39,7 @@ from ncf.core.streams import keep_going_unread
 
 HELP = ("--help", "-h")
 NOTE = "note: "  # how a line of `ncf.core.notes` begins
+BARE = "--json"  # the one option that may stand alone, as in other programs
 VERBS: dict[str, Callable[..., Job]] = {
     "register": register,
     "apply": apply,
@@ -47,6 +49,7 @@ VERBS: dict[str, Callable[..., Job]] = {
     "export": export,
     "import": import_fields,
     "report": report,
+    "files": files,
     "fetch": fetch,
     "paper_table": paper_table,
     "label_server": label_server,
@@ -130,6 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         verb = arguments[0] if arguments else ""
         print(help_of(verb, VERBS[verb]) if verb in VERBS else overview(VERBS))
         return
+    arguments = [f"{BARE}=true" if argument == BARE else argument for argument in arguments]
     refuse_unknown(arguments)
     try:
         _job_of(arguments).start()

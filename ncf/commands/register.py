@@ -21,6 +21,7 @@ from ncf.commands.common import (
 )
 from ncf.core.names import IMAGES, PAIR_KEYS
 from ncf.core.paths import there
+from ncf.core.scan_paths import MARK
 
 
 @SetParseFn(str)
@@ -28,6 +29,8 @@ def register(
     fixed: str | None = None,
     moving: str | None = None,
     *,
+    fixed_series: str | None = None,
+    moving_series: str | None = None,
     fixed_label: str | None = None,
     moving_label: str | None = None,
     fixed_mask: str | None = None,
@@ -59,7 +62,10 @@ def register(
     Without FIXED and MOVING a breathing phantom is made and registered.
 
     Args:
-        fixed: the scan on whose grid results lie: .nii, .nii.gz, .mha, .mhd, .nrrd, or a folder with one DICOM series.
+        fixed: the scan on whose grid results lie: .nii, .nii.gz, .mha, .mhd, .nrrd, or DICOM: a folder or a file.
+        fixed_series: which DICOM volume of a folder with several: its number in `ncf files FOLDER`, or the UID of a
+            series. FOLDER#3 says the same, in every command.
+        moving_series: likewise.
         moving: the scan to bring onto it; it may have its own grid, size and orientation.
         fixed_label: label map on the fixed grid, for Dice and for folds inside it; or a DICOM RTSTRUCT or SEG.
         moving_label: the same on the moving grid; carried over to the fixed grid.
@@ -90,6 +96,7 @@ def register(
         phantom_size: voxels of the phantom, such as 64,64,64.
         phantom_seed: of the phantom's anatomy and noise.
     """
+    fixed, moving = _of_series("fixed", fixed, fixed_series), _of_series("moving", moving, moving_series)
     paths = {"fixed": fixed, "moving": moving, "fixed_label": fixed_label, "moving_label": moving_label}
     paths |= {"fixed_mask": fixed_mask, "moving_mask": moving_mask, "landmarks": landmarks, "output_dir": output_dir}
     paths |= {"guide_points": guide_points}
@@ -121,6 +128,15 @@ def register(
     if inputs and (phantom_size is not None or phantom_seed != "0"):
         refuse("--phantom_size and --phantom_seed are for the phantom that is made when no scans are named")
     return ConfigJob(chosen_configs(preset), tuple(overrides.items()), check=lambda: _check_there(inputs))
+
+
+def _of_series(key: str, path: str | None, series: str | None) -> str | None:
+    """Return the path of a scan with the choice of a volume behind it."""
+    if series is None:
+        return path
+    if not path or not series:
+        refuse(f"--{key}_series is the number or UID of a DICOM volume of {key.upper()}; give both")
+    return f"{path}{MARK}{series}"
 
 
 def _check_there(inputs: Mapping[str, Path]) -> None:

@@ -22,6 +22,7 @@ import numpy as np
 
 from ncf.core.errors import PairError
 from ncf.core.paths import file_there, shortened
+from ncf.core.scan_paths import scan_path
 
 HASH_BYTES = 2**20  # bytes read at a time
 DAMAGE = (OSError, EOFError, ValueError, RecursionError)  # what any reader raises for a damaged file
@@ -161,7 +162,7 @@ def sha256_of(path: str | Path) -> str:
     Raises:
         PairError: the file or folder cannot be read, or the folder holds no files.
     """
-    path = Path(path)
+    path = scan_path(path).path
     try:
         if not path.is_dir():
             return _digest(path)
@@ -196,7 +197,7 @@ def stamp_of(path: str | Path) -> str:
     Raises:
         PairError: the file or folder cannot be read.
     """
-    path = Path(path)
+    path = scan_path(path).path
     try:
         files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
         lines = [f"{file.name} {(told := file.stat()).st_size} {told.st_mtime_ns}" for file in files]

@@ -45,6 +45,7 @@ RESULT_FILES = (
 LONGEST_NAME = 255  # bytes in the name of a file or folder, on every usual file system
 # the inverse field, and the mask of where it is known
 INVERSE_FILE, VALID_FILE = "inverse.nii.gz", "inverse_valid.nii.gz"
+DICOM_SUFFIX = ".dcm"
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
 
 
@@ -60,7 +61,8 @@ def safe_name(text: str) -> str:
 def image_stem(path: str) -> str:
     """Return the name of an image file without its suffix; for a DICOM series, the name of its folder."""
     stem = os.path.basename(os.path.abspath(path))  # abspath: the name of "scans/." and of "scans/" is scans
-    return without_suffix(stem, IMAGE_SUFFIXES)
+    stem = re.sub(r"#([\d.]+)$", r"_\1", stem)  # a volume that was chosen of several
+    return without_suffix(stem, (*IMAGE_SUFFIXES, DICOM_SUFFIX))
 
 
 def without_suffix(name: str, suffixes: tuple[str, ...]) -> str:

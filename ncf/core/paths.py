@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ncf.core.errors import PairError
 from ncf.core.notes import note
+from ncf.core.scan_paths import scan_path
 
 LONG, SHOWN = 255, 40  # characters of a part of a path that can be, and that are shown of one that cannot
 KINDS = (  # what a path may be beside a file and a folder; opening a pipe would wait for a writer, for ever
@@ -38,7 +39,7 @@ def there(path: str | os.PathLike[str], what: str = "") -> Path:
     """
     begin = f"{what}: " if what else ""
     try:
-        mode = os.stat(path).st_mode
+        mode = os.stat(scan_path(path).path).st_mode
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         reason = getattr(error, "strerror", None) or str(error)
         told = f"cannot open {shortened(path)} ({reason})" if what else f"cannot read {shortened(path)}: {reason}"
@@ -68,7 +69,7 @@ def file_there(path: str | os.PathLike[str], what: str = "") -> Path:
 def missing(path: str | os.PathLike[str]) -> bool:
     """Tell whether there is nothing at a path; a path that may not be followed, or that cannot be, is not missing."""
     try:
-        os.stat(path)
+        os.stat(scan_path(path).path)
     except (FileNotFoundError, NotADirectoryError):
         return True
     except (OSError, ValueError):

@@ -7,7 +7,6 @@ module must not know networks, losses or configs, and must not resample anything
 
 from __future__ import annotations
 
-import os
 import re
 import zlib
 from collections.abc import Callable
@@ -21,10 +20,12 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 
 from ncf.core.errors import PairError
-from ncf.core.names import MODALITY
+from ncf.core.names import IMAGE_SUFFIXES, MODALITY
 from ncf.core.notes import note
 from ncf.core.packages import optional
 from ncf.core.paths import there
+from ncf.core.scan_paths import scan_path
+from ncf.io.dicom.folder import is_dicom, is_list
 from ncf.io.dicom.series import read_series
 from ncf.io.itk_headers import checked_header
 from ncf.io.nifti_read import first_bytes, open_nifti, placement
@@ -56,7 +57,7 @@ def read_image(key: str, path: str) -> MetaTensor:
 
     Args:
         key: what messages call it.
-        path: of a file, or of the folder of a DICOM series.
+        path: of a file, or of a folder of DICOM files; behind it, # and a number choose one volume of several.
 
     Returns:
         MetaTensor float32 (1, W, H, D) with its affine, voxel -> RAS mm. Trailing axes of length 1 are dropped.
@@ -68,7 +69,7 @@ def read_image(key: str, path: str) -> MetaTensor:
     array, affine = found.array, found.affine
     meta = {"filename_or_obj": path, "space": "RAS", "spatial_shape": np.array(array.shape), "original_affine": affine}
     meta[MODALITY] = found.modality
-    values = torch.from_numpy(np.array(array, dtype=np.float32, order="C", copy=True))
+    values = torch.from_numpy(np.require(array, np.float32, ["C", "O", "W"]))
     return MetaTensor(values[None], affine=torch.as_tensor(affine, dtype=torch.float64), meta=meta)
 
 
@@ -128,8 +129,9 @@ def _is_no_nifti(path: str) -> bool:
 
 
 def _reader(path: str, key: str, *, exact: bool) -> Callable[[str], _Found]:
-    """Return the function that reads a path; a folder is a DICOM series."""
-    if os.path.isdir(path):
+    """Return the function that reads a path; a folder is DICOM, as is a file that begins like it."""
+    place = scan_path(path).path
+    if place.is_dir() or is_list(place) or (not path.lower().endswith(IMAGE_SUFFIXES) and is_dicom(place)):
         return lambda folder: _Found(SCALAR, *read_series(folder, key))
     return partial(_read_nifti if path.lower().endswith(NIFTI) else _read_itk, exact=exact)
 

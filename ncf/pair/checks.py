@@ -33,6 +33,8 @@ from ncf.core.names import (
     safe_name,
 )
 from ncf.core.paths import expanded, shortened, there
+from ncf.core.scan_paths import scan_path
+from ncf.io.dicom.folder import is_dicom, is_list
 from ncf.io.dicom.series import only_series
 from ncf.io.label_files import is_label_object
 from ncf.io.landmarks import read_landmarks
@@ -55,7 +57,7 @@ class CheckFilesd(Transform):
 
         Raises:
             PairError: an image is not named, a path is missing, empty or unreadable, a file's format is unknown, or a
-                folder does not hold exactly one DICOM series of evenly spaced slices.
+                folder does not hold one DICOM volume, or the chosen one, of evenly spaced slices.
         """
         pair = {key: value for key, value in data.items() if value is not None and value != ""}
         for key in IMAGES:
@@ -78,7 +80,8 @@ class CheckFilesd(Transform):
         path = there(expanded(value), key)
         if key in LABEL_KEYS and is_label_object(path):
             return str(path)
-        if path.is_dir() and key not in NO_IMAGES:
+        place = scan_path(path).path
+        if key not in NO_IMAGES and (place.is_dir() or _is_dicom_file(key, place)):
             only_series(path, key)
             return str(path)
         try:
@@ -91,8 +94,18 @@ class CheckFilesd(Transform):
             raise PairError(f"{key}: {path} is empty (0 bytes); write or copy it again")
         if key not in NO_IMAGES and not path.name.lower().endswith(IMAGE_SUFFIXES):
             known = ", ".join(IMAGE_SUFFIXES)
-            raise PairError(f"{key}: {path} is of no known format; give {known}, or a folder with one DICOM series")
+            raise PairError(f"{key}: {path} is of no known format; give {known}, or DICOM")
         return str(path)
+
+
+def _is_dicom_file(key: str, path: Path) -> bool:
+    """Tell whether a file that is not named as another image is DICOM, or lists DICOM files."""
+    if not path.is_file() or path.name.lower().endswith(IMAGE_SUFFIXES):
+        return False
+    try:
+        return is_list(path) or is_dicom(path)
+    except OSError as error:
+        raise PairError(f"{key}: cannot open {path} ({error.strerror}); correct the path or permissions") from error
 
 
 class CheckPaird(Transform):

@@ -16,6 +16,7 @@ from ncf.core.errors import PairError
 from ncf.core.files import unchanged
 from ncf.core.labels import sides_of
 from ncf.core.names import GRID_OF, IMAGES, POINTS, WARPED_FILE, WARPED_LABEL_FILE
+from ncf.core.scan_paths import is_there
 from ncf.evaluate.metrics import tre_mm
 from ncf.io.image_files import read_image
 from ncf.io.label_files import MOST_CODE, empty_scan, read_label, shown_labels, table_of
@@ -159,7 +160,7 @@ def facts_of(result: SavedResult, inputs: Mapping[str, Path] | None = None) -> F
     """
     paths = {**result.inputs, **(inputs or {})}
     _check_scans(result, paths)
-    lost = tuple(key for key in paths if key not in IMAGES and not paths[key].exists())
+    lost = tuple(key for key in paths if key not in IMAGES and not is_there(paths[key]))
     space = DisplaySpace(result.grid("fixed"))
     field_vox, _ = result.field()
     det = jacobian_determinant(field_vox)
@@ -210,7 +211,7 @@ def _check_scans(result: SavedResult, paths: Mapping[str, Path]) -> None:
     for key in IMAGES:
         if key not in paths:
             raise PairError(f"{result.name} was saved from Python and knows no {key} scan; name it with --{key}=PATH")
-        if not paths[key].exists():
+        if not is_there(paths[key]):
             raise PairError(
                 f"{result.name}: the {key} scan {paths[key]} is not there any more; name it with --{key}=PATH"
             )

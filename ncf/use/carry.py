@@ -17,6 +17,7 @@ from ncf.core.errors import PairError
 from ncf.core.files import claim_folder, unchanged
 from ncf.core.labels import Wanted
 from ncf.core.names import RESULT_FILES, RUN_FILE, image_stem
+from ncf.core.scan_paths import scan_path
 from ncf.io.image_files import read_image
 from ncf.io.itk_fields import load_affine
 from ncf.io.label_files import empty_scan, read_label, shown_labels, table_of
@@ -223,7 +224,7 @@ def output_paths(names: Sequence[str], output_dir: str | Path, *, read: Sequence
     double = next((t for n, t in enumerate(targets) if t in targets[:n]), None)
     if double is not None:
         raise PairError(f"two files would become {double}; name them in two calls, with two folders")
-    sources = {Path(file).resolve() for file in read}
+    sources = {scan_path(file).path.resolve() for file in read}
     over = next((t for t in targets if t.resolve() in sources), None)
     if over is not None:
         raise PairError(f"{over} is to be read and would be overwritten; choose another output folder")

@@ -13,6 +13,7 @@ from ncf.core.errors import PairError
 from ncf.core.files import save_json
 from ncf.core.names import INVERSE_FILE, VALID_FILE
 from ncf.core.process import command_line
+from ncf.core.scan_paths import is_there
 from ncf.evaluate.metrics import landmark_summary
 from ncf.io.label_files import empty_scan, read_label
 from ncf.io.nifti import save_image, save_itk_field
@@ -128,7 +129,7 @@ def invert_map(
 def _label(opened: Applied, path: str | Path | None) -> torch.Tensor | None:
     """Return where the label map is not 0, (W, H, D), bool; None without one."""
     registered = opened.inputs.get("fixed_label")
-    if path is None and registered is not None and registered.exists():
+    if path is None and registered is not None and is_there(registered):
         path = opened.registered("fixed_label")
     if path is None:
         return None

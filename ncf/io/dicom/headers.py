@@ -1,43 +1,46 @@
-"""What DICOM files say of their planes before any pixel is read: one plane for each slice file or frame, by series.
+"""The volumes that DICOM files hold, numbered, as their headers tell before any pixel is read.
 
 Files are parsed by pydicom. Points are in LPS mm here, as in DICOM.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ncf.core.errors import PairError
-from ncf.core.packages import optional
-from ncf.io.dicom.stack import TURN_TOLERANCE, Plane
+from ncf.core.scan_paths import scan_path
+from ncf.io.dicom.folder import Files, dicom_files, is_dicom, is_list
+from ncf.io.dicom.pixels import same_pixels
+from ncf.io.dicom.planes import Head, head_of, is_scan, planes_of
+from ncf.io.dicom.stack import Plane
+from ncf.io.dicom.volumes import Volume, direction, volumes_of
 
-PREAMBLE, MAGIC = 128, b"DICM"
-LIST_FILE = "DICOMDIR"  # names other files
-MAC_SHADOW = "._"  # macOS writes such a file beside every other file on foreign disks
-HEADER_TAGS = (
-    "SOPClassUID", "SeriesInstanceUID", "Modality", "SeriesDescription", "Rows", "Columns", "NumberOfFrames",
-    "SamplesPerPixel", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope",
-    "RescaleIntercept", "SpacingBetweenSlices", "SliceThickness",
-    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
-)  # fmt: skip
+NAMED = 6  # most volumes named in one line
+LONGEST_DESCRIPTION = 64
 
 
 @dataclass(frozen=True)
 class Series:
-    """The planes of one SeriesInstanceUID, in no order, and what its files call it.
+    """One volume of a series, and what its files call it.
 
     Attributes:
         uid: the SeriesInstanceUID.
         modality: such as CT.
         description: the SeriesDescription.
-        planes: of all files.
+        planes: of all files; sorted along their normal where they are one stack.
         spacings: all values of the tag SpacingBetweenSlices, mm; for notes, never used for the geometry.
         thicknesses: all values of the tag SliceThickness, mm; for notes, never used for the geometry.
+        number: by which a user chooses it, from 1.
+        told: what tells it from other volumes of its series, such as EchoTime 4.6.
+        problem: why it cannot be read, with what to do; nothing where it can.
+        copies: planes that were there twice and are left out.
+        headers: pydicom data sets of its files, without pixels.
+        files: all its files.
     """
 
     uid: str
@@ -46,141 +49,152 @@ class Series:
     planes: tuple[Plane, ...]
     spacings: frozenset[float]
     thicknesses: frozenset[float]
+    number: int = 0
+    told: str = ""
+    problem: str = ""
+    copies: int = 0
+    headers: tuple[Any, ...] = field(default=(), repr=False, compare=False)
+    files: tuple[Path, ...] = ()
+
+    @property
+    def size(self) -> tuple[int, int, int] | None:
+        """Voxels along rows, columns and planes; None where the planes are not known."""
+        if not self.planes:
+            return None
+        rows, columns = self.planes[0].shape
+        return columns, rows, len(self.planes)
+
+    @property
+    def direction(self) -> str:
+        """Return axial, coronal, sagittal or oblique; nothing where the planes are not known."""
+        return direction(self.planes[0]) if self.planes else ""
 
     def __str__(self) -> str:
-        words = [self.modality, repr(self.description) if self.description else "", f"{len(self.planes)} slices"]
-        return ", ".join(word for word in words if word)
+        size = "x".join(map(str, self.size)) if self.size else f"{len(self.files)} files"
+        words = [self.modality, repr(self.description) if self.description else "", self.direction, size, self.told]
+        told = " ".join(word for word in words if word)
+        return f"{told} (cannot be read: {re.split('[;,(]', self.problem)[0].strip()})" if self.problem else told
 
 
-def is_dicom(path: Path) -> bool:
-    """Tell whether a file is DICOM by its name or its first bytes, and is not a list of other files."""
-    if path.name.upper() == LIST_FILE or path.name.startswith(MAC_SHADOW) or not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return path.suffix.lower() == ".dcm" or file.read(PREAMBLE + len(MAGIC)).endswith(MAGIC)
+@dataclass(frozen=True)
+class Found:
+    """What lies below a path.
+
+    Attributes:
+        volumes: numbered.
+        files: all that were looked at.
+        broken: DICOM files that cannot be read.
+        objects: how many files of other DICOM objects there are, by modality.
+    """
+
+    volumes: tuple[Series, ...]
+    files: Files
+    broken: tuple[Path, ...] = ()
+    objects: dict[str, int] = field(default_factory=dict)
 
 
-def series_in(folder: str | Path, what: str) -> list[Series]:
-    """Read the headers of all DICOM images in a folder, by series.
+def found_in(path: str | Path, what: str) -> Found:
+    """Read the headers of all DICOM files below a path and part them into volumes.
 
     Args:
-        folder: its own files are read, not those of its subfolders.
+        path: of a folder, a DICOMDIR or one file; a choice behind it is not looked at.
         what: how messages begin.
 
     Raises:
-        PairError: the folder cannot be listed, or a DICOM file in it cannot be read.
+        PairError: a folder or file cannot be opened.
     """
-    found: dict[str, list[tuple[Any, list[Plane]]]] = {}
-    broken: list[Path] = []
+    files = dicom_files(scan_path(path).path, what)
+    by_series: dict[str, list[Head]] = {}
+    broken, objects = [], dict[str, int]()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom's, of values that break rules which do not matter here
+        for file in files.dicom:
+            head = head_of(file)
+            if head is None:
+                broken.append(file)
+            elif is_scan(head.data):
+                by_series.setdefault(str(head.data.get("SeriesInstanceUID", "")), []).append(head)
+            else:
+                name = str(head.data.get("Modality", "")) or "other"
+                objects[name] = objects.get(name, 0) + 1
+        volumes = [volume for uid in sorted(by_series, key=lambda u: _rank(u, by_series[u][0].data))
+                   for volume in _volumes(uid, by_series[uid])]  # fmt: skip
+    numbered = tuple(replace(volume, number=number) for number, volume in enumerate(volumes, start=1))
+    return Found(numbered, files, tuple(broken), objects)
+
+
+def series_in(folder: str | Path, what: str) -> list[Series]:
+    """Read the headers of all DICOM scans below a path, as numbered volumes.
+
+    Args:
+        folder: of a folder, whose subfolders count too, a DICOMDIR, or one file.
+        what: how messages begin.
+
+    Raises:
+        PairError: a folder or file cannot be opened, or a DICOM file is damaged.
+    """
+    found = found_in(folder, what)
+    if found.broken:
+        many = len(found.broken)
+        slices = "1 DICOM file" if many == 1 else f"{many} DICOM files"
+        raise PairError(f"{what}: {slices} cannot be read, {found.broken[0]} for one; copy the series again")
+    return list(found.volumes)
+
+
+def _rank(uid: str, header: Any) -> tuple[str, float, str]:
+    """Return what series are sorted by: date of the study, number, UID."""
     try:
-        files = [path for path in sorted(Path(folder).iterdir()) if is_dicom(path)]
-    except OSError as error:
-        raise PairError(f"{what}: cannot list {folder} ({error.strerror}); correct the path or permissions") from error
-    for path in files:
-        header = _header(path)
-        if header is None:
-            broken.append(path)
-        elif "Rows" in header:  # other objects have no image: structures, reports, presentation states
-            planes = list(_planes_of(header, path, what))
-            found.setdefault(str(header.get("SeriesInstanceUID", "")), []).append((header, planes))
-    if broken:
-        raise PairError(f"{what}: {len(broken)} slices cannot be read, {broken[0]} for one; copy the series again")
-    return [_series(uid, members) for uid, members in found.items()]
+        number = float(header.get("SeriesNumber") or 0)
+    except (TypeError, ValueError):
+        number = 0.0
+    return str(header.get("StudyDate", "") or ""), number, uid
 
 
-def _series(uid: str, members: Sequence[tuple[Any, Sequence[Plane]]]) -> Series:
-    first, _ = members[0]
+def _volumes(uid: str, members: Sequence[Head]) -> list[Series]:
+    """Return the volumes of one series; files without known places are volumes with a problem."""
+    planes: list[Plane] = []
+    unplaced: dict[str, list[Path]] = {}
+    for head in members:
+        try:
+            planes += planes_of(head)
+        except PairError as error:
+            unplaced.setdefault(str(error).replace(head.path.name, "", 1), []).append(head.path)
+    headers = {head.path: head.data for head in members}
+    found = [_series(uid, volume, headers) for volume in volumes_of(planes, same_pixels)] if planes else []
+    for reason, files in unplaced.items():
+        problem = f"{files[0].name}{reason}" + (f" ({len(files)} files like this)" if len(files) > 1 else "")
+        found.append(_series(uid, Volume((), "", problem), {file: headers[file] for file in files}))
+    return found
+
+
+def _series(uid: str, volume: Volume, headers: dict[Path, Any]) -> Series:
+    files = tuple(dict.fromkeys(plane.file for plane in volume.planes)) or tuple(headers)
+    own = tuple(headers[file] for file in files)
 
     def values(word: str) -> frozenset[float]:
         """Return all values of one tag."""
-        return frozenset(float(h[word].value) for h, _ in members if word in h and h[word].value is not None)
+        return frozenset(number for header in own if (number := _number(header.get(word))) is not None)
 
     return Series(
-        uid,
-        str(first.get("Modality", "")),
-        str(first.get("SeriesDescription", "")),
-        tuple(plane for _, planes in members for plane in planes),
-        values("SpacingBetweenSlices"),
-        values("SliceThickness"),
+        uid=uid,
+        modality=str(own[0].get("Modality", "")),
+        description=" ".join(str(own[0].get("SeriesDescription", "") or "").split())[:LONGEST_DESCRIPTION],
+        planes=volume.planes,
+        spacings=values("SpacingBetweenSlices"),
+        thicknesses=values("SliceThickness"),
+        told=volume.told,
+        problem=volume.problem,
+        copies=volume.copies,
+        headers=own,
+        files=files,
     )
 
 
-def _header(path: Path) -> Any | None:
-    """Return the data set of a file without its pixels; None where it is damaged, or lacks its class or its size."""
-    pydicom = optional("pydicom")
+def _number(value: Any) -> float | None:
     try:
-        header = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=list(HEADER_TAGS))
-        kind = pydicom.uid.UID(str(header.get("SOPClassUID", "")))
-        image = "Rows" in header and "Columns" in header
-        if not kind or ("Image Storage" in kind.name and not image):
-            return None
-        if image:
-            int(header.Rows), int(header.Columns)
-    except Exception:  # whatever pydicom meets in a damaged file
+        return float(value)
+    except (TypeError, ValueError):
         return None
-    return header
 
 
-def _planes_of(header: Any, path: Path, what: str) -> Iterator[Plane]:
-    """Yield the planes of one file, each with the values that its frames share."""
-    if int(header.get("SamplesPerPixel", 1) or 1) != 1:
-        raise PairError(
-            f"{what}: {path.name} holds {header.SamplesPerPixel}-component voxels, expected one real number each; "
-            "extract one channel"
-        )
-    frames = header.get("PerFrameFunctionalGroupsSequence")
-    count = int(header.get("NumberOfFrames", 1) or 1)
-    if not frames:
-        if count > 1:
-            raise PairError(f"{what}: {path.name} holds {count} frames without their places; convert it to NIfTI")
-        frames = [header]
-    elif len(frames) != count:
-        raise PairError(
-            f"{what}: {path.name} tells the places of {len(frames)} frames and holds {count}; copy it again"
-        )
-    shared = (header.get("SharedFunctionalGroupsSequence") or [header])[0]
-    for number, own in enumerate(frames):
-        yield _plane(path, number, own, shared, header, what=what)
-
-
-def _plane(path: Path, number: int, *groups: Any, what: str) -> Plane:
-    """Return one plane, with each number from the first of ``groups`` (frame, all frames, file) that has it."""
-    name = path.name if groups[0] is groups[-1] else f"frame {number + 1} of {path.name}"
-    values: dict[str, np.ndarray] = {}
-    for word, macro, length in (
-        ("ImagePositionPatient", "PlanePositionSequence", 3),
-        ("ImageOrientationPatient", "PlaneOrientationSequence", 6),
-        ("PixelSpacing", "PixelMeasuresSequence", 2),
-        ("RescaleSlope", "PixelValueTransformationSequence", 1),
-        ("RescaleIntercept", "PixelValueTransformationSequence", 1),
-    ):
-        told = _told(word, macro, groups)
-        if told is None and word.startswith("Rescale"):
-            told = [float(word.endswith("Slope"))]
-        numbers = np.array([float(v) for v in np.atleast_1d(told)]) if told is not None else np.empty(0)
-        if len(numbers) != length or not np.isfinite(numbers).all():
-            raise PairError(
-                f"{what}: {name} tells no {word}; it does not say where its voxels lie, convert it to NIfTI by hand"
-            )
-        values[word] = numbers
-    axes = values["ImageOrientationPatient"].reshape(2, 3)
-    spacing = values["PixelSpacing"][::-1]  # in DICOM the spacing between rows is first
-    square = abs(axes @ axes.T - np.eye(2)).max() <= TURN_TOLERANCE * 10
-    if not square or (spacing <= 0).any():
-        raise PairError(
-            f"{what}: {name} has the orientation {axes.ravel().tolist()} and pixels of {spacing.tolist()} mm; "
-            "correct the header"
-        )
-    shape = (int(groups[-1].Rows), int(groups[-1].Columns))
-    slope, intercept = float(values["RescaleSlope"][0]), float(values["RescaleIntercept"][0])
-    return Plane(path, number, shape, values["ImagePositionPatient"], axes, spacing, slope, intercept)
-
-
-def _told(word: str, macro: str, groups: Iterable[Any]) -> Any:
-    """Return the value of an attribute in the first group that has it, directly or in its macro; None without any."""
-    for group in groups:
-        inner = group.get(macro)
-        value = (inner[0] if inner else group).get(word)
-        if value is not None and str(value) != "":
-            return value
-    return None
+__all__ = ["Found", "Series", "found_in", "is_dicom", "is_list", "series_in"]

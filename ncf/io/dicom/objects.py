@@ -11,7 +11,7 @@ from monai.data import MetaTensor
 
 from ncf.core.errors import PairError
 from ncf.core.packages import optional
-from ncf.io.dicom.headers import is_dicom
+from ncf.io.dicom.folder import is_dicom
 from ncf.io.dicom.series import only_series
 from ncf.io.dicom.structures import references
 
