@@ -19,6 +19,7 @@ from ncf.commands.help import TABLES, help_of
 from ncf.commands.main import VERBS
 from ncf.core.errors import PairError
 from ncf.core.presets import BASE, config, config_files, presets
+from ncf.io.dicom.written.table import DICOM_OBJECTS
 from ncf.io.fields.base import FieldToSave
 from ncf.io.fields.table import field_formats, field_suffixes, load_map
 from ncf.io.points.table import point_formats, read_points_file
@@ -114,6 +115,8 @@ def test_the_docs_have_a_row_for_every_format() -> None:
         assert [name, entry.suffix, entry.sentence, ", ".join(entry.reads) or "no"] in told, (
             f"docs/formats.md lacks {name}"
         )
+    for name, made in DICOM_OBJECTS.items():
+        assert [name, made.suffix, made.sentence] in told, f"docs/formats.md lacks {name}"
     for name, points in point_formats().items():
         row = [name, ", ".join(points.suffixes), points.sentence, ", ".join(points.spaces) or "its own"]
         assert row in told, f"docs/formats.md lacks {name}"
