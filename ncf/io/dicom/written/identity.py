@@ -1,26 +1,21 @@
-"""Who and when: UIDs that follow from content, patient and study of the fixed scan, and the same without a patient.
+"""Who and when: patient and study of the fixed scan, and the same without a patient.
 
 Equal input gives equal bytes. No object tells when it was made: its dates are those of the scans.
 """
 
 from __future__ import annotations
 
-import hashlib
-import uuid
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ncf.core.files import write_whole
 from ncf.core.packages import optional
 from ncf.core.presets import version
+from ncf.io.dicom.written.source import Scan
+from ncf.io.dicom.written.uids import NO_DATE, NO_TIME, uid_of, without_traces
 
-if TYPE_CHECKING:
-    from ncf.io.dicom.written.source import Scan
-
-UUID_ROOT = "2.25."  # PS3.5 B.2: UIDs made of a UUID
-STANDARD_ROOT = "1.2.840.10008."  # UIDs of the standard itself: classes and transfer syntaxes
 CHARACTERS = "ISO_IR 192"  # UTF-8
 PATIENT = (
     "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "PatientAge", "PatientSize",
@@ -35,22 +30,8 @@ NOBODY = {
     "PatientName": "ANONYMOUS", "PatientID": "ANONYMOUS", "PatientIdentityRemoved": "YES",
     "DeidentificationMethod": "written without patient data, UIDs replaced",
 }  # fmt: skip
-NO_DATE, NO_TIME = "19000101", "000000"
 LONGEST = {"SH": 16, "LO": 64, "CS": 16, "ST": 1024}  # characters that a value may have
 FAMILY, MODEL = "NCF", "ncf-registration"
-
-
-def uid_of(*parts: str | bytes) -> str:
-    """Return a UID that follows from its parts and from nothing else, as a UUID by name (RFC 4122, version 5).
-
-    Args:
-        parts: texts and bytes.
-    """
-    total = hashlib.sha256()
-    for part in parts:
-        data = part.encode() if isinstance(part, str) else part
-        total.update(len(data).to_bytes(8, "little") + data)
-    return f"{UUID_ROOT}{uuid.uuid5(uuid.NAMESPACE_OID, total.hexdigest()).int}"
 
 
 def new_object(kind: str, fixed: Scan, *, modality: str, series: tuple[int, str], anonymous: bool) -> Any:
@@ -159,33 +140,6 @@ def identified(data: Any, *, anonymous: bool) -> Any:
     content = data.to_json(bulk_data_threshold=2**62).encode()
     data.SeriesInstanceUID, data.SOPInstanceUID = uid_of("series", content), uid_of("instance", content)
     return without_traces(data) if anonymous else data
-
-
-def without_traces(data: Any) -> Any:
-    """Take out of a data set what leads back to its scans, in all sequences.
-
-    Every UID that is not the standard's is replaced by one made of it, every date of the object by a fixed one, and
-    dates and times within sequences are removed.
-
-    Args:
-        data: the object.
-
-    Returns:
-        The same data set.
-    """
-    for element in list(data):
-        if element.VR == "SQ":
-            for item in element.value:
-                for inner in [e.tag for e in item if e.VR in ("DA", "TM", "DT")]:
-                    del item[inner]
-                without_traces(item)
-        elif element.VR == "UI" and element.value:
-            many = element.value if element.VM > 1 else [element.value]
-            new = [str(u) if str(u).startswith(STANDARD_ROOT) else uid_of("anonymous", str(u)) for u in many]
-            element.value = new if len(new) > 1 else new[0]
-        elif element.VR in ("DA", "TM"):
-            element.value = NO_DATE if element.VR == "DA" else NO_TIME
-    return data
 
 
 def save_object(path: Path, data: Any) -> None:

@@ -17,13 +17,12 @@ from ncf.io.dicom.written.identity import (
     made_by,
     new_object,
     save_object,
-    uid_of,
-    without_traces,
 )
 from ncf.io.dicom.written.modalities import DATES, MODALITIES, Modality
 from ncf.io.dicom.written.planes import Planes, decimal, planes_of
 from ncf.io.dicom.written.source import Scan
 from ncf.io.dicom.written.stored import Stored, as_stored
+from ncf.io.dicom.written.uids import uid_of, without_traces
 from ncf.space.grids import Grid
 
 NUMBER = 9001  # of the series, beyond those of scanners

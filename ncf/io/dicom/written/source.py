@@ -11,7 +11,7 @@ from ncf.core.errors import PairError
 from ncf.core.packages import optional
 from ncf.io.dicom.series import only_series
 from ncf.io.dicom.stack import affine_of_planes
-from ncf.io.dicom.written.identity import uid_of
+from ncf.io.dicom.written.uids import uid_of
 from ncf.space.grids import Grid
 
 OLDEST_WRITER = 3  # pydicom's version from which it writes files as this room asks for
