@@ -12,6 +12,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
+from ncf.io.dicom.written.between import Between, between
 from tests.dicom_files import write_dicom
 
 SHAPE = (18, 16, 10)
@@ -58,6 +59,12 @@ def write_pair(folder: Path, *, modality: str = "CT", patient: str = "4711") -> 
     rescale = [scale] * MOVING_SHAPE[2]
     write_dicom(folder / "moving", stored, MOVING_AFFINE, rescale=rescale, changed=own)
     return str(folder / "fixed"), str(folder / "moving"), stored * scale[0] + scale[1]
+
+
+def of_two_series(folder: Path) -> Between:
+    """The headers of such a pair."""
+    fixed, moving, _ = write_pair(folder)
+    return between(fixed, moving, anonymous=False)
 
 
 def valid(path: Path) -> None:

@@ -25,6 +25,7 @@ from ncf.io.fields.table import field_formats, field_suffixes, load_map
 from ncf.io.points.table import point_formats, read_points_file
 from ncf.space.jacobian import jacobian_determinant
 from tests.bundles import ROOT
+from tests.dicom_pair import of_two_series
 from tests.maps import MOVING, SHAPE, points_in, smooth_map, through_itk
 
 POINT_MM = 1e-3  # float32 displacements
@@ -42,11 +43,14 @@ def rows(page: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("name", field_formats())
-def test_a_format_of_fields_is_written_and_comes_back(tmp_path: Path, name: str) -> None:
+def test_a_format_of_fields_is_written_and_comes_back(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, name: str
+) -> None:
     entry, mapping = field_formats()[name], smooth_map("oblique")
     stem = "field" if entry.stem is None else entry.stem(*SCANS, entry.namings[0])
     path = tmp_path / f"{stem}{entry.suffix}"
-    whole = FieldToSave(mapping.field, mapping.grid, MOVING, AFFINE)
+    scans = of_two_series(tmp_path_factory.mktemp("scans")) if entry.of_scans else None
+    whole = FieldToSave(mapping.field, mapping.grid, MOVING, AFFINE, scans)
     entry.save(path, whole)
     first = path.read_bytes()
     entry.save(path, whole)

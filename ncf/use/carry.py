@@ -41,6 +41,7 @@ class Applied:
         inputs: the files that were registered, by key; empty where they are not known.
         records: of these files, as run.json has them.
         read: the files that the map and the grids come from, with all files of a result folder.
+        matrix: (4, 4), RAS mm, the same map where it is that of a rigid or affine result; None for others.
     """
 
     map: SpatialMap
@@ -49,6 +50,7 @@ class Applied:
     inputs: dict[str, Path]
     records: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     read: tuple[Path, ...] = ()
+    matrix: np.ndarray | None = None
 
     def registered(self, key: str) -> Path:
         """Return the file of a key that was registered.
@@ -99,7 +101,10 @@ def open_map(
         return Applied(mapping, onto, there, {}, read=_read(path, reference, moving, pre_transform, post_transform))
     own_files = (result.folder / name for name in RESULT_FILES)
     read = _read(*own_files, reference, moving, pre_transform, post_transform)
-    return Applied(mapping, onto, there, result.inputs, result.run["inputs"], read)
+    matrix = result.matrix()
+    if matrix is not None:
+        matrix = mapping.post_transform @ matrix @ mapping.pre_transform
+    return Applied(mapping, onto, there, result.inputs, result.run["inputs"], read, matrix)
 
 
 def _read(*paths: str | Path | None) -> tuple[Path, ...]:

@@ -15,6 +15,7 @@ from ncf.core.names import image_stem
 from ncf.io.dicom.written.between import Between, between
 from ncf.io.dicom.written.series import Warped, save_series
 from ncf.io.dicom.written.table import DICOM_OBJECTS
+from ncf.io.fields.base import FieldToSave
 from ncf.io.fields.table import field_formats
 from ncf.io.image_files import read_image
 from ncf.pair.checks import check_finite
@@ -51,8 +52,25 @@ def _save(folder: Path, warped: Warped, scans: Between) -> None:
     save_series(folder, warped, fixed=scans.fixed, moving=scans.moving, anonymous=scans.anonymous)
 
 
+def registration(opened: Applied, scans: Between, path: Path) -> None:
+    """Write the map as a DICOM registration: a matrix where the result is rigid or affine, else a grid.
+
+    Args:
+        opened: the map.
+        scans: the fixed scan, and the moving one.
+        path: of the file.
+
+    Raises:
+        PairError: the grid is none of DICOM's, or the file cannot be written.
+    """
+    found, _ = opened.map.on(opened.reference)
+    own = scans.require_grid(opened.reference)
+    field = FieldToSave(found.field, own, opened.moving, scans=scans, matrix=opened.matrix)
+    field_formats()["dicom-reg"].save(path, field)
+
+
 Writer = Callable[[Applied, Between, Path], None]  # of an object: the map, the two scans, the path
-WRITERS: dict[str, Writer] = {"dicom": warped_series}
+WRITERS: dict[str, Writer] = {"dicom": warped_series, "dicom-reg": registration}
 
 
 def export_dicom(

@@ -31,6 +31,13 @@ NOBODY = {
     "DeidentificationMethod": "written without patient data, UIDs replaced",
 }  # fmt: skip
 LONGEST = {"SH": 16, "LO": 64, "CS": 16, "ST": 1024}  # characters that a value may have
+# body parts of which there are two: DICOM then asks for a side, or for an empty one
+PAIRED = (
+    "ANKLE", "ARM", "BREAST", "CALF", "CLAVICLE", "ELBOW", "EXTREMITY", "EYE", "FOOT", "FOREARM", "FINGER", "HAND",
+    "HIP", "HUMERUS", "KNEE", "LEG", "LUNG", "RIB", "SHOULDER", "TIBIA", "TOE", "WRIST", "UPPERARM", "UPPERLEG",
+    "LOWERLEG", "FEMUR", "THIGH",
+)  # fmt: skip
+NO_SERIAL = "0"  # a program has none, and some objects must name one
 FAMILY, MODEL = "NCF", "ncf-registration"
 
 
@@ -62,6 +69,20 @@ def new_object(kind: str, fixed: Scan, *, modality: str, series: tuple[int, str]
     data.InstanceNumber = 1
     data.Manufacturer, data.ManufacturerModelName, data.SoftwareVersions = FAMILY, MODEL, version()
     return data
+
+
+def set_side(data: Any) -> None:
+    """Add a side, left empty where it is not known, unless the body part has none; then take it away.
+
+    Args:
+        data: of an object or plane, with its body part.
+    """
+    part = str(data.get("BodyPartExamined", "") or "")
+    if part and part not in PAIRED:
+        if "Laterality" in data:
+            del data.Laterality
+    elif "Laterality" not in data:
+        data.Laterality = ""
 
 
 def set_dates(data: Any, scans: Sequence[Scan], *, anonymous: bool) -> None:

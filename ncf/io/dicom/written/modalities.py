@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ncf.core.errors import PairError
+from ncf.io.dicom.written.identity import set_side
 
 SERIES = ("BodyPartExamined", "Laterality")
 EQUIPMENT = ("Manufacturer", "ManufacturerModelName", "SoftwareVersions")
@@ -27,12 +28,6 @@ PT = (
     "AttenuationCorrectionMethod", "ScatterCorrectionMethod", "DecayCorrection", "ReconstructionMethod", "SUVType",
     "RadiopharmaceuticalInformationSequence", "FrameReferenceTime", "ActualFrameDuration", "DecayFactor",
     "DoseCalibrationFactor",
-)  # fmt: skip
-# body parts of which there are two: DICOM then asks for a side, or for an empty one
-PAIRED = (
-    "ANKLE", "ARM", "BREAST", "CALF", "CLAVICLE", "ELBOW", "EXTREMITY", "EYE", "FOOT", "FOREARM", "FINGER", "HAND",
-    "HIP", "HUMERUS", "KNEE", "LEG", "LUNG", "RIB", "SHOULDER", "TIBIA", "TOE", "WRIST", "UPPERARM", "UPPERLEG",
-    "LOWERLEG", "FEMUR", "THIGH",
 )  # fmt: skip
 
 
@@ -56,12 +51,8 @@ class Modality:
 
 
 def _series(data: Any, fixed: Any, *, position: bool = True) -> None:
-    """Add what each series has: a side where the body part has two, and how the patient lay in the fixed scan."""
-    part = str(data.get("BodyPartExamined", "") or "")
-    if part in PAIRED and "Laterality" not in data:
-        data.Laterality = ""
-    if part not in PAIRED and "Laterality" in data:
-        del data.Laterality
+    """Add what each series has: a side, and how the patient lay in the fixed scan."""
+    set_side(data)
     if position:
         data.PatientPosition = str(fixed.get("PatientPosition", "") or "")
 
