@@ -200,8 +200,8 @@ def load_affine(path: str | Path) -> np.ndarray:
     """Read an affine map (4, 4) in RAS mm.
 
     Args:
-        path: of an ITK transform file (LPS mm), of a DICOM Spatial Registration, or of a text file of four rows of four numbers, in RAS mm; the shape of
-            a text is not checked here.
+        path: of an ITK transform file (LPS mm), of a DICOM Spatial Registration (.dcm), or of a text file of four rows
+            of four numbers, in RAS mm; the shape of a text is not checked here.
 
     Raises:
         PairError: the file cannot be read, or its transforms are not affine.
