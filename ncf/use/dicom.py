@@ -14,13 +14,14 @@ from ncf.core.files import write_folder_whole
 from ncf.core.names import image_stem
 from ncf.io.dicom.written.between import Between, between
 from ncf.io.dicom.written.series import Warped, save_series
+from ncf.io.dicom.written.structures import Structure, save_segments, save_structures, structures_of
 from ncf.io.dicom.written.table import DICOM_OBJECTS
 from ncf.io.fields.base import FieldToSave
 from ncf.io.fields.table import field_formats
 from ncf.io.image_files import read_image
 from ncf.pair.checks import check_finite
 from ncf.space.grids import Grid
-from ncf.space.resampling import in_type_of, planes_read, warp
+from ncf.space.resampling import in_type_of, label_type, planes_read, warp
 from ncf.use.carry import Applied, open_map, output_paths
 from ncf.use.export import name_of, sources_of
 
@@ -69,8 +70,40 @@ def registration(opened: Applied, scans: Between, path: Path) -> None:
     field_formats()["dicom-reg"].save(path, field)
 
 
+def carried_structures(opened: Applied, scans: Between) -> list[Structure]:
+    """Return the moving labels that were registered, carried onto the fixed grid.
+
+    Args:
+        opened: the map, of a result with a moving label map.
+        scans: of the result.
+
+    Raises:
+        PairError: there is no label map, it cannot be read, or no label lies on the fixed grid.
+    """
+    scans.require_grid(opened.reference)
+    image = read_image("moving_label", str(opened.registered("moving_label")))
+    volume, affine = image.as_tensor()[0].round(), np.asarray(image.affine, dtype=np.float64)
+    codes = label_type(warp(opened.map, volume, moving=affine, reference=opened.reference, mode="nearest"))
+    return structures_of(codes, {})
+
+
+def contours(opened: Applied, scans: Between, path: Path) -> None:
+    """Write the carried labels as an RTSTRUCT (`ncf.io.dicom.written.structures.save_structures`)."""
+    save_structures(path, carried_structures(opened, scans), scans)
+
+
+def segments(opened: Applied, scans: Between, path: Path) -> None:
+    """Write the carried labels as a segmentation (`ncf.io.dicom.written.structures.save_segments`)."""
+    save_segments(path, carried_structures(opened, scans), scans)
+
+
 Writer = Callable[[Applied, Between, Path], None]  # of an object: the map, the two scans, the path
-WRITERS: dict[str, Writer] = {"dicom": warped_series, "dicom-reg": registration}
+WRITERS: dict[str, Writer] = {
+    "dicom": warped_series,
+    "dicom-reg": registration,
+    "rtstruct": contours,
+    "seg": segments,
+}
 
 
 def export_dicom(

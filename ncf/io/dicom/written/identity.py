@@ -163,12 +163,13 @@ def identified(data: Any, *, anonymous: bool) -> Any:
     return without_traces(data) if anonymous else data
 
 
-def save_object(path: Path, data: Any) -> None:
-    """Write an object as a DICOM file, explicit little endian; equal objects give the same bytes.
+def save_object(path: Path, data: Any, *, implicit: bool = False) -> None:
+    """Write an object as a DICOM file, little endian; equal objects give the same bytes.
 
     Args:
         path: of the file.
         data: with SOPClassUID and SOPInstanceUID.
+        implicit: writes no types of values, for objects whose texts are longer than explicit types allow.
 
     Raises:
         PairError: the file cannot be written.
@@ -176,7 +177,7 @@ def save_object(path: Path, data: Any) -> None:
     pydicom = optional("pydicom")
     meta = pydicom.dataset.FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = data.SOPClassUID, data.SOPInstanceUID
-    meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian if implicit else pydicom.uid.ExplicitVRLittleEndian
     meta.ImplementationClassUID, meta.ImplementationVersionName = uid_of(MODEL), FAMILY
     data.file_meta = meta
     write_whole(path, lambda temporary: data.save_as(temporary, enforce_file_format=True))

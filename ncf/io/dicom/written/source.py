@@ -27,6 +27,7 @@ class Scan:
         instances: SOP class UID, SOP instance UID and number of the frame (None for single frames), by plane.
         scales: slope and intercept of stored to real values, by plane.
         grid: of the volume.
+        files: all of them, in the order of planes.
     """
 
     path: Path
@@ -34,6 +35,7 @@ class Scan:
     instances: tuple[tuple[str, str, int | None], ...]
     scales: tuple[tuple[float, float], ...]
     grid: Grid
+    files: tuple[Path, ...]
 
     @property
     def series(self) -> str:
@@ -115,7 +117,8 @@ def scan_of(path: str | Path, key: str, *, what: str = "a DICOM object") -> Scan
     instances = tuple(_instance(read[p.file], p.frame) for p in planes)
     rows, columns = planes[0].shape
     grid = Grid((columns, rows, len(planes)), affine_of_planes(planes))
-    return Scan(Path(path), read[planes[0].file], instances, tuple((p.slope, p.intercept) for p in planes), grid)
+    scales = tuple((p.slope, p.intercept) for p in planes)
+    return Scan(Path(path), read[planes[0].file], instances, scales, grid, tuple(dict.fromkeys(p.file for p in planes)))
 
 
 def _instance(header: Any, frame: int) -> tuple[str, str, int | None]:

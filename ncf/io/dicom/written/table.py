@@ -19,4 +19,6 @@ class DicomObject(NamedTuple):
 
 DICOM_OBJECTS = {
     "dicom": DicomObject("_warped", "the warped moving scan as a DICOM series of the fixed scan's study"),
+    "rtstruct": DicomObject("_rtstruct.dcm", "the carried labels as contours on the fixed series, an RTSTRUCT"),
+    "seg": DicomObject("_seg.dcm", "the carried labels as a DICOM segmentation of the fixed series, by highdicom"),
 }
