@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
@@ -119,3 +121,29 @@ def test_the_commands_write_series(tmp_path: Path, field: Path, capsys: pytest.C
     exported = [file.read_bytes() for file in sorted((tmp_path / "e" / "field_warped").iterdir())]
     assert exported == [file.read_bytes() for file in sorted((tmp_path / "applied" / "moving_warped").iterdir())]
     assert open_map(field, reference=fixed).reference.shape == SHAPE
+
+
+def test_a_registration_writes_its_objects_with_the_rest(tmp_path: Path, run: Callable[..., object]) -> None:
+    fixed, moving, _ = write_pair(tmp_path)
+    save_image(tmp_path / "label.nii.gz", np.ones(MOVING_SHAPE, np.uint8), MOVING_AFFINE)
+    pair = {"fixed": fixed, "moving": moving, "moving_label": str(tmp_path / "label.nii.gz"), "name": "p"}
+    relaxed = {"preparing::transforms::0::min_size": 4, "measuring::transforms::2": {"_target_": "Identity"}}
+    for _ in range(2):  # the second replaces the first
+        run(tmp_path / "out", pair, **relaxed, dicom=True, transform="rigid")
+    made = tmp_path / "out" / "p" / "dicom"
+    assert sorted(p.name for p in made.iterdir()) == ["registration.dcm", "rtstruct.dcm", "seg.dcm", "warped"]
+    found, _, _ = read_series(made / "warped", "warped")
+    np.testing.assert_allclose(found, nib.load(tmp_path / "out" / "p" / "warped.nii.gz").get_fdata(), atol=0.501)
+    assert "RegistrationSequence" in pydicom.dcmread(made / "registration.dcm")
+    run(tmp_path / "out", pair, **relaxed)
+    assert not made.exists()
+
+
+def test_a_registration_says_before_the_fit_that_scans_are_no_series(tmp_path: Path) -> None:
+    save_image(tmp_path / "scan.nii.gz", np.zeros(SHAPE, np.int16), AFFINE)
+    scan = str(tmp_path / "scan.nii.gz")
+    with pytest.raises(SystemExit, match="is no DICOM series"):
+        main(["register", scan, scan, "--dicom=true", f"--output_dir={tmp_path / 'out'}"])
+    with pytest.raises(SystemExit, match="add --dicom=true"):
+        main(["register", scan, scan, "--anonymous=true"])
+    assert not (tmp_path / "out").exists()

@@ -20,8 +20,8 @@ from ncf.core.files import unreadable, write_whole
 from ncf.core.names import INVERSE_FILE, VALID_FILE
 from ncf.core.notes import note
 from ncf.core.packages import optional
-from ncf.io.itk_headers import checked_header
 from ncf.io.dicom.registrations import load_matrix
+from ncf.io.itk_headers import checked_header
 from ncf.io.itk_transforms import (
     FIELD,
     HDF5,

@@ -17,8 +17,8 @@ import torch
 
 from ncf.core.errors import PairError
 from ncf.core.files import load_json
-from ncf.core.paths import missing, shortened, there
 from ncf.core.names import AFFINE, AFFINE_FILE, FIELD_FILE, METRICS_FILE, NETWORK_FILE, RIGID, RUN_FILE
+from ncf.core.paths import missing, shortened, there
 from ncf.core.renamed import RENAMED_METRICS, RENAMED_RUN
 from ncf.io.fields.table import load_map
 from ncf.io.itk_fields import load_affine
