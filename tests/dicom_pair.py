@@ -23,7 +23,9 @@ NAME, SECRET = "Jäger^Ute", "SECRET-4711"
 CLASSES = {"CT": "1.2.840.10008.5.1.4.1.1.2", "MR": "1.2.840.10008.5.1.4.1.1.4", "PT": "1.2.840.10008.5.1.4.1.1.128"}
 
 
-def headers(modality: str, frame: str, study: str, *, patient: str = "4711") -> Callable[[Dataset, int], None]:
+def headers(
+    modality: str, frame: str, study: str, *, patient: str = "4711", part: str = "CHEST"
+) -> Callable[[Dataset, int], None]:
     """What makes a slice one of a patient's series: names, dates, private tags, and tags of its modality."""
 
     def changed(data: Dataset, k: int) -> None:
@@ -34,7 +36,7 @@ def headers(modality: str, frame: str, study: str, *, patient: str = "4711") -> 
         data.StudyID, data.AccessionNumber, data.ReferringPhysicianName = "S1", "A1", "Doe^Jo"
         data.InstitutionName, data.SeriesDescription, data.Manufacturer = SECRET, f"{modality} of {NAME}", "Maker"
         data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = CLASSES[modality]
-        data.Modality, data.BodyPartExamined = modality, "CHEST"
+        data.Modality, data.BodyPartExamined = modality, part
         data.PatientPosition = "HFS"
         block = data.private_block(0x0009, "SECRET MAKER", create=True)
         block.add_new(0x01, "LO", SECRET)
@@ -47,15 +49,17 @@ def headers(modality: str, frame: str, study: str, *, patient: str = "4711") -> 
     return changed
 
 
-def write_pair(folder: Path, *, modality: str = "CT", patient: str = "4711") -> tuple[str, str, np.ndarray]:
+def write_pair(
+    folder: Path, *, modality: str = "CT", patient: str = "4711", part: str = "CHEST"
+) -> tuple[str, str, np.ndarray]:
     """The folders of both series, and the moving values. The moving scan is from another day's study."""
     rng = np.random.default_rng(3)
     fixed = rng.integers(-1000, 1500, SHAPE)
     moving = rng.integers(-1000 if modality == "CT" else 0, 1500, MOVING_SHAPE)
     scale = {"CT": (1.0, -1024.0), "MR": (1.0, 0.0), "PT": (0.37, 0.0)}[modality]
     stored = moving - int(scale[1])
-    write_dicom(folder / "fixed", fixed, AFFINE, changed=headers("CT", generate_uid(), generate_uid()))
-    own = headers(modality, generate_uid(), generate_uid(), patient=patient)
+    write_dicom(folder / "fixed", fixed, AFFINE, changed=headers("CT", generate_uid(), generate_uid(), part=part))
+    own = headers(modality, generate_uid(), generate_uid(), patient=patient, part=part)
     rescale = [scale] * MOVING_SHAPE[2]
     write_dicom(folder / "moving", stored, MOVING_AFFINE, rescale=rescale, changed=own)
     return str(folder / "fixed"), str(folder / "moving"), stored * scale[0] + scale[1]

@@ -12,6 +12,8 @@ import pytest
 import SimpleITK as sitk
 
 from ncf.io.dicom.written.between import between
+from ncf.io.dicom.written.registration import save_matrix
+from ncf.io.dicom.written.series import Warped, save_series
 from ncf.io.dicom.written.structures import outlines, save_segments, save_structures, structures_of
 from ncf.io.nifti import save_image
 from tests.dicom_pair import AFFINE, NAME, SHAPE, valid, write_pair
@@ -99,3 +101,17 @@ def test_names_and_colours_are_told_and_nothing_is_refused(tmp_path: Path) -> No
     assert found[0].colour != found[1].colour
     refused("no carried label lies on the fixed grid", structures_of, np.zeros(SHAPE, np.uint8), {})
     assert not list(outlines(np.zeros((4, 4), bool)))
+
+
+@pytest.mark.parametrize("part", ["EXTREMITY", ""])
+def test_a_side_is_told_where_dicom_asks_for_one(tmp_path: Path, part: str) -> None:
+    fixed, moving, _ = write_pair(tmp_path, part=part)
+    scans, found = between(fixed, moving, anonymous=False), structures_of(labels(), NAMES)
+    save_structures(tmp_path / "rtstruct.dcm", found, scans)
+    save_segments(tmp_path / "seg.dcm", found, scans)
+    save_matrix(tmp_path / "matrix.dcm", np.eye(4), scans)
+    (tmp_path / "warped").mkdir()
+    warped = Warped(labels(), scans.fixed.grid, [(0, 1)] * SHAPE[2])
+    save_series(tmp_path / "warped", warped, fixed=scans.fixed, moving=scans.moving)
+    for file in (*tmp_path.glob("*.dcm"), tmp_path / "warped" / "0001.dcm"):
+        valid(file)

@@ -209,6 +209,8 @@ def save_segments(path: Path, structures: list[Structure], scans: Between) -> No
             del made[word]
     data = optional("pydicom").Dataset({**{e.tag: e for e in made}, **{e.tag: e for e in own}})
     data.FrameOfReferenceUID = scans.fixed.frame
+    if "Laterality" in data:  # an object of frames tells the side of each frame, if any
+        del data.Laterality
     dimensions = uid_of("dimensions", scans.fixed.series)
     for item in (*data.DimensionOrganizationSequence, *data.DimensionIndexSequence):
         item.DimensionOrganizationUID = dimensions
