@@ -19,11 +19,13 @@ from ncf.commands.help import TABLES, help_of
 from ncf.commands.main import VERBS
 from ncf.core.errors import PairError
 from ncf.core.presets import BASE, config, config_files, presets
+from ncf.io.dicom.written.table import DICOM_OBJECTS
 from ncf.io.fields.base import FieldToSave
 from ncf.io.fields.table import field_formats, field_suffixes, load_map
 from ncf.io.points.table import point_formats, read_points_file
 from ncf.space.jacobian import jacobian_determinant
 from tests.bundles import ROOT
+from tests.dicom_pair import of_two_series
 from tests.maps import MOVING, SHAPE, points_in, smooth_map, through_itk
 
 POINT_MM = 1e-3  # float32 displacements
@@ -41,11 +43,14 @@ def rows(page: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("name", field_formats())
-def test_a_format_of_fields_is_written_and_comes_back(tmp_path: Path, name: str) -> None:
+def test_a_format_of_fields_is_written_and_comes_back(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, name: str
+) -> None:
     entry, mapping = field_formats()[name], smooth_map("oblique")
     stem = "field" if entry.stem is None else entry.stem(*SCANS, entry.namings[0])
     path = tmp_path / f"{stem}{entry.suffix}"
-    whole = FieldToSave(mapping.field, mapping.grid, MOVING, AFFINE)
+    scans = of_two_series(tmp_path_factory.mktemp("scans")) if entry.of_scans else None
+    whole = FieldToSave(mapping.field, mapping.grid, MOVING, AFFINE, scans)
     entry.save(path, whole)
     first = path.read_bytes()
     entry.save(path, whole)
@@ -114,6 +119,8 @@ def test_the_docs_have_a_row_for_every_format() -> None:
         assert [name, entry.suffix, entry.sentence, ", ".join(entry.reads) or "no"] in told, (
             f"docs/formats.md lacks {name}"
         )
+    for name, made in DICOM_OBJECTS.items():
+        assert [name, made.suffix, made.sentence] in told, f"docs/formats.md lacks {name}"
     for name, points in point_formats().items():
         row = [name, ", ".join(points.suffixes), points.sentence, ", ".join(points.spaces) or "its own"]
         assert row in told, f"docs/formats.md lacks {name}"

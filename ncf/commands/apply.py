@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fire.decorators import SetParseFn
 
-from ncf.commands.common import CallJob, absolute, given_paths, one_of, or_refused, refuse
+from ncf.commands.common import CallJob, absolute, given_paths, one_of, or_refused, refuse, true_or_false
 from ncf.core.labels import sides_of
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ def apply(
     moving: str | None = None,
     pre_transform: str | None = None,
     post_transform: str | None = None,
+    dicom: str = "false",
+    anonymous: str = "false",
 ) -> CallJob:
     """Carry FILES by the map of RESULT: scans and labels of the moving side onto a grid, or points to the other side.
 
@@ -50,6 +52,9 @@ def apply(
         moving: a scan on the moving grid, for voxel indices and for an RTSTRUCT where RESULT is a field's file.
         pre_transform: 4x4 affine of a reference point, applied first: rows of a text file (RAS mm) or an ITK transform.
         post_transform: another affine, of the moving point, applied last.
+        dicom: true writes images as DICOM series of the fixed scan's study, which --reference names where RESULT does
+            not; FILES are DICOM series too.
+        anonymous: true writes DICOM objects without the patient's data, and with other UIDs.
     """
     kind = one_of("to", to, (*MODES, "points"))
     _belong({"from": from_, "space": space}, kind == "points", "--to=points")
@@ -67,12 +72,24 @@ def apply(
     paths = [absolute("files", file) for file in files]
     transforms = given_paths(pre_transform=pre_transform, post_transform=post_transform)
     given = given_paths(reference=reference, moving=moving) | transforms
+    series, hidden = true_or_false("dicom", dicom), true_or_false("anonymous", anonymous)
+    if series and kind != "image":
+        refuse("--dicom is for --to=image; structures are written by ncf export --format=rtstruct or seg")
+    if hidden and not series:
+        refuse("--anonymous is for DICOM objects; add --dicom=true")
 
     def call() -> None:
         """Carry the files and print the paths of the results."""
         from ncf.use.carry import open_map
 
         opened = open_map(source, **given)
+        if series:
+            from ncf.use.dicom import carry_series
+
+            scans = paths or [opened.registered("moving")]
+            made = carry_series(opened, scans, target, mode=mode, reference=given.get("reference"), anonymous=hidden)
+            print("\n".join(map(str, made)))
+            return
         if side:
             written = _points(opened, paths, target, side, chosen)
         else:

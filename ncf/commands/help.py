@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ncf.core.presets import presets
+from ncf.io.dicom.written.table import DICOM_OBJECTS
 from ncf.io.fields.table import field_formats
 from ncf.io.points.table import point_formats
 
@@ -18,6 +19,11 @@ Rows = list[tuple[str, str]]
 def fields_written() -> Rows:
     """List the formats of fields that can be written, with a sentence each."""
     return [(name, entry.sentence) for name, entry in field_formats().items()]
+
+
+def dicom_written() -> Rows:
+    """List the DICOM objects that are made of a result, with a sentence each."""
+    return [(name, entry.sentence) for name, entry in DICOM_OBJECTS.items()]
 
 
 def fields_read() -> Rows:
@@ -40,7 +46,7 @@ TABLES: Mapping[str, Mapping[str, Callable[[], Rows]]] = {
     "cohort": {"Presets": presets_offered},
     "apply": {"Files of fields": fields_read, "Files of points": points_read},
     "invert": {"Files of fields": fields_read},
-    "export": {"Formats": fields_written},
+    "export": {"Formats": fields_written, "DICOM objects": dicom_written},
 }
 
 

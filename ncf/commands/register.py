@@ -14,6 +14,7 @@ from ncf.commands.common import (
     fit_options,
     given_labels,
     given_paths,
+    or_refused,
     plain,
     refuse,
     true_or_false,
@@ -52,6 +53,8 @@ def register(
     keep_volume_label: str | None = None,
     align_centres: str = "false",
     strict: str = "false",
+    dicom: str = "false",
+    anonymous: str = "false",
     report: str = "true",
     progress: str = "true",
     phantom_size: str | None = None,
@@ -91,6 +94,9 @@ def register(
         keep_volume_label: numbers or names of fixed labels whose volume is kept.
         align_centres: true begins with the centres of both grids together (for headers that do not overlap).
         strict: true ends with status 2 where the verdict is doubtful; the files are written all the same.
+        dicom: true also writes DICOM objects into the folder dicom/ of the result: the warped series, the registration,
+            and the carried labels; both scans are DICOM series.
+        anonymous: true writes these objects without the patient's data, and with other UIDs.
         report: false makes no report.html and no pictures.
         progress: false hides the progress bar.
         phantom_size: voxels of the phantom, such as 64,64,64.
@@ -116,6 +122,10 @@ def register(
     overrides["align_centres"] = true_or_false("align_centres", align_centres)
     if true_or_false("strict", strict):
         overrides["strict"] = True
+    objects, hidden = true_or_false("dicom", dicom), true_or_false("anonymous", anonymous)
+    if hidden and not objects:
+        refuse("--anonymous is for DICOM objects; add --dicom=true")
+    overrides |= {"dicom": True, "anonymous": hidden} if objects else {}
     overrides["report"] = true_or_false("report", report)
     overrides["progress"] = true_or_false("progress", progress)
     if name is not None:
@@ -127,7 +137,11 @@ def register(
     inputs = {key: path for key, path in overrides.items() if key in PAIR_KEYS}
     if inputs and (phantom_size is not None or phantom_seed != "0"):
         refuse("--phantom_size and --phantom_seed are for the phantom that is made when no scans are named")
-    return ConfigJob(chosen_configs(preset), tuple(overrides.items()), check=lambda: _check_there(inputs))
+    return ConfigJob(
+        chosen_configs(preset),
+        tuple(overrides.items()),
+        check=lambda: _check_there(inputs, dicom=objects, anonymous=hidden),
+    )
 
 
 def _of_series(key: str, path: str | None, series: str | None) -> str | None:
@@ -139,10 +153,16 @@ def _of_series(key: str, path: str | None, series: str | None) -> str | None:
     return f"{path}{MARK}{series}"
 
 
-def _check_there(inputs: Mapping[str, Path]) -> None:
-    """Refuse one scan without the other, and missing files, before anything is loaded for them."""
+def _check_there(inputs: Mapping[str, Path], *, dicom: bool, anonymous: bool) -> None:
+    """Refuse one scan without the other, missing files, and scans that no DICOM is made of, before the fit."""
     missing = next((key for key in IMAGES if inputs and key not in inputs), None)
     if missing is not None:
         refuse(f"{missing} is not named; give two scans, or nothing at all for a phantom")
     for key, path in inputs.items():
         there(path, key)
+    if dicom:
+        from ncf.io.dicom.written.between import between  # only where it is asked for
+
+        if not inputs:
+            refuse("--dicom needs two DICOM series, and no scans are named")
+        or_refused(between, inputs["fixed"], inputs["moving"], anonymous=anonymous, what="the folder dicom/")

@@ -14,6 +14,7 @@ import json
 import math
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,33 @@ def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
             OSError
         ):  # a folder that refuses the write may refuse this too; the first error counts
             temporary.unlink(missing_ok=True)
+
+
+def write_folder_whole(path: str | Path, write: Callable[[Path], object]) -> None:
+    """Write a folder of files whole or not at all; it replaces an earlier folder of the same name.
+
+    Args:
+        path: of the folder; what is in it goes.
+        write: takes the path of a temporary folder beside it and writes into that.
+
+    Raises:
+        PairError: for any OSError.
+    """
+    path = Path(path)
+    temporary, old = (path.parent / f".{secrets.token_hex(6)}" for _ in range(2))
+    try:
+        temporary.mkdir()
+        write(temporary)
+        if path.exists():
+            os.replace(path, old)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise refusal(path, error) from error
+    except PairError as error:  # about a file in the hidden folder: name the place that the user knows
+        raise PairError(str(error).replace(str(temporary), str(path))) from error
+    finally:
+        for folder in (temporary, old):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def refusal(path: Path, error: OSError) -> PairError:

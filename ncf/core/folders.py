@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from ncf.core.errors import PairError
 from ncf.core.files import claim_folder, refusal
-from ncf.core.names import METRICS_FILE, PICTURES, RESULT_FILES
+from ncf.core.names import DICOM_FOLDER, METRICS_FILE, PICTURES, RESULT_FILES
 from ncf.core.paths import missing
 
 LOCK_FILE = ".lock"  # exists while a run is at work
@@ -139,6 +139,7 @@ class ResultFolder:
         for picture in (self.folder / PICTURES).glob("*.png"):
             picture.unlink()
         remove_empty([self.folder / PICTURES])
+        shutil.rmtree(self.folder / DICOM_FOLDER, ignore_errors=True)
         for name in fresh:
             os.replace(stage / name, self.folder / name)
 

@@ -42,6 +42,7 @@ RESULT_FILES = (
     REPORT_FILE,
     FINDINGS_FILE,
 )
+DICOM_FOLDER = "dicom"  # of a result: its DICOM objects, where they were asked for
 LONGEST_NAME = 255  # bytes in the name of a file or folder, on every usual file system
 # the inverse field, and the mask of where it is known
 INVERSE_FILE, VALID_FILE = "inverse.nii.gz", "inverse_valid.nii.gz"

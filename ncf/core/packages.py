@@ -26,6 +26,7 @@ PACKAGES = {
     "itk": Package("itk", "MetaImage, NRRD and transforms by angles", "convert to NIfTI, or give a matrix"),
     "h5py": Package("itk", "ITK's .h5", "use .nii.gz"),
     "pydicom": Package("dicom", "DICOM", "convert to NIfTI"),
+    "highdicom": Package("dicom", "DICOM segmentations", "choose rtstruct or nii.gz"),
     "vtk": Package("mesh", "Surface meshes", "carry their vertices as a CSV of points"),
     "SimpleITK": Package("sitk", "Images of SimpleITK", "hand over (array, affine)"),
     "distributed": Package("dask", "The engine dask", "use another engine"),

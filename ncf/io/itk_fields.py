@@ -20,6 +20,7 @@ from ncf.core.files import unreadable, write_whole
 from ncf.core.names import INVERSE_FILE, VALID_FILE
 from ncf.core.notes import note
 from ncf.core.packages import optional
+from ncf.io.dicom.registrations import load_matrix
 from ncf.io.itk_headers import checked_header
 from ncf.io.itk_transforms import (
     FIELD,
@@ -199,13 +200,15 @@ def load_affine(path: str | Path) -> np.ndarray:
     """Read an affine map (4, 4) in RAS mm.
 
     Args:
-        path: of an ITK transform file (LPS mm), or of a text file of four rows of four numbers, in RAS mm; the shape of
-            a text is not checked here.
+        path: of an ITK transform file (LPS mm), of a DICOM Spatial Registration (.dcm), or of a text file of four rows
+            of four numbers, in RAS mm; the shape of a text is not checked here.
 
     Raises:
         PairError: the file cannot be read, or its transforms are not affine.
     """
     path = Path(path)
+    if path.name.lower().endswith(".dcm"):
+        return load_matrix(path)
     try:
         content = path.read_bytes()
         if not path.name.lower().endswith((*HDF5, *MATLAB)) and not content.startswith(b"#Insight Transform"):

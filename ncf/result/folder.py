@@ -17,10 +17,11 @@ import torch
 
 from ncf.core.errors import PairError
 from ncf.core.files import load_json
-from ncf.core.names import FIELD_FILE, METRICS_FILE, NETWORK_FILE, RUN_FILE
+from ncf.core.names import AFFINE, AFFINE_FILE, FIELD_FILE, METRICS_FILE, NETWORK_FILE, RIGID, RUN_FILE
 from ncf.core.paths import missing, shortened, there
 from ncf.core.renamed import RENAMED_METRICS, RENAMED_RUN
 from ncf.io.fields.table import load_map
+from ncf.io.itk_fields import load_affine
 from ncf.io.nifti import load_itk_field
 from ncf.io.pair_lists import Pairs, checked
 from ncf.result.network_file import saved_network
@@ -81,6 +82,11 @@ class SavedResult:
             what = "was written by an older version, without the scans' grids"
             raise PairError(f"{self.folder / RUN_FILE} {what}; register again")
         return Grid(tuple(grids[key]["shape"]), np.array(grids[key]["affine"], dtype=np.float64))
+
+    def matrix(self) -> np.ndarray | None:
+        """Return the map (4, 4) in RAS mm, fixed to moving, of a rigid or affine result; None of others."""
+        kept = self.run.get("transform") in (RIGID, AFFINE) and (self.folder / AFFINE_FILE).exists()
+        return load_affine(self.folder / AFFINE_FILE) if kept else None
 
     def require_complete(self) -> None:
         """Raise PairError unless the registration came to its end.

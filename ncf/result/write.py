@@ -9,7 +9,9 @@ from __future__ import annotations
 import platform
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -28,6 +30,7 @@ from ncf.io.label_files import shown_labels, table_of
 from ncf.io.label_names import save_names
 from ncf.io.nifti import save_image, save_itk_field
 from ncf.pair.keys import Pair, affine_of
+from ncf.result.dicom import write_objects
 from ncf.result.record import RunRecord
 from ncf.space.geometry import from_lps
 from ncf.space.resampling import in_type_of
@@ -41,23 +44,31 @@ class SaveResultd(Transform):
     Args:
         folders: where results go.
         record: what run.json and network.pt keep of the config.
+        dicom: whether the folder dicom/ is written too (`ncf.result.dicom`).
+        anonymous: whether its objects tell no patient.
     """
 
-    def __init__(self, folders: ResultFolders, *, record: RunRecord) -> None:
-        self.folders, self.record = folders, record
+    def __init__(
+        self, folders: ResultFolders, *, record: RunRecord, dicom: bool = False, anonymous: bool = False
+    ) -> None:
+        self.folders, self.record, self.dicom, self.anonymous = folders, record, dicom, anonymous
 
     def __call__(self, data: Pair) -> Pair:
         """Write the result of a measured pair; return the pair with ``result_dir``, see `write_result`."""
-        return write_result(data, self.record, self.folders)
+        objects = partial(write_objects, anonymous=self.anonymous) if self.dicom else None
+        return write_result(data, self.record, self.folders, objects=objects)
 
 
-def write_result(pair: Pair, record: RunRecord, folders: ResultFolders) -> Pair:
+def write_result(
+    pair: Pair, record: RunRecord, folders: ResultFolders, *, objects: Callable[[Pair, Path], None] | None = None
+) -> Pair:
     """Write every file of a result, each whole or not at all, metrics.json last; then release its folder.
 
     Args:
         pair: measured.
         record: the settings of its config.
         folders: where results go, ``<output_dir>/<name>/``.
+        objects: writes more into the folder of the result; None for nothing.
 
     Returns:
         The pair with ``result_dir``, and with its time in s and its memory in MiB in ``metrics``.
@@ -70,6 +81,8 @@ def write_result(pair: Pair, record: RunRecord, folders: ResultFolders) -> Pair:
     held = folders.hold(pair["name"])
     with held.whole() as folder:
         _write_files(pair, record, folder)
+        if objects is not None:
+            objects(pair, folder)
         ended = time.perf_counter()
         seconds = {**pair["metrics"]["seconds"], "writing": ended - begun, "total": ended - pair["begun_s"]}
         memory = peak_memory_mib(pair["pred"].field_vox.device)

@@ -105,3 +105,28 @@ def warp(mapping: SpatialMap, volume: torch.Tensor, *, moving: np.ndarray, refer
     for planes, positions, known in mapping.positions(reference, moving):
         out[planes] = torch.where(known, reader(positions), reader.nothing)[0, 0]
     return out
+
+
+def planes_read(mapping: SpatialMap, *, moving: Grid, reference: Grid) -> list[tuple[int, int]]:
+    """Return which planes of a moving volume, along its third axis, each plane of a reference grid is read from.
+
+    Args:
+        mapping: from the reference to the moving image.
+        moving: the moving grid.
+        reference: the grid.
+
+    Returns:
+        The first plane and the one after the last, by reference plane along the third axis; two equal numbers where a
+        plane lies wholly outside the moving volume.
+    """
+    depth, last = reference.shape[2], moving.shape[2] - 1
+    low, high = torch.full((depth,), torch.inf), torch.full((depth,), -torch.inf)
+    for _, positions, _ in mapping.positions(reference, moving.affine):
+        there = inside(positions, moving.shape)[0, 0]
+        at = positions[0, 2]
+        low = torch.minimum(low, torch.where(there, at, torch.inf).amin(dim=(0, 1)))
+        high = torch.maximum(high, torch.where(there, at, -torch.inf).amax(dim=(0, 1)))
+    first, after = low.floor().clamp(0, last), high.ceil().clamp(0, last) + 1
+    found = torch.stack([first, after], dim=1).nan_to_num(0).long()
+    found[low > high] = 0
+    return [(int(a), int(b)) for a, b in found.tolist()]

@@ -45,6 +45,7 @@ class Applied:
         records: of these files, as run.json has them.
         read: the files that the map and the grids come from, with all files of a result folder.
         moving_scan: the scan on the moving grid, where it is known.
+        matrix: (4, 4), RAS mm, the same map where it is that of a rigid or affine result; None for others.
     """
 
     map: SpatialMap
@@ -54,6 +55,7 @@ class Applied:
     records: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     read: tuple[Path, ...] = ()
     moving_scan: Path | None = None
+    matrix: np.ndarray | None = None
 
     def registered(self, key: str) -> Path:
         """Return the file of a key that was registered.
@@ -106,7 +108,10 @@ def open_map(
     own_files = (result.folder / name for name in RESULT_FILES)
     read = _read(*own_files, reference, moving, pre_transform, post_transform)
     scan = result.inputs.get("moving") if moving is None else Path(moving)
-    return Applied(mapping, onto, there, result.inputs, result.run["inputs"], read, scan)
+    matrix = result.matrix()
+    if matrix is not None:
+        matrix = mapping.post_transform @ matrix @ mapping.pre_transform
+    return Applied(mapping, onto, there, result.inputs, result.run["inputs"], read, scan, matrix)
 
 
 def _read(*paths: str | Path | None) -> tuple[Path, ...]:

@@ -54,7 +54,7 @@ def export_fields(
     """
     entry = field_formats()[kind]
     folders = saved_results(path) if Path(path).is_dir() else []
-    sources = [result.folder for result in folders] or [Path(path)]
+    sources = sources_of(path)
     read = [
         *(r.folder / name for r in folders for name in RESULT_FILES),
         path,
@@ -79,7 +79,7 @@ def export_fields(
 def _stems(entry: FieldFormat, folders: list[SavedResult], sources: list[Path], naming: str | None) -> list[str]:
     """Return the names of the files without suffix, no two the same."""
     if entry.stem is None:
-        return [result.name for result in folders] or [_name_of(source) for source in sources]
+        return [result.name for result in folders] or [name_of(source) for source in sources]
     if not folders:
         raise PairError(f"{sources[0]} does not say which scans it belongs to; export result folders in this format")
     found: dict[str, Path] = {}
@@ -96,8 +96,16 @@ def _stems(entry: FieldFormat, folders: list[SavedResult], sources: list[Path], 
     return list(found)
 
 
-def _name_of(path: Path) -> str:
-    """Return the name of a map's file, that of the folder for a file of a result."""
+def sources_of(path: str | Path) -> list[Path]:
+    """Return the folders of all results in a folder, or the path itself where it is that of a file."""
+    folders = saved_results(path) if Path(path).is_dir() else []
+    return [result.folder for result in folders] or [Path(path)]
+
+
+def name_of(path: Path) -> str:
+    """Return the name of a result folder; of a map's file, and of its folder for a file of a result."""
+    if path.is_dir():
+        return path.absolute().name
     of_result = path.name in RESULT_FILES and (path.absolute().parent / RUN_FILE).exists()
     if of_result:
         return path.absolute().parent.name

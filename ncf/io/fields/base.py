@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from ncf.io.dicom.written.between import Between
     from ncf.space.grids import Grid
     from ncf.space.mapping import SpatialMap
 
@@ -24,12 +25,16 @@ class FieldToSave:
         grid: where the field lies.
         moving: the grid of the moving scan, None where it is not known.
         affine: the affine part of the map (4, 4), RAS mm, fixed to moving, None where it is not known.
+        scans: the two DICOM series, for formats that are made of their headers; None for others.
+        matrix: (4, 4), RAS mm, fixed to moving, where the map is rigid or affine and known as such.
     """
 
     field_vox: torch.Tensor
     grid: Grid
     moving: Grid | None
     affine: np.ndarray | None = None
+    scans: Between | None = None
+    matrix: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ class FieldFormat:
         namings: the choices of naming that ``stem`` knows; the first is the default.
         collect: makes one file of all that were written into a folder, and returns its path; None leaves them as they
             are.
+        of_scans: whether files are made of the headers of both scans, which then are DICOM series.
     """
 
     name: str
@@ -59,3 +65,4 @@ class FieldFormat:
     stem: Callable[[str, str, str], str] | None = None
     namings: tuple[str, ...] = ()
     collect: Callable[[Path], Path] | None = None
+    of_scans: bool = False

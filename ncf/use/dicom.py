@@ -1,0 +1,185 @@
+"""Results as DICOM objects on the fixed scan's planes: what export and apply write for a hospital's archive.
+
+A result folder names its scans; the objects take patient, study and frame of reference over from the fixed one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ncf.core.files import write_folder_whole
+from ncf.core.names import image_stem
+from ncf.io.dicom.written.between import Between, between
+from ncf.io.dicom.written.series import Warped, save_series
+from ncf.io.dicom.written.structures import Structure, save_segments, save_structures, structures_of
+from ncf.io.dicom.written.table import DICOM_OBJECTS
+from ncf.io.fields.base import FieldToSave
+from ncf.io.fields.table import field_formats
+from ncf.io.image_files import read_image
+from ncf.io.label_files import empty_scan, read_label, table_of
+from ncf.pair.checks import check_finite
+from ncf.space.grids import Grid
+from ncf.space.resampling import in_type_of, planes_read, warp
+from ncf.use.carry import Applied, open_map, output_paths
+from ncf.use.export import name_of, sources_of
+
+
+def warped_series(opened: Applied, scans: Between, path: Path, *, mode: str = "bilinear") -> None:
+    """Write the moving scan, warped onto the fixed one, as a folder with one file a plane.
+
+    Args:
+        opened: the map.
+        scans: the fixed scan, and the one that is carried.
+        path: of the folder.
+        mode: of `ncf.space.resampling.Reader`, for images.
+
+    Raises:
+        PairError: the moving scan cannot be read, the grids differ, or the folder cannot be written.
+    """
+    image = read_image("moving", str(scans.moving.path))
+    check_finite(str(scans.moving.path), image)
+    volume, affine = image.as_tensor()[0], np.asarray(image.affine, dtype=np.float64)
+    own = scans.require_grid(opened.reference)
+    values = in_type_of(warp(opened.map, volume, moving=affine, reference=opened.reference, mode=mode), volume)
+    read = planes_read(opened.map, moving=Grid(tuple(volume.shape), affine), reference=opened.reference)
+    warped = Warped(values, own, read)
+    write_folder_whole(path, lambda folder: _save(folder, warped, scans))
+
+
+def _save(folder: Path, warped: Warped, scans: Between) -> None:
+    """Write the files of a series."""
+    save_series(folder, warped, fixed=scans.fixed, moving=scans.moving, anonymous=scans.anonymous)
+
+
+def registration(opened: Applied, scans: Between, path: Path) -> None:
+    """Write the map as a DICOM registration: a matrix where the result is rigid or affine, else a grid.
+
+    Args:
+        opened: the map.
+        scans: the fixed scan, and the moving one.
+        path: of the file.
+
+    Raises:
+        PairError: the grid is none of DICOM's, or the file cannot be written.
+    """
+    found, _ = opened.map.on(opened.reference)
+    own = scans.require_grid(opened.reference)
+    field = FieldToSave(found.field, own, opened.moving, scans=scans, matrix=opened.matrix)
+    field_formats()["dicom-reg"].save(path, field)
+
+
+def carried_structures(opened: Applied, scans: Between) -> list[Structure]:
+    """Return the moving labels that were registered, carried onto the fixed grid.
+
+    Args:
+        opened: the map, of a result with a moving label map.
+        scans: of the result.
+
+    Raises:
+        PairError: there is no label map, it cannot be read, or no label lies on the fixed grid.
+    """
+    scans.require_grid(opened.reference)
+    scan = None if opened.moving is None else empty_scan(opened.moving, opened.moving_scan)
+    image = read_label("moving_label", opened.registered("moving_label"), scan, own_grid=True)
+    volume, affine = image.as_tensor()[0], np.asarray(image.affine, dtype=np.float64)
+    codes = warp(opened.map, volume, moving=affine, reference=opened.reference, mode="nearest").round().int().numpy()
+    return structures_of(codes, table_of(image))
+
+
+def contours(opened: Applied, scans: Between, path: Path) -> None:
+    """Write the carried labels as an RTSTRUCT (`ncf.io.dicom.written.structures.save_structures`)."""
+    save_structures(path, carried_structures(opened, scans), scans)
+
+
+def segments(opened: Applied, scans: Between, path: Path) -> None:
+    """Write the carried labels as a segmentation (`ncf.io.dicom.written.structures.save_segments`)."""
+    save_segments(path, carried_structures(opened, scans), scans)
+
+
+Writer = Callable[[Applied, Between, Path], None]  # of an object: the map, the two scans, the path
+WRITERS: dict[str, Writer] = {
+    "dicom": warped_series,
+    "dicom-reg": registration,
+    "rtstruct": contours,
+    "seg": segments,
+}
+
+
+def export_dicom(
+    path: str | Path,
+    output_dir: str | Path,
+    *,
+    kind: str,
+    reference: str | Path | None = None,
+    moving: str | Path | None = None,
+    pre_transform: str | Path | None = None,
+    post_transform: str | Path | None = None,
+    anonymous: bool = False,
+) -> list[Path]:
+    """Write maps as DICOM objects.
+
+    Args:
+        path: a result folder, a folder of such, or what `ncf.result.folder.saved_map` opens.
+        output_dir: where the objects go.
+        kind: a key of `ncf.io.dicom.written.table.DICOM_OBJECTS`, or a field format that is made of scans.
+        reference: folder of the DICOM series that the objects lie on and belong to; by default the fixed scan.
+        moving: folder of the DICOM series that is carried; by default the moving scan.
+        pre_transform: see `ncf.use.carry.open_map`.
+        post_transform: the same.
+        anonymous: objects tell no patient, and their UIDs lead back to no scan.
+
+    Returns:
+        The files and folders that were written.
+
+    Raises:
+        PairError: a scan is not known or no DICOM series, the scans are of two patients, an output is an input, or a
+            file cannot be read or written.
+    """
+    suffix = DICOM_OBJECTS[kind].suffix if kind in DICOM_OBJECTS else field_formats()[kind].suffix
+    sources = sources_of(path)
+    transforms = {"pre_transform": pre_transform, "post_transform": post_transform}
+    maps = [open_map(source, reference=reference, moving=moving, **transforms) for source in sources]
+    read = [file for opened in maps for file in opened.read]
+    targets = output_paths([f"{name}{suffix}" for name in map(name_of, sources)], output_dir, read=read)
+    for opened, target in zip(maps, targets, strict=True):
+        fixed = opened.registered("fixed") if reference is None else reference
+        carried = opened.registered("moving") if moving is None else moving
+        WRITERS[kind](opened, between(fixed, carried, anonymous=anonymous, what=f"the format {kind}"), target)
+    return targets
+
+
+def carry_series(
+    opened: Applied,
+    files: Sequence[str | Path],
+    output_dir: str | Path,
+    *,
+    mode: str,
+    reference: str | Path | None = None,
+    anonymous: bool = False,
+) -> list[Path]:
+    """Carry DICOM series of the moving side onto the reference grid, each as a new series.
+
+    Args:
+        opened: the map.
+        files: folders, each with one series.
+        output_dir: where a folder <name>_warped of each goes.
+        mode: see `ncf.space.resampling.Reader`, for images.
+        reference: folder of the series that the new ones belong to; by default the fixed scan.
+        anonymous: see `export_dicom`.
+
+    Returns:
+        The folders that were written.
+
+    Raises:
+        PairError: as of `export_dicom`.
+    """
+    fixed = opened.registered("fixed") if reference is None else reference
+    names = [f"{image_stem(str(file))}_warped" for file in files]
+    targets = output_paths(names, output_dir, read=[*files, *opened.read])
+    for file, target in zip(files, targets, strict=True):
+        scans = between(fixed, file, anonymous=anonymous, what="a warped DICOM series")
+        warped_series(opened, scans, target, mode=mode)
+    return targets
