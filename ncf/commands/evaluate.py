@@ -40,7 +40,7 @@ def evaluate(
         progress: false hides the progress bar.
     """
     folder = absolute("fields", fields)
-    if not there(folder).is_dir():
+    if not or_refused(there, folder).is_dir():
         refuse(f"{folder} is no folder; give the one that holds the fields")
     rows = or_refused(_registered, folder) if pairs is None else listed_pairs(pairs, which)
     single = pairs is None and (folder / RUN_FILE).exists()

@@ -6,7 +6,7 @@ from typing import Any
 
 from fire.decorators import SetParseFn
 
-from ncf.commands.common import ConfigJob, absolute, listed_pairs, refuse, true_or_false
+from ncf.commands.common import ConfigJob, absolute, listed_pairs, or_refused, refuse, true_or_false
 from ncf.core.paths import there
 from ncf.core.presets import config
 from ncf.io.pair_lists import with_paths
@@ -28,7 +28,7 @@ def import_fields(
         progress: false hides the progress bar.
     """
     folder = absolute("fields", fields)
-    if not there(folder).is_dir():
+    if not or_refused(there, folder).is_dir():
         refuse(f"{folder} is no folder; give the one that holds the fields")
     rows = listed_pairs(pairs, which)
     overrides: dict[str, Any] = {"dataset_data": list(map(with_paths, rows)), "fields": folder}

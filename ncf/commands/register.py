@@ -159,7 +159,7 @@ def _check_there(inputs: Mapping[str, Path], *, dicom: bool, anonymous: bool) ->
     if missing is not None:
         refuse(f"{missing} is not named; give two scans, or nothing at all for a phantom")
     for key, path in inputs.items():
-        there(path, key)
+        or_refused(there, path, key)
     if dicom:
         from ncf.io.dicom.written.between import between  # only where it is asked for
 

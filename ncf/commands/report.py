@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fire.decorators import SetParseFn
 
-from ncf.commands.common import CallJob, absolute, given_paths, refuse
+from ncf.commands.common import CallJob, absolute, given_paths, or_refused, refuse
 from ncf.core.paths import missing, shortened, there
 
 
@@ -34,14 +34,14 @@ def report(
         landmarks: the CSV with six columns.
     """
     folder = absolute("results", results)
-    if not there(folder).is_dir():
+    if not or_refused(there, folder).is_dir():
         refuse(f"{folder} is no folder; give one that register or cohort wrote")
     scans = {"fixed": fixed, "moving": moving, "fixed_label": fixed_label, "moving_label": moving_label}
     inputs = given_paths(**scans, landmarks=landmarks)
     for key, path in inputs.items():
         if missing(path):
             refuse(f"--{key}: there is no {shortened(path)}")
-        there(path, f"--{key}")
+        or_refused(there, path, f"--{key}")
     return CallJob(partial(_make_reports, folder, inputs))
 
 
