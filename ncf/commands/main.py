@@ -33,6 +33,7 @@ from ncf.commands.label_server import label_server
 from ncf.commands.paper_table import paper_table
 from ncf.commands.register import register
 from ncf.commands.report import report
+from ncf.commands.tg132 import tg132
 from ncf.core.presets import version
 from ncf.core.refusals import explanation
 from ncf.core.streams import keep_going_unread
@@ -49,6 +50,7 @@ VERBS: dict[str, Callable[..., Job]] = {
     "export": export,
     "import": import_fields,
     "report": report,
+    "tg132": tg132,
     "files": files,
     "fetch": fetch,
     "paper_table": paper_table,

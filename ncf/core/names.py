@@ -29,6 +29,8 @@ AFFINE_FILE = "affine.tfm"
 NETWORK_FILE, RUN_FILE, METRICS_FILE = "network.pt", "run.json", "metrics.json"
 # the report, made from those
 REPORT_FILE, FINDINGS_FILE, INDEX_FILE, PICTURES = "report.html", "findings.json", "index.html", "pictures"
+# the page of task group 132, made from a result on demand
+TG132_FILE, TG132_TABLE = "tg132.json", "tg132.md"
 # all files of a result; metrics.json, which says that the result is complete, is first
 RESULT_FILES = (
     METRICS_FILE,
@@ -41,6 +43,8 @@ RESULT_FILES = (
     WARPED_NAMES_FILE,
     REPORT_FILE,
     FINDINGS_FILE,
+    TG132_FILE,
+    TG132_TABLE,
 )
 DICOM_FOLDER = "dicom"  # of a result: its DICOM objects, where they were asked for
 LONGEST_NAME = 255  # bytes in the name of a file or folder, on every usual file system

@@ -6,14 +6,12 @@ This module takes what `ncf.evaluate.stored_fields.ReadFieldd` has read, and doe
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from monai.metrics import compute_hausdorff_distance
 from monai.transforms import Transform
 
 from ncf.core.files import claim_folder, load_json
@@ -36,6 +34,7 @@ from ncf.evaluate.metrics import (
     regularity,
     tre_mm,
 )
+from ncf.evaluate.surfaces import surface_distances
 from ncf.evaluate.tables import known, save_summary
 from ncf.io.label_files import table_of
 from ncf.pair.keys import Pair, affine_of
@@ -43,7 +42,6 @@ from ncf.space.geometry import spacing_mm, to_mm
 from ncf.space.jacobian import jacobian_determinant
 from ncf.space.sampling import inside, moving_positions, sample
 
-SURFACE_PERCENTILE = 95
 STEM = "evaluation"
 COLUMNS = {
     "TRE before mm": "tre_mm.before.mean",
@@ -166,18 +164,7 @@ def _labels(volume: torch.Tensor) -> list[int]:
 
 def _hd95(truth: torch.Tensor, other: torch.Tensor, spacing: list[float]) -> float:
     """Return MONAI's 95th percentile Hausdorff distance in mm; nan where one of the two is empty."""
-    if not (truth.any() and other.any()):
-        return float("nan")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        found = compute_hausdorff_distance(
-            other[None, None],
-            truth[None, None],
-            include_background=True,
-            percentile=SURFACE_PERCENTILE,
-            spacing=spacing,
-        )
-    return float(found)
+    return surface_distances(truth, other, spacing).p95
 
 
 def _by_learn2reg(pair: Pair, label: torch.Tensor | None) -> dict[str, Any]:

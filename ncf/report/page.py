@@ -77,6 +77,7 @@ def page(
             numbers=numbers(metrics, material),
             labels=label_rows(metrics),
             plots=_plots(plots, metrics),
+            tg132=material.result.tg132,
             command=run.get("command", "not recorded by the version that made it"),
             made=_made(run, metrics, paths),
             data=_data(material, views, choices=list(choices), folded=folded),

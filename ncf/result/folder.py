@@ -17,7 +17,7 @@ import torch
 
 from ncf.core.errors import PairError
 from ncf.core.files import load_json
-from ncf.core.names import AFFINE, AFFINE_FILE, FIELD_FILE, METRICS_FILE, NETWORK_FILE, RIGID, RUN_FILE
+from ncf.core.names import AFFINE, AFFINE_FILE, FIELD_FILE, METRICS_FILE, NETWORK_FILE, RIGID, RUN_FILE, TG132_FILE
 from ncf.core.paths import missing, shortened, there
 from ncf.core.renamed import RENAMED_METRICS, RENAMED_RUN
 from ncf.io.fields.table import load_map
@@ -53,6 +53,12 @@ class SavedResult:
     def metrics(self) -> dict[str, Any]:
         """The content of metrics.json, see docs/results.md."""
         return _renamed(load_json(self.folder / METRICS_FILE), RENAMED_METRICS)
+
+    @property
+    def tg132(self) -> dict[str, Any] | None:
+        """The page of task group 132: tg132.json where ``ncf tg132`` wrote one, else the section of metrics.json."""
+        path = self.folder / TG132_FILE
+        return load_json(path) if path.exists() else self.metrics.get("tg132")
 
     @property
     def inputs(self) -> dict[str, Path]:
