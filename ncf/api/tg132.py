@@ -10,7 +10,7 @@ import torch
 
 from ncf.core.errors import PairError
 from ncf.core.files import load_json, save_json, unchanged, write_whole
-from ncf.core.names import GRID_OF, GUIDE_POINTS, IMAGES, METRICS_FILE, POINTS, TG132_FILE, TG132_TABLE
+from ncf.core.names import GRID_OF, GUIDE_POINTS, IMAGES, METRICS_FILE, POINTS, RUN_FILE, TG132_FILE, TG132_TABLE
 from ncf.core.presets import config_files
 from ncf.core.refusals import explanation
 from ncf.evaluate.metrics import label_sets, landmark_summary, overlap, tre_mm
@@ -82,6 +82,8 @@ def tg132(
 
 def _read(result: SavedResult, inputs: Mapping[str, Path]) -> Pair:
     """Read the scans of a result with labels and points; nothing is prepared for a fit."""
+    if not (result.folder / RUN_FILE).exists():
+        raise PairError(f"{result.folder} is no result folder (no {RUN_FILE} in it); give one that register wrote")
     result.require_complete()
     if not (result.folder / METRICS_FILE).exists():
         raise PairError(f"{result.name} is a field of another program; ncf evaluate measures such fields")
