@@ -238,6 +238,9 @@ def test_what_cannot_be_judged_is_told_in_one_line(result: Path, tmp_path: Path)
             main.main(wrong)
         assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+    inputs = {key: Path(of["path"]) for key, of in json.loads((result / "run.json").read_text())["inputs"].items()}
+    with pytest.raises(PairError, match="does not lie on the grid of the scan"):
+        tg132(result, inputs={"fixed": inputs["moving"], "moving": inputs["fixed"]})
     copy = shutil.copytree(result, tmp_path / "copy")
     run = json.loads((copy / "run.json").read_text(encoding="utf-8"))
     run["inputs"]["fixed"] |= {"sha256": "0", "stamp": "0"}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from monai.data import MetaTensor
 
 from ncf.core.errors import PairError
 from ncf.core.files import load_json, save_json, unchanged, write_whole
@@ -17,7 +18,7 @@ from ncf.evaluate.metrics import label_sets, landmark_summary, overlap, tre_mm
 from ncf.evaluate.structures import Measurable
 from ncf.evaluate.tg132 import Limits, body_of, default_limits, judged_by_tg132, measurable
 from ncf.evaluate.tg132_text import as_markdown
-from ncf.pair.checks import CheckFilesd, CheckPaird
+from ncf.pair.checks import GRID_TOLERANCE_VOX, CheckFilesd, CheckPaird
 from ncf.pair.keys import Pair, affine_of
 from ncf.pair.read import ReadPaird
 from ncf.result.folder import SavedResult
@@ -99,11 +100,15 @@ def _read(result: SavedResult, inputs: Mapping[str, Path]) -> Pair:
     named = {key: str(path) for key, path in paths.items() if key in (*IMAGES, *GRID_OF, *POINTS, *GUIDE_POINTS)}
     pair = CheckPaird(min_size=2, align_centres=True)(ReadPaird()(CheckFilesd()({**named, "name": result.name})))
     for key in IMAGES:
-        shape = tuple(pair[key].shape[1:])  # type: ignore[literal-required]
-        if shape != tuple(result.grid(key).shape):
-            expected = tuple(result.grid(key).shape)
-            raise PairError(f"{paths[key]} has shape {shape}, the {key} scan had {expected}; name the right file")
+        _check_grid(paths[key], pair[key], result.grid(key))  # type: ignore[literal-required]
     return pair
+
+
+def _check_grid(path: Path, image: MetaTensor, expected: Grid) -> None:
+    """Raise PairError unless a scan lies where the registered one lay."""
+    found = Grid(tuple(image.shape[1:]), affine_of(image))
+    if tuple(found.shape) != tuple(expected.shape) or not found.off_vox(expected) <= GRID_TOLERANCE_VOX:
+        raise PairError(f"{path} does not lie on the grid of the scan that was registered; name the right file")
 
 
 def _carried(pair: Pair, own: SpatialMap) -> dict[str, torch.Tensor]:
