@@ -238,9 +238,10 @@ def test_what_cannot_be_judged_is_told_in_one_line(result: Path, tmp_path: Path)
             main.main(wrong)
         assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
-    inputs = {key: Path(of["path"]) for key, of in json.loads((result / "run.json").read_text())["inputs"].items()}
+    fixed = nib.load(json.loads((result / "run.json").read_text(encoding="utf-8"))["inputs"]["fixed"]["path"])
+    nib.save(nib.Nifti1Image(fixed.get_fdata(), fixed.affine + np.eye(4, k=3) * 5), tmp_path / "moved.nii.gz")
     with pytest.raises(PairError, match="does not lie on the grid of the scan"):
-        tg132(result, inputs={"fixed": inputs["moving"], "moving": inputs["fixed"]})
+        tg132(result, inputs={"fixed": tmp_path / "moved.nii.gz"})
     copy = shutil.copytree(result, tmp_path / "copy")
     run = json.loads((copy / "run.json").read_text(encoding="utf-8"))
     run["inputs"]["fixed"] |= {"sha256": "0", "stamp": "0"}

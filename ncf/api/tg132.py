@@ -98,10 +98,10 @@ def _read(result: SavedResult, inputs: Mapping[str, Path]) -> Pair:
         if key not in inputs and not unchanged(path, result.run["inputs"][key]):
             raise PairError(f"{path} has changed since it was registered; register again")
     named = {key: str(path) for key, path in paths.items() if key in (*IMAGES, *GRID_OF, *POINTS, *GUIDE_POINTS)}
-    pair = CheckPaird(min_size=2, align_centres=True)(ReadPaird()(CheckFilesd()({**named, "name": result.name})))
+    pair = ReadPaird()(CheckFilesd()({**named, "name": result.name}))
     for key in IMAGES:
         _check_grid(paths[key], pair[key], result.grid(key))  # type: ignore[literal-required]
-    return pair
+    return CheckPaird(min_size=2, align_centres=True)(pair)
 
 
 def _check_grid(path: Path, image: MetaTensor, expected: Grid) -> None:
