@@ -19,6 +19,7 @@ import torch
 from ncf.api.tg132 import tg132
 from ncf.commands import main
 from ncf.core.errors import PairError
+from ncf.core.labels import Labels
 from ncf.evaluate.body import body_mask
 from ncf.evaluate.metrics import overlap
 from ncf.evaluate.structures import Measurable, Scan, determinants, measured_structures
@@ -96,6 +97,21 @@ def test_large_and_absent_labels() -> None:
     assert set(found[1]["volume_ml"]) == {"moving", "carried"}
     lost = measured_structures(case(ball(), ball(), torch.zeros(SHAPE)))[1]
     assert lost["volume_ml"]["carried"] == 0 and math.isnan(lost["mda_mm"]["after"])
+
+
+def test_overlapping_structures_are_whole_and_named() -> None:
+    inner, outer = ball(radius=12.0), ball()
+    codes = outer.float() + inner.float()  # 2 is where both are
+    table = Labels({1: (7,), 2: (9, 7)}, {7: "PTV", 9: "GTV"})
+    scan = Scan(torch.ones(SHAPE), AFFINE, codes, table)
+    both = Measurable(scan, scan, torch.ones(SHAPE), outer, {"before": codes, "after": codes})
+    found = measured_structures(both)
+    plain = {7: measured_structures(case(outer, outer, outer))[1], 9: measured_structures(case(inner, inner, inner))[1]}
+    assert {n: e["volume_ml"] for n, e in found.items()} == {n: e["volume_ml"] for n, e in plain.items()}
+    assert all(
+        e["mda_mm"]["after"] == 0 and e["jacobian"]["voxels"] == plain[n]["jacobian"]["voxels"]
+        for n, e in found.items()
+    )
 
 
 def test_determinants_of_a_scaling_and_of_a_fold() -> None:
@@ -227,7 +243,7 @@ def test_consistency_is_measured_by_a_second_registration(result: Path) -> None:
 
 def test_what_cannot_be_judged_is_told_in_one_line(result: Path, tmp_path: Path) -> None:
     for wrong, telling in (
-        (["tg132", str(tmp_path / "none")], "is no folder"),
+        (["tg132", str(tmp_path / "none")], "No such file"),
         (["tg132", str(result), "--limit_mm=-1"], "--limit_mm is a number above 0"),
         (["tg132", str(result), "--limit_dice=2"], "at most 1"),
         (["tg132", str(result), "--preset=fast"], "--preset is for --consistency=true"),

@@ -14,6 +14,8 @@ from ncf.core.files import load_json, save_json, unchanged, write_whole
 from ncf.core.names import GRID_OF, GUIDE_POINTS, IMAGES, METRICS_FILE, POINTS, RUN_FILE, TG132_FILE, TG132_TABLE
 from ncf.core.presets import config_files
 from ncf.core.refusals import explanation
+from ncf.core.scan_paths import is_there
+from ncf.evaluate.measured import names_told
 from ncf.evaluate.metrics import label_sets, landmark_summary, overlap, tre_mm
 from ncf.evaluate.structures import Measurable
 from ncf.evaluate.tg132 import Limits, body_of, default_limits, judged_by_tg132, measurable
@@ -93,12 +95,12 @@ def _read(result: SavedResult, inputs: Mapping[str, Path]) -> Pair:
         if key not in paths:
             raise PairError(f"{result.name} was saved from Python and knows no {key} scan; name it with --{key}=PATH")
     for key, path in paths.items():
-        if not path.exists():
+        if not is_there(path):
             raise PairError(f"{result.name}: {key} {path} is not there any more; name it with --{key}=PATH")
         if key not in inputs and not unchanged(path, result.run["inputs"][key]):
             raise PairError(f"{path} has changed since it was registered; register again")
     named = {key: str(path) for key, path in paths.items() if key in (*IMAGES, *GRID_OF, *POINTS, *GUIDE_POINTS)}
-    pair = ReadPaird()(CheckFilesd()({**named, "name": result.name}))
+    pair = ReadPaird(result.run["config"].get("labels"))(CheckFilesd()({**named, "name": result.name}))
     for key in IMAGES:
         _check_grid(paths[key], pair[key], result.grid(key))  # type: ignore[literal-required]
     return CheckPaird(min_size=2, align_centres=True)(pair)
@@ -125,17 +127,17 @@ def _carried(pair: Pair, own: SpatialMap) -> dict[str, torch.Tensor]:
 
 def _numbers(result: SavedResult, pair: Pair, case: Measurable) -> dict[str, Any]:
     """Return landmark errors and Dice as metrics.json has them, and the names of labels that it knows."""
-    kept = result.metrics
-    found: dict[str, Any] = {key: kept[key] for key in ("label_names",) if key in kept}
+    found: dict[str, Any] = names_told(pair)
     if "landmarks" in pair:
         affines = {"fixed_affine": case.fixed.affine, "moving_affine": case.moving.affine}
         fields = {"before": None, "after": result.field()[0]}
         errors = {when: tre_mm(u, pair["landmarks"], **affines) for when, u in fields.items()}
         found["tre_mm"] = {when: landmark_summary(e) for when, e in errors.items()}
     if case.fixed.label is not None and case.moving.label is not None:
-        shared = label_sets(case.fixed.label, case.moving.label).shared
-        found["dice"] = {when: overlap(case.fixed.label, moved, shared) for when, moved in case.carried.items()}
-        found["dice"]["guided"] = bool(kept.get("dice", {}).get("guided"))
+        tables = case.fixed.table, case.moving.table
+        shared = label_sets(case.fixed.label, case.moving.label, tables).shared
+        found["dice"] = {when: overlap(case.fixed.label, moved, shared, tables) for when, moved in case.carried.items()}
+        found["dice"]["guided"] = bool(result.metrics.get("dice", {}).get("guided"))
     return found
 
 

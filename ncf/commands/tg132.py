@@ -7,6 +7,7 @@ import math
 from fire.decorators import SetParseFn
 
 from ncf.commands.common import CallJob, absolute, chosen_configs, given_paths, refuse, true_or_false
+from ncf.core.paths import missing, shortened, there
 
 
 @SetParseFn(str)
@@ -40,13 +41,14 @@ def tg132(
         landmarks: the CSV with six columns.
     """
     folder = absolute("result", result)
-    if not folder.is_dir():
-        refuse(f"{folder} is no folder; give one that register wrote")
+    if not there(folder).is_dir():
+        refuse(f"{shortened(folder)} is no folder; give one that register wrote")
     scans = {"fixed": fixed, "moving": moving, "fixed_label": fixed_label, "moving_label": moving_label}
     inputs = given_paths(**scans, landmarks=landmarks)
     for key, path in inputs.items():
-        if not path.exists():
-            refuse(f"--{key}: there is no {path}")
+        if missing(path):
+            refuse(f"--{key}: there is no {shortened(path)}")
+        there(path, f"--{key}")
     twice, as_json = true_or_false("consistency", consistency), true_or_false("json", json)
     if preset is not None and not twice:
         refuse("--preset is for --consistency=true")

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from ncf.core.labels import Labels
 from ncf.evaluate.surfaces import surface_distances
 from ncf.space.geometry import field_to_mm, spacing_mm
 from ncf.space.resampling import label_type
@@ -33,12 +34,14 @@ class Scan:
     Attributes:
         image: intensities, (W, H, D).
         affine: (4, 4), voxel to RAS mm.
-        label: (W, H, D), whole numbers; None where there is none.
+        label: (W, H, D), codes of labels; None where there is none.
+        table: what the codes stand for; by default they are the labels.
     """
 
     image: torch.Tensor
     affine: np.ndarray
     label: torch.Tensor | None = None
+    table: Labels = field(default_factory=Labels)
 
     @property
     def voxel_ml(self) -> float:
@@ -95,7 +98,8 @@ def measured_structures(case: Measurable, *, distances_before: bool = True) -> d
         for labels of the fixed map ``jacobian`` (`determinants`). nan for what an empty label does not have.
     """
     maps = {"moving": case.moving.label, "fixed": case.fixed.label, **case.carried}
-    boxes = {name: _boxes(label) for name, label in maps.items() if label is not None}
+    tables = {"fixed": case.fixed.table}  # the others are the moving scan's
+    boxes = {n: _boxes(m, tables.get(n, case.moving.table)) for n, m in maps.items() if m is not None}
     own = [boxes.get(name, {}) for name in ("fixed", "moving")]
     found = {}
     for number in sorted({*own[0], *own[1]}):
@@ -108,8 +112,18 @@ def measured_structures(case: Measurable, *, distances_before: bool = True) -> d
     return found
 
 
-def _boxes(label: torch.Tensor) -> dict[int, Box]:
-    """Return the box of every label other than 0."""
+def _boxes(codes: torch.Tensor, table: Labels) -> dict[int, Box]:
+    """Return the box of every label."""
+    own = _boxes_of_codes(codes)
+    found: dict[int, Box] = {}
+    for label in table.of(own):
+        for code in {*table.codes(label)} & {*own}:
+            found[label] = _around(own[code], found.get(label))
+    return found
+
+
+def _boxes_of_codes(label: torch.Tensor) -> dict[int, Box]:
+    """Return the box of every number other than 0."""
     whole = label_type(label.cpu())
     if label.max() <= MOST_DENSE:
         return {n: box for n, box in enumerate(ndimage.find_objects(whole), start=1) if box is not None}
@@ -129,7 +143,10 @@ def _burden(case: Measurable, number: int, boxes: Mapping[str, Mapping[int, Box]
         if label is None or (name != "carried" and number not in boxes[of]):
             continue
         box = boxes[of].get(number)
-        values = scan.image[box][label[box] == number].double() if box is not None else torch.zeros(0).double()
+        table = case.fixed.table if name == "fixed" else case.moving.table
+        values = (
+            scan.image[box][table.mask(label[box], number)].double() if box is not None else torch.zeros(0).double()
+        )
         volume, mean = len(values) * scan.voxel_ml, float(values.mean()) if len(values) else math.nan
         found["volume_ml"][name], found["mean"][name] = volume, mean
         found["volume_times_mean"][name] = volume * mean
@@ -138,7 +155,7 @@ def _burden(case: Measurable, number: int, boxes: Mapping[str, Mapping[int, Box]
 
 def _inside(case: Measurable, number: int, box: Box) -> dict[str, float | int | None]:
     assert case.fixed.label is not None
-    return determinants(case.det[box], case.fixed.label[box] == number)
+    return determinants(case.det[box], case.fixed.table.mask(case.fixed.label[box], number))
 
 
 def _distances(
@@ -149,8 +166,9 @@ def _distances(
     spacing = spacing_mm(case.fixed.affine).tolist()
     found: dict[str, dict[str, float]] = {"mda_mm": {}, "hd95_mm": {}, "centroid_shift_mm": {}}
     for when, label in case.carried.items():
-        box = _around(boxes["fixed"][number], boxes[when].get(number), label.shape)
-        truth, other = case.fixed.label[box] == number, label[box] == number
+        box = _around(boxes["fixed"][number], boxes[when].get(number))
+        truth = case.fixed.table.mask(case.fixed.label[box], number)
+        other = case.moving.table.mask(label[box], number)
         found["centroid_shift_mm"][when] = _apart(truth, other, case.fixed.affine)
         if before or when == AFTER:
             apart = surface_distances(truth, other, spacing)
@@ -158,11 +176,12 @@ def _distances(
     return found
 
 
-def _around(box: Box, other: Box | None, shape: torch.Size) -> Box:
-    """Return the box around two, with a voxel more on every side that the grid has."""
+def _around(box: Box, other: Box | None) -> Box:
+    """Return the box around two."""
     both = [box] if other is None else [box, other]
-    low = [max(0, min(b[a].start for b in both) - 1) for a in range(3)]
-    high = [min(shape[a], max(b[a].stop for b in both) + 1) for a in range(3)]
+    low, high = (
+        [of(getattr(b[a], end) for b in both) for a in range(3)] for of, end in ((min, "start"), (max, "stop"))
+    )
     return slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2])
 
 

@@ -8,16 +8,18 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 import torch
+from monai.data import MetaTensor
 from monai.transforms import Transform
 
 from ncf.core.words import percent
 from ncf.evaluate.body import body_mask
 from ncf.evaluate.structures import Measurable, Scan, determinants, measured_structures
 from ncf.evaluate.tables import known
+from ncf.io.label_files import table_of
 from ncf.pair.data_region import data_region
 from ncf.pair.keys import Pair, affine_of
 from ncf.space.geometry import spacing_mm
@@ -96,9 +98,10 @@ def measurable(pair: Pair, field_vox: torch.Tensor, carried: Mapping[str, torch.
     """
     scans = {}
     for key in ("fixed", "moving"):
-        label = pair[f"{key}_label"].as_tensor()[0] if f"{key}_label" in pair else None  # type: ignore[literal-required]
+        label: MetaTensor | None = pair.get(f"{key}_label")  # type: ignore[assignment]
         image = pair[key]
-        scans[key] = Scan(image.as_tensor()[0], affine_of(image), label)
+        scan = Scan(image.as_tensor()[0], affine_of(image))
+        scans[key] = scan if label is None else replace(scan, label=label.as_tensor()[0], table=table_of(label))
     own = scans["fixed"]
     body = body_of(own, pair.get("fixed_valid"))
     return Measurable(own, scans["moving"], jacobian_determinant(field_vox), body, carried)
