@@ -239,7 +239,9 @@ def test_an_interruption_before_the_fit_is_one_line(monkeypatch: pytest.MonkeyPa
 def test_every_option_is_a_knob_and_paths_are_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     knobs = json.loads((CONFIGS / "inference.json").read_text(encoding="utf-8"))
-    assert set(inspect.signature(VERBS["register"]).parameters) - {"preset"} <= set(knobs)
+    assert set(inspect.signature(VERBS["register"]).parameters) - {"preset", "fixed_series", "moving_series"} <= set(
+        knobs
+    )
     job = register("a b.nii", "~/$m.nii", landmarks="p.csv", seed="7", align_centres="True")
     given = dict(job.overrides)
     assert set(given) <= set(knobs) and [Path(name).name for name in job.config_files] == ["inference.json"]

@@ -277,7 +277,7 @@ def test_the_commands_judge_and_export(
 
 def test_mistakes_at_the_commands_are_one_line(listed: Path, tmp_path: Path) -> None:
     calls = {
-        "is no folder; give the one that holds the fields": lambda: evaluate(str(tmp_path / "gone")),
+        "cannot read .*gone: No such file": lambda: evaluate(str(tmp_path / "gone")),
         "no data set": lambda: evaluate(str(tmp_path), pairs=str(tmp_path / "gone.json")),
         "has no lists to choose from": lambda: evaluate(str(tmp_path), pairs=str(listed), which="all_pairs"),
         "--format is one of .*learn2reg, learn2reg2021, .*, got 'itk'": lambda: export(

@@ -29,7 +29,7 @@ from ncf.io.checkpoint import load_checkpoint, save_checkpoint
 from ncf.io.fields.table import load_map
 from ncf.io.image_files import read_image
 from ncf.io.itk_fields import load_affine
-from ncf.io.itk_transforms import save_affine_transform, save_field_transform
+from ncf.io.itk_transforms import FIELD, Part, affine_transform, save_transforms
 from ncf.io.nifti import save_itk_field
 from ncf.io.pair_lists import read_pairs
 from ncf.io.points.table import read_points_file
@@ -93,10 +93,10 @@ def seeds(group: str, folder: Path) -> Mapping[str, tuple[bytes, Reader]]:
     for name in ("a.nii", "b.nii"):
         (folder / name).touch()
     return {
-        "t.tfm": (written(folder, "t.tfm", lambda p: save_affine_transform(p, np.eye(4))), load_affine),
+        "t.tfm": (written(folder, "t.tfm", lambda p: save_transforms(p, [affine_transform(np.eye(4))])), load_affine),
         "m.mat": (mat.getvalue(), load_affine),
-        "f.h5": (written(folder, "f.h5", lambda p: save_field_transform(p, *field_numbers())), load_map),
-        "f.tfm": (written(folder, "f.tfm", lambda p: save_field_transform(p, *field_numbers())), load_map),
+        "f.h5": (written(folder, "f.h5", lambda p: save_transforms(p, [Part(FIELD, *field_numbers())])), load_map),
+        "f.tfm": (written(folder, "f.tfm", lambda p: save_transforms(p, [Part(FIELD, *field_numbers())])), load_map),
         "n.pt": (written(folder, "n.pt", lambda p: save_checkpoint(p, state)), load_checkpoint),
         "p.fcsv": (b"# CoordinateSystem = LPS\n# columns = id,x,y,z\n1,2,3,4\n", lambda p: read_points_file(p, None)),
         "p.mrk.json": (json.dumps(marks).encode(), lambda p: read_points_file(p, None)),

@@ -116,7 +116,7 @@ def test_names_stand_in_the_order_of_their_values(pair: dict[str, str]) -> None:
 def test_a_label_without_numbers_is_refused(value: float, tmp_path: Path) -> None:
     path = tmp_path / "label.nii.gz"
     nib.save(nib.Nifti1Image(np.full((4, 4, 4), value, np.float32), np.eye(4)), path)
-    refused("holds values that are no numbers", lambda: names_of(str(path), {}))
+    refused("are NaN or infinite", lambda: names_of(str(path), {}))
 
 
 def test_a_worker_that_dies_while_it_waits_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:

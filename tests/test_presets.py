@@ -45,7 +45,7 @@ def test_what_is_no_overlay_of_this_version_is_one_line(tmp_path: Path, content:
 
 
 def test_what_is_not_there_is_one_line(tmp_path: Path) -> None:
-    refused("cannot read the preset .*gone.json: No such file", config_files, str(tmp_path / "gone.json"))
+    refused("the preset: cannot open .*gone.json .No such file", config_files, str(tmp_path / "gone.json"))
     refused(f"no preset 'fats'; there are: {', '.join(presets())}, or give the path", config_files, "fats")
 
 

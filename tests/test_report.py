@@ -358,7 +358,7 @@ def test_mistakes_are_one_line(copy: Path, tmp_path: Path) -> None:
     several = tmp_path / "several"
     shutil.copytree(copy, several / "one")
     calls = {
-        "is no folder": lambda: report(str(tmp_path / "gone")),
+        "cannot read .*gone: No such file": lambda: report(str(tmp_path / "gone")),
         "holds no results of ours": lambda: report(str(tmp_path / "chest" / "nothing")).start(),
         "--fixed: there is no": lambda: report(str(copy), fixed="gone.nii.gz"),
         "--fixed is for a single result": lambda: report(str(several), fixed=str(small)).start(),

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from ncf.fit.background import without_background
 from ncf.fit.field import FieldSpace, control_values
 from ncf.fit.fitted import Fit
 from ncf.fit.matching import COMPARED, COUPLINGS, choose, consistent, displacements, match_costs, reversed_costs
@@ -21,7 +22,7 @@ from ncf.fit.mind import CHANNELS, SIX, box_mean, mind_ssc
 from ncf.fit.network import NCF
 from ncf.fit.optimizer import PairOptimizer, start_afresh
 from ncf.fit.pyramid import PairImages
-from ncf.fit.safety import DivergedError
+from ncf.fit.safety import DivergedError, DriftedError
 from ncf.fit.search import MOST_COSTS, DiscreteSearch, Stage, blocks
 from ncf.fit.teaching import Teaching
 from ncf.fit.training import learning_rates, share_of_rate
@@ -278,6 +279,31 @@ def test_a_search_that_leads_astray_is_not_followed_twice(chest: PhantomPair, mo
     monkeypatch.setattr(PairOptimizer, "_coarse_to_fine", diverges)
     fit = optimizer(GENTLE, search=DiscreteSearch(STAGES), teaching=Teaching(steps=3))(images_of(chest), NCF(width=16))
     assert seen == [True, False] and fit.search is not None and not fit.search.taken and fit.attempt == 2
+
+
+@pytest.mark.parametrize("error", [DriftedError, DivergedError])
+def test_a_fit_that_drifts_off_the_images_is_tried_again_on_the_body(
+    chest: PhantomPair, error: type[DivergedError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = images_of(chest)
+    body = without_background(pair)
+    assert body is not None and 0.1 < float(body.fixed_weight.mean()) < 0.95 * float(pair.fixed_weight.mean())
+    assert bool((body.fixed_weight[0, 0][torch.from_numpy(chest.fixed_label > 0)] == 1).all())
+    bright = replace(pair, fixed=torch.ones_like(pair.fixed))
+    assert without_background(bright) is None  # nothing is darker than the body
+    seen: list[float] = []
+    coarse_to_fine = PairOptimizer._coarse_to_fine
+
+    def drifts(self: PairOptimizer, pair: PairImages, *args: Any, **kwargs: Any) -> Fit:
+        seen.append(float(pair.fixed_weight.mean()))
+        if len(seen) == 1:
+            raise error("left 41 % of the images in common")
+        return coarse_to_fine(self, pair, *args, **kwargs)
+
+    monkeypatch.setattr(PairOptimizer, "_coarse_to_fine", drifts)
+    fit = optimizer(GENTLE)(pair, NCF(width=16))
+    drifted = error is DriftedError
+    assert (seen[1] < seen[0]) == drifted and (fit.background, fit.attempt) == ((False, 1) if drifted else (True, 2))
 
 
 def test_a_run_tells_what_its_search_found(run: Run, pair: Mapping[str, str], tmp_path: Path) -> None:

@@ -16,12 +16,12 @@ from monai.data import MetaTensor
 from monai.transforms import Transform
 
 from ncf.core.words import percent
-from ncf.evaluate.body import body_mask
 from ncf.evaluate.structures import Measurable, Scan, determinants, measured_structures
 from ncf.evaluate.tables import known
 from ncf.io.label_files import table_of
 from ncf.pair.data_region import data_region
 from ncf.pair.keys import Pair, affine_of
+from ncf.space.body import body_mask
 from ncf.space.geometry import spacing_mm
 from ncf.space.jacobian import jacobian_determinant
 

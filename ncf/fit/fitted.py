@@ -93,6 +93,8 @@ class Fit:
         contrast: as what the pair was compared; None where there was no choice.
         transform: ``deformable``; or ``rigid`` or ``affine``, where the field is that of such a map, which
             ``space.initial`` is.
+        background: False where the fit looked at the body of the fixed scan alone, because with all of the scan it
+            diverged.
     """
 
     field_vox: torch.Tensor
@@ -109,3 +111,4 @@ class Fit:
     search: SearchEvidence | None = None
     contrast: ContrastEvidence | None = None
     transform: str = "deformable"
+    background: bool = True

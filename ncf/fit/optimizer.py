@@ -19,6 +19,7 @@ from torch import nn
 
 from ncf.core.errors import PairError
 from ncf.core.names import DEFORMABLE, TRANSFORMS
+from ncf.fit.background import without_background
 from ncf.fit.finish import finished, without_motion
 from ncf.fit.fitted import Fit, LevelRecord, SearchEvidence
 from ncf.fit.guidance import corrected
@@ -27,7 +28,7 @@ from ncf.fit.levels import schedule
 from ncf.fit.linear import LinearFit, levels_of
 from ncf.fit.objectives import Objectives
 from ncf.fit.pyramid import PairImages
-from ncf.fit.safety import DivergedError, check_end, check_start
+from ncf.fit.safety import DivergedError, DriftedError, check_end, check_start
 from ncf.fit.teaching import Teaching
 from ncf.fit.terms import WeightedSum
 from ncf.fit.training import train
@@ -159,33 +160,43 @@ class PairOptimizer(Inferer):
         """
         if self.transform != DEFORMABLE:
             return self._linear(start, network)
-        reason = ""
-        inputs = start.pair
+        pair, reason = start.pair, ""
         at = time.perf_counter()
-        found, compared = self._searched(inputs, network.to(inputs.fixed.device))
+        found, compared = self._searched(pair, network.to(pair.fixed.device))
         search_s = time.perf_counter() - at
-        for attempt in range(1, self.attempts + 1):
+        attempt, whole = 1, True
+        while attempt <= self.attempts:
             try:
-                with torch.enable_grad():
-                    start_afresh(network, self.seed)
-                    network.to(inputs.fixed.device)
-                    if found is not None:
-                        at = time.perf_counter()
-                        self.teaching(network, self.objectives.space(inputs), *found)
-                        search_s += time.perf_counter() - at
-                    fit = self._coarse_to_fine(inputs, network, attempt=attempt, taught=found is not None)
-                    fit = replace(fit, alignment_s=start.seconds, evidence=start.evidence)
-                    return replace(fit, search_s=search_s, search=compared)
+                fit, taught_s = self._tried(pair, network, found, attempt=attempt)
+                fit = replace(fit, alignment_s=start.seconds, evidence=start.evidence, background=whole)
+                return replace(fit, search_s=search_s + taught_s, search=compared)
             except DivergedError as stop:
-                if found is not None and compared is not None:  # it may have led astray
-                    found, compared = None, replace(compared, taken=False)
-                reason = str(stop)
+                reason, drifted = str(stop), isinstance(stop, DriftedError)
                 logger.warning("attempt %d of %d: %s", attempt, self.attempts, reason)
+            body = without_background(pair) if whole and drifted else None
+            if body is not None:  # it was what lies around the patient that gained by leaving
+                pair, whole = body, False
+                logger.warning("once more, with the body of the fixed scan and without what lies around it")
+                continue
+            attempt += 1
+            if found is not None and compared is not None:  # the search may have
+                found, compared = None, replace(compared, taken=False)
         raise PairError(
             f"no registration found in {self.attempts} attempts: {reason}. Nothing was written. "
             "Check that both scans show the same anatomy; a mask or a lower learning_rate may help",
             hint="two_modalities",
         )
+
+    def _tried(self, pair: PairImages, network: nn.Module, found: Found | None, *, attempt: int) -> tuple[Fit, float]:
+        """Return the fit of one attempt, from first weights on, and the seconds of its teaching."""
+        with torch.enable_grad():
+            start_afresh(network, self.seed)
+            network.to(pair.fixed.device)
+            at = time.perf_counter()
+            if found is not None:
+                self.teaching(network, self.objectives.space(pair), *found)
+            seconds = time.perf_counter() - at
+            return self._coarse_to_fine(pair, network, attempt=attempt, taught=found is not None), seconds
 
     def _linear(self, start: Begun, network: nn.Module) -> Fit:
         """Return a rigid or affine fit: a network that gives a zero field, after the map that was found."""

@@ -10,11 +10,16 @@ from ncf.fit.objective import Objective
 
 WORSE_BY = 1e-3  # a fit may end this much above the loss of a zero field: for identical scans that loss is 0
 OVERLAP_KEPT = 0.5  # share of the first overlap: a real motion loses little of it, a field that runs away loses all
+DRIFTED = 0.1  # share of the first overlap: with less, the field has run away; with more, something drew it out
 LEAST_OVERLAP = 1e-3  # share of the fixed data: with less of it in common there is nothing to compare
 
 
 class DivergedError(Exception):
     """The fit ended above where it began, off the images, or not finite. Another attempt may help."""
+
+
+class DriftedError(DivergedError):
+    """A good part of the images has left the overlap, as if there were a gain in it."""
 
 
 def check_start(objective: Objective, title: str) -> None:
@@ -49,6 +54,7 @@ def check_end(objective: Objective, title: str) -> float:
 
     Raises:
         DivergedError: the loss is above that of a zero field, or the images have lost more than half of their overlap.
+        DriftedError: the latter, and some of it is left.
     """
     with torch.no_grad():
         last = sum(value.item() for value in objective().values())
@@ -57,5 +63,6 @@ def check_end(objective: Objective, title: str) -> float:
         raise DivergedError(f"{title} ended at a loss of {last:.4g}, where doing nothing has {nothing:.4g}")
     at_start, now = objective.overlap()
     if not now >= OVERLAP_KEPT * at_start:
-        raise DivergedError(f"{title} left {percent(now)} of the images in common, of {percent(at_start)} at the start")
+        reason = DriftedError if now >= DRIFTED * at_start else DivergedError
+        raise reason(f"{title} left {percent(now)} of the images in common, of {percent(at_start)} at the start")
     return nothing

@@ -132,6 +132,7 @@ def _run(pair: Pair, record: RunRecord) -> dict[str, Any]:
         "initial_transform": fit.space.initial,
         "initial_transform_evidence": None if fit.evidence is None else asdict(fit.evidence),
         "transform": fit.transform,
+        "background": fit.background,
         "contrast": None if fit.contrast is None else asdict(fit.contrast),
         "search_evidence": None if fit.search is None else asdict(fit.search),
         "device": str(fit.field_vox.device),

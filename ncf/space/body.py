@@ -46,7 +46,7 @@ def _threshold(values: np.ndarray) -> float:
     centres = (edges[1:] + edges[:-1]) / 2
     below, sums = counts.cumsum()[:-1], (counts * centres).cumsum()
     above = counts.sum() - below
-    between = below * above * (sums[:-1] / below - (sums[-1] - sums[:-1]) / np.maximum(above, 1)) ** 2
+    between = below * above * (sums[:-1] / np.maximum(below, 1) - (sums[-1] - sums[:-1]) / np.maximum(above, 1)) ** 2
     return float(low + LOWER * (edges[1:-1][np.argmax(between)] - low))
 
 
