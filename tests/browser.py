@@ -22,7 +22,7 @@ from typing import Any
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 BETWEEN_PAGES = ("Inspected target navigated or closed", "Cannot find default execution context")
 PATIENCE_S = 60  # on a machine that does other things too
-KEYS = {"ArrowRight": 39, "ArrowLeft": 37, "Tab": 9, "Home": 36, "End": 35}
+KEYS = {"ArrowRight": 39, "ArrowLeft": 37, "Tab": 9, "Home": 36, "End": 35, "PageUp": 33, "PageDown": 34}
 
 
 def found() -> str | None:
@@ -147,7 +147,8 @@ def browser(program: str, profile: Path) -> Iterator[Browser]:
     """A running Chromium with a profile folder of its own; it ends with the block."""
     reads, to_browser = os.pipe()
     from_browser, writes = os.pipe()
-    options = ["--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    options = ["--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-dev-shm-usage"]
+    options += ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]  # WebGL2 without a card
     options += [
         "--no-first-run",
         "--disable-extensions",
