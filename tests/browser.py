@@ -52,14 +52,14 @@ class Browser:
         """The answer to a command of the protocol for the page."""
         return self._send(method, params, session=self._session)
 
-    def open(self, path: Path, *, width: int = 1360, height: int = 900, dark: bool = False) -> None:
-        """Nothing; the file is open in a window of that size and says that it is ready."""
+    def open(self, path: Path | str, *, width: int = 1360, height: int = 900, dark: bool = False) -> None:
+        """Nothing; the file or address is open in a window of that size and says that it is ready."""
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[scheme])
         self.complaints.clear()
         self.requests.clear()
-        self.send("Page.navigate", url=path.resolve().as_uri())
+        self.send("Page.navigate", url=path if isinstance(path, str) else path.resolve().as_uri())
         self.wait("document.readyState === 'complete' && document.body?.dataset.ready === 'true'")
 
     def run(self, script: str) -> Any:
