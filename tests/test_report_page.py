@@ -285,6 +285,40 @@ def test_the_index_lists_sorts_and_links(chromium: Browser, cohort: Plan) -> Non
     chromium.wait("document.body?.dataset.ready === 'true' && document.querySelectorAll('canvas').length === 4")
 
 
+@pytest.fixture
+def many(result: Path, tmp_path: Path) -> Path:
+    """Six results of a cohort, the last of which lies far out."""
+    errors = [1.0, 1.1, 1.2, 1.1, 1.0, 9.0]
+    for number, error in enumerate(errors):
+        shutil.copytree(result, tmp_path / f"p{number}", ignore=shutil.ignore_patterns("*.nii.gz", "*.pt"))
+        told = json.loads((tmp_path / f"p{number}" / "metrics.json").read_text())
+        told["tre_mm"]["after"]["mean"] = error
+        (tmp_path / f"p{number}" / "metrics.json").write_text(json.dumps(told))
+    plan = {"settings": {}, "pairs": [{"name": f"p{n}"} for n in range(len(errors))]}
+    (tmp_path / "cohort.json").write_text(json.dumps(plan))
+    return tmp_path
+
+
+def test_the_index_names_what_lies_far_out_and_shows_thumbnails(many: Path) -> None:
+    text = make_index(many).read_text(encoding="utf-8")
+    far = text[text.index('id="far-title"') : text.index('id="pairs-title"')]
+    assert '<a href="p5/report.html">p5</a> (9)' in far and far.count("<a ") == 1
+    assert text.count('class="thumbnail" src="data:image/jpeg;base64,') == 6
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("pdftotext"), reason="no pdftotext of poppler-utils to read a print with")
+def test_the_index_prints_within_the_page(chromium: Browser, many: Path) -> None:
+    chromium.open(make_index(many))
+    chromium.print_to(many / "index.pdf")
+    subprocess.run(["pdftotext", "-bbox", "index.pdf", "words.xml"], cwd=many, check=True)
+    told = (many / "words.xml").read_text(encoding="utf-8")
+    width = float(re.findall(r'<page width="(.+?)"', told)[0])
+    edges = {word: float(right) for right, word in re.findall(r'xMax="(.+?)" yMax=".+?">(.+?)</word>', told)}
+    assert {"verdict", "correlation", "SDlogJ", "s"} <= set(edges)
+    assert max(edges.values()) < width - 20  # points of the margin
+
+
 def test_the_index_is_made_of_files_alone_and_is_the_same_again(cohort: Plan) -> None:
     index = cohort.output_dir / "index.html"
     first = index.read_bytes()

@@ -70,13 +70,28 @@
       }
     });
   }
+  const EDGES = [["R", "L", "A", "P"], ["R", "L", "S", "I"], ["A", "P", "S", "I"]]; // left, right, top, bottom
+  function letters(context, tile) { // on dark boxes, because a scan is white there as often as black
+    const [l, t, w, h] = tile.leftTopWidthHeight, inset = 10;
+    const places = [[l + inset, t + h / 2], [l + w - inset, t + h / 2], [l + w / 2, t + inset], [l + w / 2, t + h - inset]];
+    context.textAlign = "center";
+    context.textBaseline = "middle";
+    places.forEach(function ([x, y], k) {
+      context.fillStyle = "rgba(0,0,0,.6)";
+      context.fillRect(x - 8, y - 9, 16, 18);
+      context.fillStyle = "#fff";
+      context.fillText(EDGES[tile.axCorSag][k], x, y);
+    });
+    context.textAlign = "start";
+    context.textBaseline = "alphabetic";
+  }
   V.drawOver = function (panel) {
     const { nv, canvas, drawn } = panel;
     if (drawn.width !== canvas.width || drawn.height !== canvas.height) { drawn.width = canvas.width; drawn.height = canvas.height; }
     const context = drawn.getContext("2d");
     context.clearRect(0, 0, drawn.width, drawn.height);
     if (!V.state || !panel.mm || !nv.volumes.length) return;
-    context.font = "13px sans-serif";
+    context.font = "600 13px sans-serif";
     for (const tile of nv.screenSlices) {
       const plane = PLANES[tile.axCorSag], to = plane && places(nv, tile, plane);
       if (!to) continue;
@@ -92,6 +107,7 @@
         context.stroke();
       }
       if (V.state.landmarks) landmarks(panel, context, to, plane, tile.leftTopWidthHeight);
+      letters(context, tile);
       context.restore();
     }
   };
