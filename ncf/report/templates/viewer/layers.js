@@ -3,6 +3,8 @@
   const CODES = { Uint8Array: 2, Int16Array: 4, Float32Array: 16, Uint16Array: 512 };
   const SQUARES = 8;
 
+  const LABEL = 1002; // NIfTI's intent: NiiVue then takes every value as a label of its own, and 0 as nothing
+
   V.image = async function (volume, name, options) { // an NVImage; affine may be another than the volume's own
     const flat = (options.affine || volume.affine).flat(), a = options.affine || volume.affine;
     const sizes = [0, 1, 2].map((c) => Math.hypot(a[0][c], a[1][c], a[2][c]));
@@ -12,6 +14,7 @@
       bytes.buffer, name + ".nii", options.colormap || "scan", 1, null, options.low, options.high, true, 0.02, false, false, "", 0);
     image.cal_min = options.low;
     image.cal_max = options.high;
+    if (options.label) image.hdr.intent_code = LABEL;
     return image;
   };
   function along(scale, share) { // the colour at 0 to 1 of a scale of three
@@ -49,7 +52,7 @@
   };
   const empty = { R: [0, 74], G: [0, 84], B: [0, 110], A: [0, 255], I: [0, 1], labels: ["", "no data"] };
   V.noData = async function (name) { // slate where the moving scan has no voxel
-    const image = await V.image(V.volumes[name], name, { low: 0, high: 1 });
+    const image = await V.image(V.volumes[name], name, { low: 0, high: 1, label: true });
     image.setColormapLabel(empty);
     return image;
   };

@@ -16,7 +16,7 @@
   }
   async function labels(side, name) {
     if (!V.state.labels || !V.volumes[name]) return [];
-    const image = await other(side + name, () => V.image(V.volumes[name], name, { low: 0, high: 255 }));
+    const image = await other(side + name, () => V.image(V.volumes[name], name, { low: 0, high: 255, label: true }));
     image.setColormapLabel(V.labelTable());
     image.opacity = V.state.labelOpacity;
     return [image];
