@@ -103,6 +103,12 @@ class Browser:
         for kind in ("mousePressed", "mouseReleased"):
             self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """Nothing; the left button went down at one place of the window, moved and was released at another."""
+        middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
+        for kind, (x, y) in (("Pressed", start), ("Moved", middle), ("Moved", end), ("Released", end)):
+            self.send("Input.dispatchMouseEvent", type=f"mouse{kind}", x=x, y=y, button="left", buttons=1, clickCount=1)
+
     def picture(self, path: Path, *, whole: bool = False) -> None:
         """Nothing; a PNG of the window, or of the whole page, was written."""
         told = self.send("Page.captureScreenshot", format="png", captureBeyondViewport=whole)

@@ -25,7 +25,7 @@ from ncf.cohort.run import run_cohort
 from ncf.cohort.worker import Resources
 from ncf.commands.report import report
 from ncf.core.files import save_json
-from ncf.io.nifti import load_itk_field
+from ncf.io.nifti import load_itk_field, save_itk_field
 from ncf.io.pair_lists import checked
 from ncf.report.make import make_report
 from ncf.result.folder import SavedResult
@@ -194,6 +194,38 @@ def test_every_picture_differs_and_every_key_works(page: Browser) -> None:
     before = shown(page, "left")
     page.press("+")
     assert shown(page, "left") != before and page.complaints == []
+
+
+@pytest.mark.slow
+def test_the_ruler_measures_millimetres(page: Browser) -> None:
+    page.run("V.zoom(0); V.go(V.scene.start_mm); V.ruler(true)")
+    box = page.run("(() => { const b = V.left.canvas.getBoundingClientRect(); return [b.left, b.top]; })()")
+    left, top, width, height = page.run("Array.from(V.left.nv.screenSlices[0].leftTopWidthHeight)")
+    ends = [(left + 0.2 * width, top + 0.5 * height), (left + 0.7 * width, top + 0.5 * height)]
+    page.drag(*[(box[0] + x, box[1] + y) for x, y in ends])
+    mm = [page.run(f"Array.from(V.left.nv.screenXY2mm({x}, {y}))")[:3] for x, y in ends]
+    told = page.run("V.left.nv.document.completedMeasurements.map((m) => m.distance)")
+    assert told == [pytest.approx(float(np.linalg.norm(np.subtract(*mm))), rel=0.03)]
+    page.run("V.ruler(false)")
+    assert page.run("V.left.nv.document.completedMeasurements.length") == 0
+
+
+@pytest.mark.slow
+def test_a_fold_is_reached_and_yellow(chromium: Browser, result: Path, tmp_path: Path) -> None:
+    folded = shutil.copytree(result, tmp_path / "folded")
+    field, affine = load_itk_field(folded / "displacement.nii.gz")
+    place = np.array(field.shape[1:]) // 2
+    field[:, place[0], place[1], place[2]] += np.array([-4.0, 0, 0])  # a neighbour is overtaken
+    save_itk_field(folded / "displacement.nii.gz", field, affine)
+    make_report(folded)
+    chromium.open(folded / "report.html", width=1366, height=768)
+    chromium.run("document.getElementById('fold').click()")
+    chromium.run("V.redraw()")
+    assert float(chromium.run(CELL % "Jacobian")) <= 0
+    chromium.run("document.getElementById('cross').click()")
+    seen = pixels(shown(chromium, "left"))
+    assert ((seen[..., 0] > 150) & (seen[..., 1] > 120) & (seen[..., 2] < 70)).any()
+    assert np.abs(np.subtract(chromium.run("V.state.mm"), apply_affine(affine, place))).max() <= 14.01  # a neighbour
 
 
 @pytest.mark.slow

@@ -107,7 +107,7 @@ def _folds(metrics: Mapping[str, Any], voxels: int) -> Iterator[Finding]:
     yield Finding(
         WARNING if grave else NOTE,
         f"The map folds: in {round(share * voxels):,} voxels ({percent(share)} of all{where}) it turns space inside "
-        "out. No anatomy does that; do not use the map there. The picture “Volume change” marks them in yellow.",
+        "out. No anatomy does that; do not use the map there. The picture “Jacobian” marks them in yellow.",
     )
 
 

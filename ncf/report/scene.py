@@ -84,6 +84,7 @@ def scene(material: Material, *, whole: bool = False) -> Scene:
         "labels": _labels(material),
         "landmarks": landmark_rows(material),
         "start_mm": _start(material),
+        "fold_mm": _worst_fold(material),
         "spacing_mm": spacing_mm(own.affine).tolist(),
         "reduction": _reduction(factors, moving_factors),
         "field_every": [round(float(s), 3) for s in spacing_mm(nodes_affine)],
@@ -239,6 +240,14 @@ def _start(material: Material) -> list[float]:
     sums = [weight.sum(axis=tuple(a for a in range(3) if a != axis)) for axis in range(3)]
     centre = np.array([[4 * (np.arange(len(s)) @ s) / s.sum() for s in sums]]).round()
     return to_mm(centre, material.space.affine)[0].round(3).tolist()
+
+
+def _worst_fold(material: Material) -> list[float] | None:
+    """Return where the map folds most, RAS mm; None where it does not fold."""
+    worst = np.unravel_index(int(np.argmin(material.det)), material.det.shape)
+    if material.det[worst] > 0:
+        return None
+    return to_mm(np.array([worst]), material.space.affine)[0].round(3).tolist()
 
 
 def _reduction(factors: Factors, moving: Factors) -> str:

@@ -125,6 +125,7 @@
       for (const panel of [V.left, V.right]) panel.nv.setCrosshairWidth(V.id("cross").checked ? 1 : 0);
     });
     V.id("ruler").addEventListener("click", () => V.ruler(!V.state.ruler));
+    V.id("fold")?.addEventListener("click", function () { V.state.mm = V.scene.fold_mm; choose("picture", "volume"); });
     V.id("zoom-in").addEventListener("click", () => V.zoom(1.3));
     V.id("zoom-out").addEventListener("click", () => V.zoom(1 / 1.3));
     ranges();

@@ -4,7 +4,7 @@
     isRadiologicalConvention: true, isSliceMM: true, sagittalNoseLeft: true, show3Dcrosshair: false, isColorbar: false,
     multiplanarShowRender: 0, backColor: [0, 0, 0, 1], crosshairColor: [0.49, 0.75, 1, 0.75], crosshairWidth: 1,
     crosshairWidthUnit: "mm", dragAndDropEnabled: false, logLevel: "error", loadingText: "", viewModeHotKey: "",
-    clipPlaneHotKey: "", cycleClipPlaneHotKey: "", fontMinPx: 14, isOrientationTextVisible: false, rulerWidth: 2,
+    clipPlaneHotKey: "", cycleClipPlaneHotKey: "", fontMinPx: 14, isOrientationTextVisible: false, dragMode: 0, rulerWidth: 2,
     measureLineColor: [1, 0.84, 0, 1], measureTextColor: [1, 0.84, 0, 1], multiplanarPadPixels: 4,
   };
 
