@@ -77,7 +77,7 @@ def scene(material: Material, *, whole: bool = False) -> Scene:
     nodes, nodes_affine = _field(material, SERVED_NODES if whole else PAGE_NODES)
     rest |= {f"field_{axis}": Volume(nodes[..., a], nodes_affine) for a, axis in enumerate(AXES)}
     told = {
-        "before_affine": _before_affine(material).tolist(),
+        "before_affine": _before_affine(material, scans["moving"].affine).tolist(),
         "placed_by": "the map that the fit began with" if material.by_initial_transform else "the headers",
         "windows": {key: windows_of(material.scans[key]).plain() for key in ("fixed", "warped")},
         "shared": bool(material.result.run["intensity"].get("shared", False)),
@@ -142,10 +142,10 @@ def _field(material: Material, nodes: int) -> tuple[np.ndarray, np.ndarray]:
     return field_nodes(torch.from_numpy(np.ascontiguousarray(np.moveaxis(turned, -1, 0))), material.space.affine, nodes)
 
 
-def _before_affine(material: Material) -> np.ndarray:
-    """Return where the moving scan lies before the fit: its affine, or what the initial transform makes of it."""
+def _before_affine(material: Material, moving: np.ndarray) -> np.ndarray:
+    """Return where the moving scan lies before the fit: its own affine, or what the initial transform makes of it."""
     back = material.space.affine @ np.linalg.inv(material.placed)
-    return back @ material.moving_affine
+    return back @ moving
 
 
 def _label_maps(material: Material, factors: Factors, moving_factors: Factors) -> dict[str, Volume]:

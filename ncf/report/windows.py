@@ -12,10 +12,8 @@ import numpy as np
 
 CT, OTHER = "CT", "other"
 AIR_BELOW_HU, BONE_ABOVE_HU = -500.0, 200.0  # a CT in Hounsfield units holds both; a z-score neither
-LUNG_HU, LUNG_SHARE = (
-    (-950.0, -600.0),
-    0.08,
-)  # of the voxels: in a chest 10 % and more, in a head or abdomen 3 % at most
+# of aerated lung, against everything denser: 0.10 to 0.20 in chests, 0.06 at most around a limb on a table
+LUNG_HU, BODY_ABOVE_HU, LUNG_SHARE = (-850.0, -600.0), -300.0, 0.075
 # width and level in HU, as radiology names them
 CT_WINDOWS = {"lung": (1500.0, -600.0), "soft tissue": (400.0, 40.0), "bone": (1800.0, 400.0), "brain": (80.0, 40.0)}
 PERCENTILES = {"1 to 99 %": (1.0, 99.0), "5 to 95 %": (5.0, 95.0)}
@@ -55,7 +53,8 @@ def windows_of(values: np.ndarray) -> Windows:
     highest = highest if highest > lowest else lowest + 1.0
     if lowest <= AIR_BELOW_HU and highest >= BONE_ABOVE_HU:
         ranges = {name: (level - width / 2, level + width / 2) for name, (width, level) in CT_WINDOWS.items()}
-        lung = ((flat > LUNG_HU[0]) & (flat < LUNG_HU[1])).mean() >= LUNG_SHARE
+        aerated = ((flat > LUNG_HU[0]) & (flat < LUNG_HU[1])).sum()
+        lung = aerated >= LUNG_SHARE * (flat > BODY_ABOVE_HU).sum()
         return Windows(CT, {**ranges, WHOLE: (lowest, highest)}, "lung" if lung else "soft tissue", "HU")
     shown = flat[flat > lowest] if (flat > lowest).any() else flat  # without the background
     found = {}
