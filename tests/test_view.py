@@ -104,8 +104,10 @@ def test_the_command_ends_by_ctrl_c(result: Path) -> None:
 
 
 def test_mistakes_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
     for telling, call in {
-        "is no folder": lambda: view(str(tmp_path / "gone")),
+        "cannot read .*gone": lambda: view(str(tmp_path / "gone")),
+        "is no folder": lambda: view(str(tmp_path / "file")),
         "holds no result": lambda: view(str(tmp_path)).start(),
         "--browser is true or false": lambda: view(str(tmp_path), browser="perhaps"),
         "--fixed: there is no": lambda: view(str(tmp_path), fixed="gone.nii.gz"),

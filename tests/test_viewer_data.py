@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -84,6 +85,24 @@ def test_windows_are_those_of_the_scan() -> None:
     assert mr.start == "1 to 99 %" and mr.ranges["1 to 99 %"] == pytest.approx((11, 990), abs=1)
     flat = windows_of(np.full(8, 3.0))
     assert all(high > low for low, high in flat.ranges.values())
+
+
+def test_large_label_numbers_become_small_codes_with_their_own_names(
+    run: Run, pair: Mapping[str, str], tmp_path: Path, one_thread: None
+) -> None:
+    folder = Path(run(tmp_path, pair, name="chest").evaluator.state.output["result_dir"])
+    material = gathered(SavedResult(folder))
+    fixed = np.asarray(material.labels["fixed"]).astype(np.int64)
+    large = np.where(fixed > 0, fixed + 70_000, 0)
+    material = replace(material, labels={"fixed": large, "warped": np.where(fixed == 1, 70_001, 0)})
+    told = scenes.scene(material, whole=True)
+    codes, rows = told.served["fixed_label"], told.told["labels"]
+    by_code = {row["value"]: row["name"] for row in rows}
+    assert codes.dtype == np.uint8 and (codes == fixed).all()
+    assert by_code == {n: f"label {70_000 + n}" for n in np.unique(fixed).tolist() if n}
+    back = np.linalg.inv(material.space.affine)
+    for row in rows:  # a jump lands in the label
+        assert codes[tuple(np.rint(apply_affine(back, row["at_mm"])).astype(int))] == row["value"]
 
 
 def test_a_reduced_moving_scan_stays_where_it_was(

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from fire.decorators import SetParseFn
 
-from ncf.commands.common import CallJob, absolute, given_paths, refuse, true_or_false
+from ncf.commands.common import CallJob, absolute, given_paths, or_refused, refuse, true_or_false
+from ncf.core.paths import missing, shortened, there
 
 
 @SetParseFn(str)
@@ -33,13 +34,14 @@ def view(
         landmarks: the CSV with six columns.
     """
     folder, opens = absolute("result", result), true_or_false("browser", browser)
-    if not folder.is_dir():
+    if not or_refused(there, folder).is_dir():
         refuse(f"{folder} is no folder; give the folder of one result")
     scans = {"fixed": fixed, "moving": moving, "fixed_label": fixed_label, "moving_label": moving_label}
     inputs = given_paths(**scans, landmarks=landmarks)
     for key, path in inputs.items():
-        if not path.exists():
-            refuse(f"--{key}: there is no {path}")
+        if missing(path):
+            refuse(f"--{key}: there is no {shortened(path)}")
+        or_refused(there, path, f"--{key}")
     return CallJob(partial(_serve, folder, inputs, opens))
 
 

@@ -21,36 +21,16 @@ from ncf.evaluate.metrics import tre_mm
 from ncf.io.image_files import read_image
 from ncf.io.label_files import MOST_CODE, empty_scan, read_label, shown_labels, table_of
 from ncf.io.landmarks import read_landmarks
+from ncf.report.motion import Motion, motion_of
 from ncf.report.paint import grey
 from ncf.report.views import Cut, DisplaySpace
 from ncf.result.folder import SavedResult
-from ncf.space.geometry import field_to_mm, to_mm
-from ncf.space.grids import Grid
+from ncf.space.geometry import to_mm
 from ncf.space.jacobian import jacobian_determinant
-from ncf.space.sampling import inside, moving_positions, sample
+from ncf.space.sampling import inside, sample
 
-NODES = 160_000  # of the lattice on which the field is summarised
 # share of the fixed grid: with less of the moving scan on it, "before" is shown by the initial transform
 SHOWN_OVERLAP = 0.02
-
-
-@dataclass(frozen=True)
-class Motion:
-    """The field in numbers.
-
-    Attributes:
-        mean_mm: mean length of the displacement, on a lattice of about `NODES` voxels.
-        largest_mm: largest length of the displacement on that lattice.
-        outside: share of the fixed grid whose counterpart lies outside the moving scan, on that lattice.
-        below: share of all voxels with a determinant below 1/3.
-        above: share of all voxels with a determinant above 3.
-    """
-
-    mean_mm: float
-    largest_mm: float
-    outside: float
-    below: float
-    above: float
 
 
 @dataclass(frozen=True)
@@ -177,7 +157,7 @@ def facts_of(result: SavedResult, inputs: Mapping[str, Path] | None = None) -> F
         by_initial_transform=by_initial_transform,
         field_vox=field_vox.numpy(),
         det=space.turned(det.numpy()),
-        motion=_motion(field_vox, det, fixed=space.grid, moving=result.grid("moving")),
+        motion=motion_of(field_vox, det, fixed=space.grid, moving=result.grid("moving")),
         lost=lost,
         changed=tuple(k for k, p in paths.items() if k not in lost and k in result.inputs and not _same(result, k, p)),
         landmarks=landmarks,
@@ -286,22 +266,6 @@ def _landmark_errors(result: SavedResult, field_vox: torch.Tensor, points: np.nd
         return {}
     affines = {f"{key}_affine": result.grid(key).affine for key in IMAGES}
     return {when: tre_mm(u, points, **affines) for when, u in (("before", None), ("after", field_vox))}
-
-
-def _motion(field_vox: torch.Tensor, det: torch.Tensor, *, fixed: Grid, moving: Grid) -> Motion:
-    """Summarise the field on a lattice of about `NODES` voxels, and the determinant everywhere."""
-    step = max(1, round((np.prod(fixed.shape) / NODES) ** (1 / 3)))
-    coarse = field_vox[:, ::step, ::step, ::step]
-    own = fixed.affine @ np.diag([step, step, step, 1.0])  # of every step-th voxel
-    length = field_to_mm(coarse, fixed.affine).norm(dim=0)
-    positions = moving_positions(coarse[None] / step, fixed_affine=own, moving_affine=moving.affine)
-    return Motion(
-        mean_mm=float(length.mean()),
-        largest_mm=float(length.max()),
-        outside=1 - float(inside(positions, moving.shape).float().mean()),
-        below=float((det < 1 / 3).float().mean()),
-        above=float((det > 3).float().mean()),
-    )
 
 
 def _placed(result: SavedResult, space: DisplaySpace) -> tuple[np.ndarray, bool]:

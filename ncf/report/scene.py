@@ -16,6 +16,7 @@ import torch
 from ncf.core.names import TRUST_FILE
 from ncf.io.image_files import read_image
 from ncf.report import paint
+from ncf.report.label_maps import label_maps, label_numbers, label_rows
 from ncf.report.material import Material
 from ncf.report.views import VIEWS, Cut
 from ncf.report.volumes import (
@@ -38,7 +39,6 @@ PAGE_NODES, SERVED_NODES = 90_000, 12_000_000  # of the field
 DET_STEP = 0.01
 TRUST_STEPS = 250
 AXES = ("x", "y", "z")
-GOLDEN = 0.618034  # of the circle between the colours of one label and the next
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ def scene(material: Material, *, whole: bool = False) -> Scene:
         "warped": reduced(warped, factors),
         "moving": reduced(moving, moving_factors),
     }
-    maps = _label_maps(material, factors, moving_factors)
+    numbers = label_numbers(material)
+    maps = label_maps(material, numbers, factors=factors, moving_factors=moving_factors)
     rest = {"det": reduced(Volume(material.det, own.affine), factors, how="min"), **_masks(material, factors)}
     rest |= _trust(material, factors)
     nodes, nodes_affine = _field(material, SERVED_NODES if whole else PAGE_NODES)
@@ -81,7 +82,7 @@ def scene(material: Material, *, whole: bool = False) -> Scene:
         "placed_by": "the map that the fit began with" if material.by_initial_transform else "the headers",
         "windows": {key: windows_of(material.scans[key]).plain() for key in ("fixed", "warped")},
         "shared": bool(material.result.run["intensity"].get("shared", False)),
-        "labels": _labels(material),
+        "labels": label_rows(material, numbers),
         "landmarks": landmark_rows(material),
         "start_mm": _start(material),
         "fold_mm": _worst_fold(material),
@@ -148,19 +149,6 @@ def _before_affine(material: Material, moving: np.ndarray) -> np.ndarray:
     return back @ moving
 
 
-def _label_maps(material: Material, factors: Factors, moving_factors: Factors) -> dict[str, Volume]:
-    found = {}
-    for key in ("fixed", "warped"):
-        if key in material.labels:
-            volume = Volume(np.asarray(material.labels[key]), material.space.affine)
-            found[f"{key}_label"] = reduced(volume, factors, how="middle")
-    moving = material.labels.get("moving")
-    if isinstance(moving, torch.Tensor):
-        volume = Volume(moving[0, 0].numpy().astype(np.int32), material.moving_affine)
-        found["moving_label"] = reduced(volume, moving_factors, how="middle")
-    return found
-
-
 def _masks(material: Material, factors: Factors) -> dict[str, Volume]:
     """Return where the moving scan has no data on the fixed grid, before and after; only masks that hold something."""
     at = [
@@ -181,32 +169,6 @@ def _trust(material: Material, factors: Factors) -> dict[str, Volume]:
     if values.shape != material.space.shape:
         return {}
     return {"trust": reduced(Volume(values, material.space.affine), factors)}
-
-
-def _labels(material: Material) -> list[dict[str, Any]]:
-    """Return name, colour, Dice and middle of every label of the fixed scan."""
-    if "fixed" not in material.labels:
-        return []
-    labels = np.asarray(material.labels["fixed"])
-    names = material.result.metrics.get("label_names", {})
-    dice = material.result.metrics.get("dice", {}).get("after", {}).get("labels", {})
-    step = max(1, round((labels.size / 2e6) ** (1 / 3)))
-    coarse = labels[::step, ::step, ::step]
-    found = []
-    for number, value in enumerate(v for v in np.unique(labels) if v):
-        places = np.argwhere(coarse == value) * step
-        places = places if len(places) else np.argwhere(labels == value)
-        inner = places[np.abs(places - places.mean(axis=0)).sum(axis=1).argmin()]  # of the label, so a jump meets it
-        found.append(
-            {
-                "value": int(value),
-                "name": str(names.get(str(int(value)), f"label {int(value)}")),
-                "hue": round((number * GOLDEN) % 1, 4),
-                "dice": dice.get(str(int(value))),
-                "at_mm": to_mm(inner[None], material.space.affine)[0].round(3).tolist(),
-            }
-        )
-    return found
 
 
 def landmark_rows(material: Material) -> list[dict[str, Any]]:
