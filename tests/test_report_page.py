@@ -191,9 +191,15 @@ def test_every_picture_differs_and_every_key_works(page: Browser) -> None:
         before = page.run("V.state.mm")
         page.press(key)
         assert abs(page.run("V.state.mm")[axis] - before[axis]) == pytest.approx(page.run("V.scene.step_mm")[axis])
+    place = "Array.from(V.%s.nv.frac2canvasPos(V.%s.nv.mm2frac(V.%s.mm)))"
+    at = [page.run(place % ((side,) * 3)) for side in ("left", "right")]
     before = shown(page, "left")
     page.press("+")
-    assert shown(page, "left") != before and page.complaints == []
+    page.press("+")
+    assert shown(page, "left") != before  # larger, and the crosshair is where it was
+    assert [page.run(place % ((side,) * 3)) for side in ("left", "right")] == [pytest.approx(xy, abs=1) for xy in at]
+    page.press("0")
+    assert shown(page, "left") == before and page.complaints == []
 
 
 @pytest.mark.slow

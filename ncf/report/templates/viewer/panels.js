@@ -31,7 +31,9 @@
     return panel;
   };
   V.place = function (panel, mm) {
+    const zoom = panel.nv.scene.pan2Dxyzmm[3]; // the crosshair stays where it would be without zoom, so in sight
     panel.mm = mm;
+    panel.nv.scene.pan2Dxyzmm = [...mm.map((v) => v * (1 - zoom)), zoom];
     panel.nv.scene.crosshairPos = panel.nv.mm2frac(mm);
     panel.nv.drawScene();
   };
@@ -62,13 +64,10 @@
     mm[axis] += count * V.scene.step_mm[axis];
     V.go(mm);
   };
-  V.zoom = function (factor) {
+  V.zoom = function (factor) { // about the crosshair; 0 shows all again
     for (const panel of [V.left, V.right]) {
-      const nv = panel.nv, at = panel.mm, now = nv.scene.pan2Dxyzmm[3];
-      const zoom = Math.max(1, Math.min(20, now * factor));
-      const extents = nv.sceneExtentsMinMax(true), middle = [0, 1, 2].map((a) => (extents[0][a] + extents[1][a]) / 2);
-      const keep = zoom === 1 ? [0, 0, 0] : middle.map((m, a) => (m - at[a]) * (1 - 1 / zoom));
-      nv.setPan2Dxyzmm([...keep, zoom]);
+      panel.nv.scene.pan2Dxyzmm[3] = Math.max(1, Math.min(20, panel.nv.scene.pan2Dxyzmm[3] * factor));
+      V.place(panel, panel.mm);
     }
   };
 })();
