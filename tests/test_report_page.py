@@ -95,6 +95,17 @@ def test_it_opens_offline_without_a_complaint_and_needs_no_scrolling(page: Brows
     assert page.run("document.getElementById('status').textContent") == ""
 
 
+def test_without_the_script_the_pictures_stand_open(result: Path) -> None:
+    text = (result / "report.html").read_text(encoding="utf-8")
+    stills = text[text.index('<details id="pictures" open>') :]
+    shown = re.findall(r'<img src="data:image/jpeg;base64,([^"]+)"', stills)
+    assert len(shown) == 6 and "Without JavaScript" in text
+    for still, name in zip(shown, ("views", "difference", "checkerboard", "contours", "grid", "jacobian"), strict=True):
+        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(still))), dtype=float)
+        saved = np.asarray(Image.open(result / "pictures" / f"{name}.png"), dtype=float)
+        assert np.corrcoef(pixels.ravel(), saved.ravel())[0, 1] > 0.98
+
+
 def test_the_numbers_at_the_crosshair_are_those_of_the_files(page: Browser, result: Path) -> None:
     saved = SavedResult(result)
     scans = {"fixed": nib.load(saved.inputs["fixed"]), "warped": nib.load(result / "warped.nii.gz")}

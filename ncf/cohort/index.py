@@ -86,7 +86,11 @@ def _far_out(done: Mapping[str, Flat], folder: Path) -> list[tuple[str, list[tup
     """Return, for each number after registration, the pairs that lie far out: name, link and value."""
     found = []
     for title, (_, after) in PANELS.items():
-        values = {name: float(flat_[after]) for name, flat_ in done.items() if known([flat_.get(after)])}  # type: ignore[arg-type]
+        values = {}
+        for name, numbers in done.items():
+            value = numbers.get(after)
+            if isinstance(value, (int, float)) and known([value]):
+                values[name] = float(value)
         far = [
             (name, f"{name}/{REPORT_FILE}" if (folder / name / REPORT_FILE).exists() else None, f"{values[name]:.3g}")
             for name in (outliers(values) if len(values) >= FEWEST_BOXED else [])

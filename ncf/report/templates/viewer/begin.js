@@ -10,7 +10,6 @@
     V.id("viewer").hidden = true;
     V.id("no-viewer").hidden = false;
     V.id("no-viewer").textContent = text;
-    V.id("pictures").open = true;
     document.body.dataset.ready = "true";
   }
   function able() {
