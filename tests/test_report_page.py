@@ -103,7 +103,7 @@ def test_without_the_script_the_pictures_stand_open(result: Path) -> None:
     for still, name in zip(shown, ("views", "difference", "checkerboard", "contours", "grid", "jacobian"), strict=True):
         pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(still))), dtype=float)
         saved = np.asarray(Image.open(result / "pictures" / f"{name}.png"), dtype=float)
-        assert np.corrcoef(pixels.ravel(), saved.ravel())[0, 1] > 0.98
+        assert np.corrcoef(pixels.ravel(), saved.ravel())[0, 1] > 0.95  # JPEG takes some
 
 
 def test_the_numbers_at_the_crosshair_are_those_of_the_files(page: Browser, result: Path) -> None:
