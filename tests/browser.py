@@ -22,7 +22,7 @@ from typing import Any
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 BETWEEN_PAGES = ("Inspected target navigated or closed", "Cannot find default execution context")
 PATIENCE_S = 60  # on a machine that does other things too
-KEYS = {"ArrowRight": 39, "ArrowLeft": 37, "Tab": 9, "Home": 36, "End": 35}
+KEYS = {"ArrowRight": 39, "ArrowLeft": 37, "Tab": 9, "Home": 36, "End": 35, "PageUp": 33, "PageDown": 34}
 
 
 def found() -> str | None:
@@ -52,14 +52,14 @@ class Browser:
         """The answer to a command of the protocol for the page."""
         return self._send(method, params, session=self._session)
 
-    def open(self, path: Path, *, width: int = 1360, height: int = 900, dark: bool = False) -> None:
-        """Nothing; the file is open in a window of that size and says that it is ready."""
+    def open(self, path: Path | str, *, width: int = 1360, height: int = 900, dark: bool = False) -> None:
+        """Nothing; the file or address is open in a window of that size and says that it is ready."""
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[scheme])
         self.complaints.clear()
         self.requests.clear()
-        self.send("Page.navigate", url=path.resolve().as_uri())
+        self.send("Page.navigate", url=path if isinstance(path, str) else path.resolve().as_uri())
         self.wait("document.readyState === 'complete' && document.body?.dataset.ready === 'true'")
 
     def run(self, script: str) -> Any:
@@ -102,6 +102,12 @@ class Browser:
         """Nothing; the left button was pressed and released there, in pixels of the window."""
         for kind in ("mousePressed", "mouseReleased"):
             self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """Nothing; the left button went down at one place of the window, moved and was released at another."""
+        middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
+        for kind, (x, y) in (("Pressed", start), ("Moved", middle), ("Moved", end), ("Released", end)):
+            self.send("Input.dispatchMouseEvent", type=f"mouse{kind}", x=x, y=y, button="left", buttons=1, clickCount=1)
 
     def picture(self, path: Path, *, whole: bool = False) -> None:
         """Nothing; a PNG of the window, or of the whole page, was written."""
@@ -147,7 +153,8 @@ def browser(program: str, profile: Path) -> Iterator[Browser]:
     """A running Chromium with a profile folder of its own; it ends with the block."""
     reads, to_browser = os.pipe()
     from_browser, writes = os.pipe()
-    options = ["--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    options = ["--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-dev-shm-usage"]
+    options += ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]  # WebGL2 without a card
     options += [
         "--no-first-run",
         "--disable-extensions",

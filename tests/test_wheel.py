@@ -94,7 +94,8 @@ def test_the_wheel_holds_the_library_the_configs_and_nothing_else(wheel: Path) -
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert {name.split("/")[0] for name in names} == {"ncf"}
     presets = [f"ncf/bundle/configs/presets/{path.name}" for path in (ROOT / "configs" / "presets").glob("*.json")]
-    templates = [f"ncf/report/templates/{path.name}" for path in (ROOT / "ncf" / "report" / "templates").iterdir()]
+    page = [path for room in ("templates", "vendor") for path in (ROOT / "ncf" / "report" / room).rglob("*")]
+    templates = [path.relative_to(ROOT).as_posix() for path in page if path.is_file()]
     starts = ["ncf/bundle/configs/inference.json", "ncf/bundle/scripts/label_app/main.py", "ncf/py.typed"]
     assert {*presets, *templates, *starts} <= names and not [name for name in names if name.endswith(".pyc")]
 

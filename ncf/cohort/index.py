@@ -6,20 +6,24 @@ It is made from the output folder alone: cohort.json says which pairs there are,
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ncf.cohort.collect import COLUMNS, PICTURE, STEM
+import numpy as np
+from PIL import Image
+
+from ncf.cohort.collect import COLUMNS, FEWEST_BOXED, PANELS, PICTURE, STEM, outliers
 from ncf.cohort.plan import COHORT_FILE, FAILURE_FILE
 from ncf.core.files import load_json, write_whole
-from ncf.core.names import GOOD, INDEX_FILE, METRICS_FILE, REPORT_FILE
+from ncf.core.names import GOOD, INDEX_FILE, METRICS_FILE, PICTURES, REPORT_FILE
 from ncf.evaluate.tables import Flat, flat, known, tabulated
 from ncf.report.findings import saved_warnings
 from ncf.report.page import environment
-from ncf.report.slices import data_uri
+from ncf.report.slices import as_jpeg, data_uri
 from ncf.result.folder import SavedResult
 
+THUMBNAIL_OF, THUMBNAIL_PIXELS, THUMBNAIL_QUALITY = "checkerboard.png", 190, 60
 TABLES = (
     f"{STEM}.csv",
     f"{STEM}.json",
@@ -63,6 +67,7 @@ def make_index(folder: str | Path) -> Path:
             name=folder.name,
             columns=table.columns,
             rows=[_row(row, done[row[0]], keys=keys, folder=folder) for row in table.rows],
+            far_out=_far_out(done, folder),
             summary=table.statistics,
             failures=[(name, str(record.get("reason", ""))) for name, record in failed.items()],
             open=[name for name in names if name not in done and name not in failed],
@@ -75,6 +80,33 @@ def make_index(folder: str | Path) -> Path:
     )
     write_whole(folder / INDEX_FILE, lambda temporary: temporary.write_bytes(text.encode()))
     return folder / INDEX_FILE
+
+
+def _far_out(done: Mapping[str, Flat], folder: Path) -> list[tuple[str, list[tuple[str, str | None, str]]]]:
+    """Return, for each number after registration, the pairs that lie far out: name, link and value."""
+    found = []
+    for title, (_, after) in PANELS.items():
+        values = {}
+        for name, numbers in done.items():
+            value = numbers.get(after)
+            if isinstance(value, (int, float)) and known([value]):
+                values[name] = float(value)
+        far = [
+            (name, f"{name}/{REPORT_FILE}" if (folder / name / REPORT_FILE).exists() else None, f"{values[name]:.3g}")
+            for name in (outliers(values) if len(values) >= FEWEST_BOXED else [])
+        ]
+        found += [(title, far)] if far else []
+    return found
+
+
+def _thumbnail(path: Path) -> str | None:
+    """Return a small copy of a picture as a data URI; None where it is not there."""
+    if not path.exists():
+        return None
+    with Image.open(path) as picture:
+        small = picture.convert("RGB")
+    small.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
+    return data_uri(as_jpeg(np.asarray(small), THUMBNAIL_QUALITY), "image/jpeg")
 
 
 def _sorted_by(value: float | str | None) -> str:
@@ -93,6 +125,7 @@ def _row(row: tuple[str, list[str]], numbers: Flat, *, keys: Iterable[str], fold
     return {
         "name": name,
         "link": f"{name}/{REPORT_FILE}" if reported else None,
+        "thumbnail": _thumbnail(folder / name / PICTURES / THUMBNAIL_OF),
         "warnings": saved_warnings(folder / name),
         "cells": list(zip(shown, sorted_by, strict=True)),
     }

@@ -34,6 +34,7 @@ from ncf.commands.paper_table import paper_table
 from ncf.commands.register import register
 from ncf.commands.report import report
 from ncf.commands.tg132 import tg132
+from ncf.commands.view import view
 from ncf.core.presets import version
 from ncf.core.refusals import explanation
 from ncf.core.streams import keep_going_unread
@@ -52,6 +53,7 @@ VERBS: dict[str, Callable[..., Job]] = {
     "report": report,
     "tg132": tg132,
     "files": files,
+    "view": view,
     "fetch": fetch,
     "paper_table": paper_table,
     "label_server": label_server,

@@ -28,6 +28,7 @@ WARPED_NAMES_FILE = "warped_label.tsv"  # names of these labels, where they have
 AFFINE_FILE = "affine.tfm"
 NETWORK_FILE, RUN_FILE, METRICS_FILE = "network.pt", "run.json", "metrics.json"
 # the report, made from those
+TRUST_FILE = "trust.nii.gz"  # how far the map can be trusted, where something has written it
 REPORT_FILE, FINDINGS_FILE, INDEX_FILE, PICTURES = "report.html", "findings.json", "index.html", "pictures"
 # the page of task group 132, made from a result on demand
 TG132_FILE, TG132_TABLE = "tg132.json", "tg132.md"

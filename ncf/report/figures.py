@@ -5,7 +5,6 @@ The same material gives the same file. This room must not know HTML.
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,27 +12,20 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from PIL import Image
 
 from ncf.report import paint
-from ncf.report.findings import totals
+from ncf.report.plots import DPI, landmark_errors, loss_curves, png_of
 from ncf.report.slices import Slices
 from ncf.report.views import View
 
-DPI = 100
 ROW_INCHES, TITLE_INCHES, GAP_INCHES, FOOT_INCHES = 2.4, 0.26, 0.06, 0.34
 LEAST_COLUMN_INCHES, FOOT_LETTERS = 1.75, 18  # width that a title needs; letters in an inch of the last line
-PLOT_INCHES = (6.4, 3.0)
-# given here, because a layout engine draws three times
-PLOT_FRAME = {"left": 0.09, "right": 0.985, "bottom": 0.15, "top": 0.9, "wspace": 0.2}
-BLACK, LIGHT = "#101418", "#d8dde3"
+PAPER, INK, BLACK, LIGHT = "#ffffff", "#101418", "#101418", "#ffffff"  # light, because it is printed too
 EDGES = ((0.025, 0.5), (0.975, 0.5), (0.5, 0.03), (0.5, 0.97))  # left, right, top, bottom of a panel
 LETTER_BOX = {"facecolor": BLACK, "alpha": 0.6, "edgecolor": "none", "pad": 1}
-PNG_LEVEL = 4  # of zlib: takes a third of the time of the usual 6, and files are a few percent larger
 FIXED, MOVING = ("#{:02x}{:02x}{:02x}".format(*colour) for colour in (paint.FIXED_LINE, paint.MOVING_LINE))
 
 
@@ -48,6 +40,19 @@ class Panel:
 
     pixels: np.ndarray
     lines: Sequence[tuple[np.ndarray, str]] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A colour bar.
+
+    Attributes:
+        scale: three colours.
+        ticks: what stands at its beginning, middle and end.
+    """
+
+    scale: tuple[tuple[int, int, int], ...]
+    ticks: tuple[str, str, str]
 
 
 Draw = Callable[[Slices, int], Panel]
@@ -69,13 +74,15 @@ def pictures(
     found = {
         "views.png": grid(
             views,
-            {"fixed": plain("fixed"), "moving, before": plain("before"), "moving, after": plain("after")},
-            foot="the fixed scan; the moving one where its header puts it, and on the fixed grid by the map",
+            {"fixed": plain("fixed"), "moving, before": _moving("before"), "moving, after": _moving("after")},
+            foot="the fixed scan; the moving one where its header puts it, and on the fixed grid by the map; slate "
+            "blue: it has no data there",
         ),
         "difference.png": grid(
             views,
             _both(_difference),
-            foot="red: brighter than the fixed scan, blue: darker, white: equal, grey: no data",
+            foot="moving minus fixed, in % of the window; slate blue: no data",
+            bar=Bar(paint.DIFFERENCE_SCALE, ("-50 %", "0", "+50 %")),
         ),
         "checkerboard.png": grid(
             views, _both(_checkerboard), foot="fixed and moving scan in turn; edges should run through"
@@ -86,8 +93,9 @@ def pictures(
         "jacobian.png": grid(
             views,
             {"volume change": _volume},
-            foot="green: larger in the moving scan (at most: double), violet: smaller (half), no tint: equal; yellow: "
-            "folds; the fixed scan shines through",
+            foot="Jacobian determinant: green grows in the moving scan, violet shrinks, yellow folds; the fixed scan "
+            "shines through",
+            bar=Bar(paint.VOLUME_SCALE, ("0.5", "1", "2")),
             worst=True,
         ),
     }
@@ -119,6 +127,11 @@ def plain(name: str) -> Draw:
     return lambda view, number: Panel(view.only(name, number))
 
 
+def _moving(when: str) -> Draw:
+    """Return what draws the moving scan, ``before`` or ``after``, and where it has no data."""
+    return lambda view, number: Panel(paint.without_data(view.only(when, number), view.nothing(when, number)))
+
+
 def _difference(view: Slices, number: int, when: str) -> Panel:
     return Panel(paint.difference(view.only("fixed", number), view.only(when, number), view.nothing(when, number)))
 
@@ -147,13 +160,16 @@ def _contours(view: Slices, number: int, when: str) -> Panel:
     return Panel(view.only("fixed", number), lines)
 
 
-def grid(views: Sequence[Slices], rows: Mapping[str, Draw], *, foot: str = "", worst: bool = False) -> bytes:
+def grid(
+    views: Sequence[Slices], rows: Mapping[str, Draw], *, foot: str = "", bar: Bar | None = None, worst: bool = False
+) -> bytes:
     """Draw a picture of several rows, with a column for each view, in true proportions.
 
     Args:
         views: the columns.
         rows: what is drawn in each row, by its title.
         foot: the last line of text.
+        bar: the colour bar beside it.
         worst: True shows, where something folds, the slices that hold most of it instead of the middle ones.
 
     Returns:
@@ -164,7 +180,7 @@ def grid(views: Sequence[Slices], rows: Mapping[str, Draw], *, foot: str = "", w
     width = sum(columns) + GAP_INCHES * (len(views) + 1)
     row_inches = ROW_INCHES + TITLE_INCHES
     height = len(rows) * row_inches + FOOT_INCHES
-    figure = Figure(figsize=(width, height), facecolor=BLACK, dpi=DPI)
+    figure = Figure(figsize=(width, height), facecolor=PAPER, dpi=DPI)
     # one for the whole picture, in inches, because each axes object takes time to draw
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     axes.set_axis_off()
@@ -175,12 +191,24 @@ def grid(views: Sequence[Slices], rows: Mapping[str, Draw], *, foot: str = "", w
             number = view.worst if worst and view.worst is not None else view.start
             across = aspect * ROW_INCHES
             _show(axes, draw(view, number), view.cut.view, (left + (column - across) / 2, top, across, ROW_INCHES))
-            what: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8.5, "color": LIGHT}
+            what: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8.5, "color": INK}
             axes.text(left + column / 2, top - TITLE_INCHES / 2, f"{title}, {view.cut.view.name}", **what)
             left += column + GAP_INCHES
-    foot = textwrap.fill(foot, int(width * FOOT_LETTERS))
-    axes.text(width / 2, height - FOOT_INCHES / 2, foot, ha="center", va="center", fontsize=7.5, color=LIGHT)
-    return _png(figure)
+    begin = 0.0 if bar is None else _colour_bar(axes, bar, height - FOOT_INCHES / 2)
+    foot = textwrap.fill(foot, int((width - begin) * FOOT_LETTERS))
+    axes.text((begin + width) / 2, height - FOOT_INCHES / 2, foot, ha="center", va="center", fontsize=7.5, color=INK)
+    return png_of(figure)
+
+
+def _colour_bar(axes: Axes, bar: Bar, middle: float) -> float:
+    """Draw a colour bar with its numbers at the left edge, at a height, and return where it ends, in inches."""
+    left, right, half = GAP_INCHES + 0.15, 1.65, 0.05
+    ramp = paint.coloured(np.linspace(0, 1, 256), bar.scale)[None]
+    axes.imshow(ramp, extent=(left, right, middle, middle - 2 * half), aspect="auto")
+    places = np.linspace(left, right, len(bar.ticks))
+    for x, tick in zip(places, bar.ticks, strict=True):
+        axes.text(x, middle + half + 0.03, tick, ha="center", va="center", fontsize=7, color=INK)
+    return right + 0.2
 
 
 def _show(axes: Axes, panel: Panel, view: View, place: tuple[float, float, float, float]) -> None:
@@ -205,66 +233,3 @@ def _show(axes: Axes, panel: Panel, view: View, place: tuple[float, float, float
     edge: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7.5, "color": LIGHT, "bbox": LETTER_BOX}
     for letter, (x, y) in zip((view.left, view.right, view.top, view.bottom), EDGES, strict=True):
         axes.text(left + x * width, top + y * height, letter, **edge)
-
-
-def landmark_errors(errors_mm: Mapping[str, np.ndarray]) -> bytes:
-    """Plot every landmark's error before and after, sorted by the error after.
-
-    Args:
-        errors_mm: ``before`` and ``after``, each (N,), in mm.
-
-    Returns:
-        PNG bytes.
-    """
-    figure = Figure(figsize=PLOT_INCHES, dpi=DPI)
-    left, right = figure.subplots(1, 2, gridspec_kw=PLOT_FRAME)
-    order = np.argsort(errors_mm["after"], kind="stable")
-    for when, colour, mark in (("before", "#888888", "."), ("after", "#0072b2", "o")):
-        left.plot(np.arange(1, len(order) + 1), errors_mm[when][order], mark, color=colour, ms=3.5, label=when)
-        ranks = (np.arange(len(order)) + 1) / len(order)
-        right.step(np.sort(errors_mm[when]), 100 * ranks, color=colour, where="post", label=when)
-    left.set(xlabel="landmark, best first", ylabel="error, mm", ylim=(0, None))
-    right.set(xlabel="error, mm", ylabel="landmarks below it, %", xlim=(0, None), ylim=(0, 101))
-    for axes in (left, right):
-        _tidy(axes)
-    return _png(figure)
-
-
-def loss_curves(levels: Sequence[Mapping]) -> bytes:
-    """Plot the loss terms at every iteration, one panel for each level.
-
-    Args:
-        levels: as run.json has them.
-
-    Returns:
-        PNG bytes.
-    """
-    figure = Figure(figsize=PLOT_INCHES, dpi=DPI)
-    panels = np.atleast_1d(figure.subplots(1, len(levels), sharey=True, gridspec_kw=PLOT_FRAME))
-    for axes, level in zip(panels, levels, strict=False):
-        axes.plot(totals(level["losses"]), color="black", lw=1.6, label="sum")
-        for name, values in level["losses"].items():
-            axes.plot(values, lw=1.1, label=name)
-        axes.set_title(f"level {level['level']}, {' x '.join(map(str, level['shape']))}", fontsize=8)
-        axes.set_xlabel("iteration", fontsize=8)
-        axes.grid(alpha=0.3)
-        axes.tick_params(labelsize=7)
-    panels[0].set_ylabel("loss (weighted)", fontsize=8)
-    panels[-1].legend(fontsize=7)
-    return _png(figure)
-
-
-def _tidy(axes: Axes) -> None:
-    axes.grid(alpha=0.3)
-    axes.tick_params(labelsize=7)
-    axes.xaxis.label.set_fontsize(8)
-    axes.yaxis.label.set_fontsize(8)
-    axes.legend(fontsize=7)
-
-
-def _png(figure: Figure) -> bytes:
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    file = io.BytesIO()
-    Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).save(file, "PNG", compress_level=PNG_LEVEL)
-    return file.getvalue()

@@ -82,7 +82,7 @@ def findings_of(facts: Facts) -> list[Finding]:
         *_doubts(metrics),
         *_folds(metrics, int(np.prod(facts.space.grid.shape))),
         *(_likeness(metrics) if _compares_intensities(run) else _shared(metrics)),
-        *_landmarks(metrics, voxel_mm),
+        *_landmarks(metrics, voxel_mm, worst=_worst(facts)),
         *_labels(metrics),
         *_motion(facts),
         *_fit(metrics, run.get("losses", [])),
@@ -107,7 +107,7 @@ def _folds(metrics: Mapping[str, Any], voxels: int) -> Iterator[Finding]:
     yield Finding(
         WARNING if grave else NOTE,
         f"The map folds: in {round(share * voxels):,} voxels ({percent(share)} of all{where}) it turns space inside "
-        "out. No anatomy does that; do not use the map there. The picture “Volume change” marks them in yellow.",
+        "out. No anatomy does that; do not use the map there. The picture “Jacobian” marks them in yellow.",
     )
 
 
@@ -146,7 +146,13 @@ def _shared(metrics: Mapping[str, Any]) -> Iterator[Finding]:
     )
 
 
-def _landmarks(metrics: Mapping[str, Any], voxel_mm: float) -> Iterator[Finding]:
+def _worst(facts: Facts) -> str:
+    """Name the landmark with the largest error, by its row in the file."""
+    after = facts.errors_mm.get("after", np.empty(0))
+    return f"Landmark {int(after.argmax()) + 1}" if after.size else "One landmark"
+
+
+def _landmarks(metrics: Mapping[str, Any], voxel_mm: float, *, worst: str) -> Iterator[Finding]:
     if "tre_mm" not in metrics or not metrics["tre_mm"]["after"]["count"]:
         return
     before, after = metrics["tre_mm"]["before"], metrics["tre_mm"]["after"]
@@ -160,8 +166,10 @@ def _landmarks(metrics: Mapping[str, Any], voxel_mm: float) -> Iterator[Finding]
             f"A large landmark error is left: 5 % of the points miss by more than {after['p95']:.1f} mm "
             f"(a voxel is up to {voxel_mm:.3g} mm).",
         )
-    elif after["max"] > FAR_TRE_VOX * voxel_mm:
-        yield Finding(NOTE, f"One landmark misses by {after['max']:.1f} mm, far more than the others; look at it.")
+    if after["max"] > FAR_TRE_VOX * voxel_mm:
+        yield Finding(
+            WARNING, f"{worst} misses by {after['max']:.1f} mm, more than {FAR_TRE_VOX:.0f} voxels; look at it."
+        )
 
 
 def _labels(metrics: Mapping[str, Any]) -> Iterator[Finding]:

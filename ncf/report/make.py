@@ -37,7 +37,7 @@ def make_report(folder: str | Path, inputs: Mapping[str, Path] | None = None) ->
     views = sliced(material)
     drawn = pictures(views, losses=result.run["losses"], errors_mm=material.errors_mm)
     found = findings_of(material)
-    text = page(material, views, findings=found, plots=drawn, paths=paths)
+    text = page(material, findings=found, plots=drawn, paths=paths)
     beside = claim_folder(result.folder / PICTURES)
     for old in beside.glob("*.png"):
         old.unlink()

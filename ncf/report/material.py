@@ -21,36 +21,16 @@ from ncf.evaluate.metrics import tre_mm
 from ncf.io.image_files import read_image
 from ncf.io.label_files import MOST_CODE, empty_scan, read_label, shown_labels, table_of
 from ncf.io.landmarks import read_landmarks
+from ncf.report.motion import Motion, motion_of
 from ncf.report.paint import grey
 from ncf.report.views import Cut, DisplaySpace
 from ncf.result.folder import SavedResult
-from ncf.space.geometry import field_to_mm, spacing_mm, to_mm
-from ncf.space.grids import Grid
+from ncf.space.geometry import to_mm
 from ncf.space.jacobian import jacobian_determinant
-from ncf.space.sampling import inside, moving_positions, sample
+from ncf.space.sampling import inside, sample
 
-NODES = 160_000  # of the lattice on which the field is summarised
 # share of the fixed grid: with less of the moving scan on it, "before" is shown by the initial transform
 SHOWN_OVERLAP = 0.02
-
-
-@dataclass(frozen=True)
-class Motion:
-    """The field in numbers.
-
-    Attributes:
-        mean_mm: mean length of the displacement, on a lattice of about `NODES` voxels.
-        largest_mm: largest length of the displacement on that lattice.
-        outside: share of the fixed grid whose counterpart lies outside the moving scan, on that lattice.
-        below: share of all voxels with a determinant below 1/3.
-        above: share of all voxels with a determinant above 3.
-    """
-
-    mean_mm: float
-    largest_mm: float
-    outside: float
-    below: float
-    above: float
 
 
 @dataclass(frozen=True)
@@ -67,6 +47,8 @@ class Facts:
         motion: the field in numbers.
         lost: keys of inputs that are not there any more.
         changed: keys of inputs that have changed since.
+        landmarks: (N, 6), voxel indices of points in the fixed, then in the moving file; None without any.
+        errors_mm: of the landmarks, ``before`` and ``after``.
     """
 
     result: SavedResult
@@ -78,6 +60,8 @@ class Facts:
     motion: Motion
     lost: tuple[str, ...]
     changed: tuple[str, ...]
+    landmarks: np.ndarray | None
+    errors_mm: Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -85,20 +69,20 @@ class Material(Facts):
     """Everything a report shows.
 
     Attributes:
+        scans: ``fixed`` and ``warped``, intensities in display space, float32.
         fixed: grey values (uint8) in display space.
         warped: grey values (uint8) in display space.
         moving: (1, 1, W, H, D), intensities on its own grid.
         moving_affine: (4, 4), voxel to RAS mm.
         labels: ``fixed`` and ``warped`` in display space, ``moving`` on its own grid.
-        errors_mm: of the landmarks, ``before`` and ``after``.
     """
 
+    scans: Mapping[str, np.ndarray]
     fixed: np.ndarray
     warped: np.ndarray
     moving: torch.Tensor
     moving_affine: np.ndarray
     labels: Mapping[str, np.ndarray | torch.Tensor] = field(default_factory=dict)
-    errors_mm: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def before(self, cut: Cut) -> dict[str, np.ndarray]:
         """Return slices of the moving scan and its labels, where its header (or the initial transform) puts them.
@@ -165,6 +149,7 @@ def facts_of(result: SavedResult, inputs: Mapping[str, Path] | None = None) -> F
     field_vox, _ = result.field()
     det = jacobian_determinant(field_vox)
     placed, by_initial_transform = _placed(result, space)
+    landmarks = _landmarks(result, {key: path for key, path in paths.items() if key not in lost})
     return Facts(
         result=result,
         space=space,
@@ -172,9 +157,11 @@ def facts_of(result: SavedResult, inputs: Mapping[str, Path] | None = None) -> F
         by_initial_transform=by_initial_transform,
         field_vox=field_vox.numpy(),
         det=space.turned(det.numpy()),
-        motion=_motion(field_vox, det, fixed=space.grid, moving=result.grid("moving")),
+        motion=motion_of(field_vox, det, fixed=space.grid, moving=result.grid("moving")),
         lost=lost,
         changed=tuple(k for k, p in paths.items() if k not in lost and k in result.inputs and not _same(result, k, p)),
+        landmarks=landmarks,
+        errors_mm=_landmark_errors(result, field_vox, landmarks),
     )
 
 
@@ -193,14 +180,16 @@ def gathered(result: SavedResult, inputs: Mapping[str, Path] | None = None) -> M
     paths = {key: path for key, path in {**result.inputs, **(inputs or {})}.items() if key not in facts.lost}
     moving = read_image("moving", str(paths["moving"])).as_tensor()[None]
     _check_grid(paths["moving"], tuple(moving.shape[2:]), result.grid("moving").shape)
+    fixed = _read(space, "fixed", paths["fixed"])
+    warped = _read(space, "warped", result.folder / WARPED_FILE)
     return Material(
         **vars(facts),
-        fixed=grey(_read(space, "fixed", paths["fixed"]), windows(result)["fixed"]),
-        warped=grey(_read(space, "warped", result.folder / WARPED_FILE), windows(result)["moving"]),
+        scans={"fixed": fixed, "warped": warped},
+        fixed=grey(fixed, windows(result)["fixed"]),
+        warped=grey(warped, windows(result)["moving"]),
         moving=moving,
         moving_affine=result.grid("moving").affine,
         labels=_labels(result, space, {key: paths[key] for key in GRID_OF if key in paths}),
-        errors_mm=_landmark_errors(result, torch.from_numpy(facts.field_vox), paths),
     )
 
 
@@ -263,31 +252,20 @@ def _shown(result: SavedResult, side: str, path: Path) -> np.ndarray:
     return shown_labels(label.as_tensor()[0], table_of(label))
 
 
-def _landmark_errors(result: SavedResult, field_vox: torch.Tensor, paths: Mapping[str, Path]) -> dict[str, np.ndarray]:
+def _landmarks(result: SavedResult, paths: Mapping[str, Path]) -> np.ndarray | None:
     files = {key: str(paths[key]) for key in POINTS if key in paths}
     if not files:
-        return {}
+        return None
     grids = {key: result.grid(key) for key in IMAGES}
     shapes = {key: grid.shape for key, grid in grids.items()}
-    points = read_landmarks(files, shapes, {key: grid.affine for key, grid in grids.items()})
-    affines = {f"{key}_affine": grid.affine for key, grid in grids.items()}
+    return read_landmarks(files, shapes, {key: grid.affine for key, grid in grids.items()})
+
+
+def _landmark_errors(result: SavedResult, field_vox: torch.Tensor, points: np.ndarray | None) -> dict[str, np.ndarray]:
+    if points is None:
+        return {}
+    affines = {f"{key}_affine": result.grid(key).affine for key in IMAGES}
     return {when: tre_mm(u, points, **affines) for when, u in (("before", None), ("after", field_vox))}
-
-
-def _motion(field_vox: torch.Tensor, det: torch.Tensor, *, fixed: Grid, moving: Grid) -> Motion:
-    """Summarise the field on a lattice of about `NODES` voxels, and the determinant everywhere."""
-    step = max(1, round((np.prod(fixed.shape) / NODES) ** (1 / 3)))
-    coarse = field_vox[:, ::step, ::step, ::step]
-    own = fixed.affine @ np.diag([step, step, step, 1.0])  # of every step-th voxel
-    length = field_to_mm(coarse, fixed.affine).norm(dim=0)
-    positions = moving_positions(coarse[None] / step, fixed_affine=own, moving_affine=moving.affine)
-    return Motion(
-        mean_mm=float(length.mean()),
-        largest_mm=float(length.max()),
-        outside=1 - float(inside(positions, moving.shape).float().mean()),
-        below=float((det < 1 / 3).float().mean()),
-        above=float((det > 3).float().mean()),
-    )
 
 
 def _placed(result: SavedResult, space: DisplaySpace) -> tuple[np.ndarray, bool]:
@@ -299,15 +277,3 @@ def _placed(result: SavedResult, space: DisplaySpace) -> tuple[np.ndarray, bool]
     if share >= SHOWN_OVERLAP:
         return space.affine, False
     return np.array(result.run["initial_transform"], dtype=np.float64) @ space.affine, True
-
-
-def pixel_mm(cut: Cut, space: DisplaySpace) -> tuple[float, float]:
-    """Return the size of a pixel across and down, in mm.
-
-    Args:
-        cut: which voxels are shown.
-        space: of the grid.
-    """
-    spacing = spacing_mm(space.affine)
-    steps = [np.diff(axis[:2]).item() if len(axis) > 1 else 1 for axis in (cut.across, cut.down)]
-    return float(spacing[cut.view.across] * steps[0]), float(spacing[cut.view.down] * steps[1])

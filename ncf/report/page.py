@@ -5,33 +5,52 @@ Names of files and labels come from users; the template escapes all of them.
 
 from __future__ import annotations
 
+import base64
+import gzip
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
 
 from ncf.core.names import PICTURES
 from ncf.core.words import counted, label_words, percent
-from ncf.report import paint
-from ncf.report.findings import Finding
+from ncf.report.findings import WARNING, Finding
 from ncf.report.material import Material, windows
-from ncf.report.slices import BLOCK, Slices, as_jpeg, data_uri, mesh_of, sheet_columns, sprites
-from ncf.report.views import DISPLAY_AXES
+from ncf.report.scene import Scene
+from ncf.report.scene import scene as scene_of
+from ncf.report.slices import as_jpeg, data_uri
 
 TEMPLATES = Path(__file__).parent / "templates"
+NIIVUE = Path(__file__).parent / "vendor" / "niivue" / "niivue.umd.js"
 NOTHING, ABSENT = "-", "absent"
-STILL_QUALITY = 75  # of the JPEG that each view shows until the script has drawn, or where no script runs
-POSITIVE = {"L": "R", "P": "A", "I": "S"}  # the direction in which RAS mm grow along an axis of display space
+STILL_QUALITY = 78  # of the JPEGs of the print
 CHOICES = {
     "fixed": "Fixed",
-    "moving": "Moving",
+    "warped": "Warped",
+    "before": "Before",
+    "blend": "Blend",
     "difference": "Difference",
     "checkerboard": "Checkerboard",
-    "contours": "Labels",
-    "grid": "Deformed grid",
-    "volume": "Volume change",
+    "volume": "Jacobian",
+    "trust": "Trust",
 }
+# the pictures of the print, by what they are called there; the first six that there are
+STILLS = {
+    "views": ("Scans", "Fixed; moving, before; moving, after. Slate blue: no data."),
+    "difference": ("Difference", "Moving minus fixed: blue is darker, red brighter, white equal."),
+    "checkerboard": ("Checkerboard", "Fixed and moving in turn; edges run through where the map is right."),
+    "contours": ("Labels", "Outlines: fixed in blue, moving in orange."),
+    "grid": ("Deformed grid", "A regular grid of the fixed scan, carried by the map; crossing lines are folds."),
+    "jacobian": ("Jacobian determinant", "Green grows in the moving scan, violet shrinks, yellow folds."),
+    "landmarks": ("Landmark errors", "Every point before and after, in mm."),
+    "losses": ("Loss by level", "Compare within a level only."),
+}
+PRINTED = 6
+SERVED_POLICY = "; connect-src 'self'"
 MADE = {"device": "device", "threads": "threads", "platform": "platform"}
 
 
@@ -42,107 +61,63 @@ def environment() -> Environment:
 
 def page(
     material: Material,
-    views: Sequence[Slices],
     *,
     findings: Sequence[Finding],
     plots: Mapping[str, bytes],
     paths: Mapping[str, Path],
+    scene: Scene | None = None,
 ) -> str:
     """Return the HTML of a result's report.
 
     Args:
         material: of the result.
-        views: the three views, cut.
         findings: warnings and notes.
         plots: PNG files by name.
         paths: of the inputs that were read, by key.
+        scene: what the viewer shows; None for one that is reduced to fit into the page.
     """
     run, metrics = material.result.run, material.result.metrics
-    labelled = any(name.startswith("label_") for name in views[0].stacks)
-    choices = {key: title for key, title in CHOICES.items() if labelled or key != "contours"}
-    folded = any(view.worst is not None for view in views)
+    scene = scene or scene_of(material)
+    choices = {key: title for key, title in CHOICES.items() if key != "trust" or "trust" in scene.told["volumes"]}
     return (
         environment()
         .get_template("report.html")
         .render(
             name=material.result.name,
+            policy=SERVED_POLICY if scene.served else "",
             scans={key: paths[key].name for key in ("fixed", "moving")},
             findings=findings,
+            warnings=sum(finding.level == WARNING for finding in findings),
             verdict=metrics.get("verdict", {}).get("word"),
             pictures=list(choices.items()),
-            views=[_view_head(view) for view in views],
-            folded=folded,
             folder=PICTURES,
             windows=_windows(material),
             numbers=numbers(metrics, material),
             labels=label_rows(metrics),
             plots=_plots(plots, metrics),
             tg132=material.result.tg132,
+            stills=_stills(plots),
             command=run.get("command", "not recorded by the version that made it"),
             made=_made(run, metrics, paths),
-            data=_data(material, views, choices=list(choices), folded=folded),
+            scene=scene.told,
+            niivue=viewer_code(),
         )
     )
 
 
-def _view_head(view: Slices) -> dict[str, Any]:
-    count, rows, columns = view.cut.shape
-    aspect = columns * view.sizes_mm[0] / (rows * view.sizes_mm[1])
-    still = as_jpeg(view.only("after", view.start), STILL_QUALITY)
-    return {
-        "name": view.cut.view.name,
-        "count": count,
-        "start": view.start,
-        "aspect": round(aspect, 3),
-        "still": data_uri(still, "image/jpeg"),
-    }
+def viewer_code() -> str:
+    """Return NiiVue for the page: gzip, base64; the same bytes every time."""
+    return base64.b64encode(gzip.compress(NIIVUE.read_bytes(), mtime=0)).decode()
 
 
-def _data(material: Material, views: Sequence[Slices], *, choices: list[str], folded: bool) -> dict[str, Any]:
-    """Return what the script needs, as plain data."""
-    colours = {
-        "difference": paint.DIFFERENCE_SCALE,
-        "volume": paint.VOLUME_SCALE,
-        "fold": paint.FOLD,
-        "no_data": paint.NO_DATA,
-    }
-    return {
-        "pictures": choices,
-        "shape": material.space.shape,
-        "folded": folded,
-        "placed_by": "the map that the fit began with"
-        if material.by_initial_transform
-        else "the headers of both files",
-        "checks": paint.CHECKS,
-        "difference_range": paint.DIFFERENCE_RANGE,
-        "shines_through": paint.SHINES_THROUGH,
-        "colours": {**colours, "fixed_line": paint.FIXED_LINE, "moving_line": paint.MOVING_LINE},
-        "views": [_view_data(view, uris) for view, uris in zip(views, sprites(list(views)), strict=True)],
-    }
-
-
-def _view_data(view: Slices, uris: Mapping[str, str]) -> dict[str, Any]:
-    count, rows, columns = view.cut.shape
-    own = view.cut.view
-    return {
-        "name": own.name,
-        "stacked": own.stacked,
-        "across": own.across,
-        "down": own.down,
-        "letters": [own.left, own.right, own.top, own.bottom],
-        "axis": POSITIVE[DISPLAY_AXES[own.stacked]],
-        "rows": rows,
-        "columns": columns,
-        "size_mm": view.sizes_mm,
-        "slices": view.cut.slices.tolist(),
-        "positions_mm": view.positions_mm,
-        "start": view.start,
-        "worst": view.worst,
-        "sheet_columns": sheet_columns(count),
-        "cell": [-(-rows // BLOCK) * BLOCK, -(-columns // BLOCK) * BLOCK],
-        "mesh": mesh_of(view),
-        "sprites": dict(uris),
-    }
+def _stills(plots: Mapping[str, bytes]) -> list[dict[str, str]]:
+    """Return the pictures of the print as JPEG."""
+    found: list[dict[str, str]] = []
+    for name, (title, text) in STILLS.items():
+        if f"{name}.png" in plots and len(found) < PRINTED:
+            pixels = np.asarray(Image.open(io.BytesIO(plots[f"{name}.png"])).convert("RGB"))
+            found.append({"title": title, "text": text, "uri": data_uri(as_jpeg(pixels, STILL_QUALITY), "image/jpeg")})
+    return found
 
 
 def _windows(material: Material) -> str:

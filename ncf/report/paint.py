@@ -1,7 +1,6 @@
 """Pixels: intensities to grey, and the pictures that combine two scans. Arrays in, arrays out.
 
-The script of the page draws the same pictures from the same grey values (templates/report.js). The colours stand here
-alone and are handed to it.
+The viewer of the page (templates/viewer) is handed the colours that stand here.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ LOG2_RANGE = 1.0  # the colours run over determinants from 1/2 to 2
 DIFFERENCE_RANGE = 0.5  # of the window, in both directions
 GREY_MAX = 255
 FOLD = (255, 214, 0)  # yellow is in neither scale
-NO_DATA = (120, 120, 120)  # neither scale has a grey as dark
+NO_DATA = (74, 84, 110)  # slate blue: neither air nor tissue is blue
 # blue and orange that colour-blind people can tell apart (Okabe, Ito)
 FIXED_LINE, MOVING_LINE = (86, 180, 233), (230, 159, 0)
 DIFFERENCE_SCALE = ((33, 102, 172), (247, 247, 247), (178, 24, 43))  # darker than fixed, equal, brighter
@@ -57,10 +56,22 @@ def difference(fixed: np.ndarray, moving: np.ndarray, nothing: np.ndarray) -> np
     Args:
         fixed: as of `grey`.
         moving: as of `grey`.
-        nothing: True where the moving scan has no data; grey in the picture.
+        nothing: True where the moving scan has no data; slate blue in the picture.
     """
     step = (moving.astype(np.float32) - fixed) / GREY_MAX / DIFFERENCE_RANGE
     colours = coloured(np.clip(0.5 + step / 2, 0, 1), DIFFERENCE_SCALE)
+    colours[nothing] = NO_DATA
+    return colours
+
+
+def without_data(pixels: np.ndarray, nothing: np.ndarray) -> np.ndarray:
+    """Return grey pixels as RGB in which the places without data are not taken for air.
+
+    Args:
+        pixels: as of `grey`.
+        nothing: True where there is no data.
+    """
+    colours = np.repeat(pixels[..., None], 3, axis=-1)
     colours[nothing] = NO_DATA
     return colours
 

@@ -1,8 +1,4 @@
-"""The slices of three views as few small image files, and the nodes of the deformed grid: the data of the page.
-
-Each sprite holds all slices of a view, row by row, in cells of whole JPEG blocks, so that no slice blurs into its
-neighbour. Scans and volume change are JPEG, as fine as the budget allows. Labels and folds are PNG, exact.
-"""
+"""The slices of three views as grey values, and the nodes of the deformed grid: the data of the pictures."""
 
 from __future__ import annotations
 
@@ -10,21 +6,16 @@ import base64
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from ncf.report.material import Material, pixel_mm, windows
+from ncf.report.material import Material, windows
 from ncf.report.paint import grey, volume_grey
-from ncf.report.views import VIEWS, Cut, cut_of, positions_mm
+from ncf.report.views import VIEWS, Cut, cut_of, pixel_mm, positions_mm
 
-BUDGET_BYTES = 3_000_000  # of all JPEG sprites; the page is a third larger (base64), labels and plots come on top
-QUALITIES = (85, 75, 65, 55, 45, 35, 25, 15)  # of JPEG; the first that fits the budget is taken
-BLOCK = 8  # pixels of a JPEG block along a side
 MESH_LINES = 24  # of the deformed grid along the longer side of a view
 MOST_LABELS = 255  # one byte for a pixel
-SCANS = ("fixed", "before", "after", "volume")
 
 
 @dataclass(frozen=True)
@@ -167,22 +158,6 @@ def _mesh(material: Material, cut: Cut) -> tuple[np.ndarray, tuple[int, int]]:
     return np.moveaxis(away / np.reshape(pitch, (2, 1, 1, 1)), 0, 1).astype(np.float32), (across, down)
 
 
-def sheet_columns(count: int) -> int:
-    """Return the number of cells in a row of a sheet of ``count`` slices: about square, within what browsers draw."""
-    return int(np.ceil(np.sqrt(count)))
-
-
-def sheet(stack: np.ndarray) -> np.ndarray:
-    """Put all slices of a stack side by side, each in a cell of whole blocks whose border repeats the slice's edge."""
-    count, rows, columns = stack.shape
-    across = sheet_columns(count)
-    padded = np.pad(stack, ((0, 0), (0, -rows % BLOCK), (0, -columns % BLOCK)), mode="edge")
-    cells = np.zeros((-(-count // across) * across, *padded.shape[1:]), dtype=np.uint8)
-    cells[:count] = padded
-    grid = cells.reshape(-1, across, *padded.shape[1:]).swapaxes(1, 2)
-    return grid.reshape(grid.shape[0] * grid.shape[1], -1)
-
-
 def as_jpeg(pixels: np.ndarray, quality: int) -> bytes:
     """Encode grey pixels as JPEG.
 
@@ -210,41 +185,3 @@ def data_uri(content: bytes, kind: str) -> str:
         kind: their type, such as image/png.
     """
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def sprites(views: list[Slices], *, budget: int = BUDGET_BYTES) -> list[dict[str, str]]:
-    """Encode the stacks of each view as data URIs, the JPEG ones as fine as the budget allows.
-
-    Args:
-        views: the three views.
-        budget: bytes of all JPEG sprites together.
-
-    Returns:
-        For each view, a URI by the name of the stack.
-    """
-    sheets = [{name: sheet(stack) for name, stack in view.stacks.items()} for view in views]
-    jpegs: list[dict[str, bytes]] = []
-    for quality in QUALITIES:
-        jpegs = [{name: as_jpeg(of[name], quality) for name in SCANS} for of in sheets]
-        if sum(len(content) for of in jpegs for content in of.values()) <= budget:
-            break
-    return [
-        {
-            **{name: data_uri(content, "image/jpeg") for name, content in coded.items()},
-            **{name: data_uri(as_png(pixels), "image/png") for name, pixels in of.items() if name not in SCANS},
-        }
-        for coded, of in zip(jpegs, sheets, strict=True)
-    ]
-
-
-def mesh_of(view: Slices) -> dict[str, Any]:
-    """Return the deformed grid of a view for the page: bytes -127 to 127 times a scale, in pixels."""
-    scale = float(np.abs(view.mesh).max()) / 127 or 1.0
-    steps = np.rint(view.mesh / scale).astype(np.int8)
-    return {
-        "steps": view.mesh_steps,
-        "rows": view.mesh.shape[2],
-        "columns": view.mesh.shape[3],
-        "scale": scale,
-        "bytes": base64.b64encode(steps.tobytes()).decode(),
-    }

@@ -19,7 +19,7 @@ from ncf.space.geometry import spacing_mm, to_mm
 from ncf.space.grids import Grid
 
 MAX_SIDE = 256  # pixels of a picture along a side; of a larger slice every second, third ... voxel is shown
-MAX_SLICES = 48  # of one view in the page
+MAX_SLICES = 48  # of one view, among which the pictures choose
 DISPLAY_AXES = ("L", "P", "I")
 
 
@@ -197,3 +197,15 @@ def positions_mm(cut: Cut, space: DisplaySpace, centre: np.ndarray) -> list[floa
     points = np.repeat(np.asarray(centre, dtype=np.float64)[None], len(cut.slices), axis=0)
     points[:, cut.view.stacked] = cut.slices
     return [round(float(v), 1) for v in to_mm(points, space.affine)[:, cut.view.stacked]]
+
+
+def pixel_mm(cut: Cut, space: DisplaySpace) -> tuple[float, float]:
+    """Return the size of a pixel across and down, in mm.
+
+    Args:
+        cut: which voxels are shown.
+        space: of the grid.
+    """
+    spacing = spacing_mm(space.affine)
+    steps = [np.diff(axis[:2]).item() if len(axis) > 1 else 1 for axis in (cut.across, cut.down)]
+    return float(spacing[cut.view.across] * steps[0]), float(spacing[cut.view.down] * steps[1])

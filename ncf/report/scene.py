@@ -1,0 +1,219 @@
+"""What a viewer shows of a result, as plain data and volumes: in the page reduced to a budget, for a server whole.
+
+All that lies on the fixed grid is in display space (`ncf.report.views`), the moving scan on its own grid. Positions and
+displacements are RAS mm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from ncf.core.names import TRUST_FILE
+from ncf.io.image_files import read_image
+from ncf.report import paint
+from ncf.report.label_maps import label_maps, label_numbers, label_rows
+from ncf.report.material import Material
+from ncf.report.views import VIEWS, Cut
+from ncf.report.volumes import (
+    FIELD_STEP_MM,
+    LARGEST,
+    Factors,
+    Volume,
+    coded,
+    factors_for,
+    field_nodes,
+    labels_coded,
+    reduced,
+    step_of,
+)
+from ncf.report.windows import windows_of
+from ncf.space.geometry import field_to_mm, spacing_mm, to_mm
+
+FIXED_BYTES, MOVING_BYTES = 2_400_000, 1_200_000  # of the scans in a page, packed; base64 makes them a third larger
+PAGE_NODES, SERVED_NODES = 90_000, 12_000_000  # of the field
+DET_STEP = 0.01
+TRUST_STEPS = 250
+AXES = ("x", "y", "z")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a viewer shows.
+
+    Attributes:
+        told: plain data; ``volumes`` holds every volume by its name, coded for a page, or with the ``url`` of a server.
+        served: volumes for a server by their names, (W, H, D).
+    """
+
+    told: dict[str, Any]
+    served: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def scene(material: Material, *, whole: bool = False) -> Scene:
+    """Return what a viewer shows of a result.
+
+    Args:
+        material: of the result.
+        whole: True for every voxel, to be served; False for a page.
+    """
+    own = Volume(material.scans["fixed"], material.space.affine)
+    warped = Volume(material.scans["warped"], material.space.affine)
+    moving = Volume(material.moving[0, 0].numpy(), material.moving_affine)
+    factors: Factors = (1, 1, 1) if whole else factors_for([own, warped], FIXED_BYTES)
+    moving_factors: Factors = (1, 1, 1) if whole else factors_for([moving], MOVING_BYTES)
+    scans = {
+        "fixed": reduced(own, factors),
+        "warped": reduced(warped, factors),
+        "moving": reduced(moving, moving_factors),
+    }
+    numbers = label_numbers(material)
+    maps = label_maps(material, numbers, factors=factors, moving_factors=moving_factors)
+    rest = {"det": reduced(Volume(material.det, own.affine), factors, how="min"), **_masks(material, factors)}
+    rest |= _trust(material, factors)
+    nodes, nodes_affine = _field(material, SERVED_NODES if whole else PAGE_NODES)
+    rest |= {f"field_{axis}": Volume(nodes[..., a], nodes_affine) for a, axis in enumerate(AXES)}
+    told = {
+        "before_affine": _before_affine(material, scans["moving"].affine).tolist(),
+        "placed_by": "the map that the fit began with" if material.by_initial_transform else "the headers",
+        "windows": {key: windows_of(material.scans[key]).plain() for key in ("fixed", "warped")},
+        "shared": bool(material.result.run["intensity"].get("shared", False)),
+        "labels": label_rows(material, numbers),
+        "landmarks": landmark_rows(material),
+        "start_mm": _start(material),
+        "fold_mm": _worst_fold(material),
+        "spacing_mm": spacing_mm(own.affine).tolist(),
+        "reduction": _reduction(factors, moving_factors),
+        "field_every": [round(float(s), 3) for s in spacing_mm(nodes_affine)],
+        "colours": {"difference": paint.DIFFERENCE_SCALE, "volume": paint.VOLUME_SCALE, "fold": paint.FOLD},
+    }
+    if whole:
+        return _to_serve(told, {**scans, **maps, **rest})
+    shared = step_of(material.scans["fixed"]), step_of(moving.values)
+    steps = {"fixed": shared[0], "warped": shared[1], "moving": shared[1]}
+    volumes = {name: coded(v, step=steps[name][0], shift=steps[name][1]) for name, v in scans.items()}
+    volumes |= {name: labels_coded(v) for name, v in maps.items()}
+    volumes |= {name: coded(v, step=_step(name, v.values)) for name, v in rest.items()}
+    return Scene({**told, "volumes": volumes})
+
+
+def _step(name: str, values: np.ndarray) -> float:
+    if name == "det":
+        return DET_STEP
+    if name.startswith("field_"):
+        return max(FIELD_STEP_MM, float(np.abs(values).max()) / LARGEST)
+    return max(float(values.max()), 1e-9) / TRUST_STEPS if name == "trust" else 1.0
+
+
+def _to_serve(told: dict[str, Any], volumes: Mapping[str, Volume]) -> Scene:
+    """Return a scene whose volumes are fetched: each in the smallest type that holds it exactly."""
+    served = {name: _exact(volume.values) for name, volume in volumes.items()}
+    listed = {
+        name: {
+            "shape": list(volume.values.shape),
+            "affine": volume.affine.tolist(),
+            "type": served[name].dtype.name,
+            "step": 1.0,
+            "shift": 0.0,
+            "url": f"volumes/{name}",
+        }
+        for name, volume in volumes.items()
+    }
+    return Scene({**told, "volumes": listed}, served)
+
+
+def _exact(values: np.ndarray) -> np.ndarray:
+    """Return values in a whole type of 8 or 16 bits where that loses nothing, else as float32."""
+    for kind in (np.uint8, np.int16, np.uint16):
+        with np.errstate(invalid="ignore"):
+            stored = values.astype(kind)
+        if np.array_equal(stored, values):
+            return stored
+    return values.astype(np.float32)
+
+
+def _field(material: Material, nodes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the field in RAS mm on nodes in display space, and their affine."""
+    in_mm = field_to_mm(torch.from_numpy(material.field_vox), material.space.grid.affine)
+    turned = material.space.turned(np.moveaxis(in_mm.numpy(), 0, -1))
+    return field_nodes(torch.from_numpy(np.ascontiguousarray(np.moveaxis(turned, -1, 0))), material.space.affine, nodes)
+
+
+def _before_affine(material: Material, moving: np.ndarray) -> np.ndarray:
+    """Return where the moving scan lies before the fit: its own affine, or what the initial transform makes of it."""
+    back = material.space.affine @ np.linalg.inv(material.placed)
+    return back @ moving
+
+
+def _masks(material: Material, factors: Factors) -> dict[str, Volume]:
+    """Return where the moving scan has no data on the fixed grid, before and after; only masks that hold something."""
+    at = [
+        np.minimum(np.arange(-(-n // f)) * f + f // 2, n - 1)
+        for n, f in zip(material.space.shape, factors, strict=True)
+    ]
+    cut = Cut(VIEWS[0], slices=at[2], across=at[0], down=at[1])
+    affine = reduced(Volume(material.scans["fixed"], material.space.affine), factors, how="middle").affine
+    masks = {"nothing_before": material.before(cut)["nothing"], "nothing_after": material.nothing_after(cut)}
+    return {name: Volume(m.transpose(2, 1, 0).astype(np.uint8), affine) for name, m in masks.items() if m.any()}
+
+
+def _trust(material: Material, factors: Factors) -> dict[str, Volume]:
+    path = material.result.folder / TRUST_FILE
+    if not path.exists():
+        return {}
+    values = material.space.turned(read_image("trust", str(path)).as_tensor()[0].numpy())
+    if values.shape != material.space.shape:
+        return {}
+    return {"trust": reduced(Volume(values, material.space.affine), factors)}
+
+
+def landmark_rows(material: Material) -> list[dict[str, Any]]:
+    """Return number, places and errors of every landmark, largest error first.
+
+    Args:
+        material: of the result.
+    """
+    if material.landmarks is None:
+        return []
+    fixed = to_mm(material.landmarks[:, :3], material.space.grid.affine).round(3)
+    moving = to_mm(material.landmarks[:, 3:], material.moving_affine).round(3)
+    before, after = (material.errors_mm[when] for when in ("before", "after"))
+    return [
+        {
+            "number": int(i) + 1,
+            "fixed_mm": fixed[i].tolist(),
+            "moving_mm": moving[i].tolist(),
+            "before": round(float(before[i]), 3),
+            "after": round(float(after[i]), 3),
+        }
+        for i in np.argsort(-after, kind="stable")
+    ]
+
+
+def _start(material: Material) -> list[float]:
+    """Return where a viewer opens: the centre of mass of the fixed scan, RAS mm."""
+    weight = np.asarray(material.fixed[::4, ::4, ::4], dtype=np.float64)
+    if not weight.any():
+        weight = np.ones_like(weight)
+    sums = [weight.sum(axis=tuple(a for a in range(3) if a != axis)) for axis in range(3)]
+    centre = np.array([[4 * (np.arange(len(s)) @ s) / s.sum() for s in sums]]).round()
+    return to_mm(centre, material.space.affine)[0].round(3).tolist()
+
+
+def _worst_fold(material: Material) -> list[float] | None:
+    """Return where the map folds most, RAS mm; None where it does not fold."""
+    worst = np.unravel_index(int(np.argmin(material.det)), material.det.shape)
+    if material.det[worst] > 0:
+        return None
+    return to_mm(np.array([worst]), material.space.affine)[0].round(3).tolist()
+
+
+def _reduction(factors: Factors, moving: Factors) -> str:
+    """Say by how much the volumes are reduced."""
+    told = {"fixed grid": factors, "moving scan": moving}
+    said = [f"{name} {' x '.join(map(str, f))}" for name, f in told.items() if f != (1, 1, 1)]
+    return f"blocks of voxels are averaged: {', '.join(said)}" if said else ""

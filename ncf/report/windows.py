@@ -1,0 +1,64 @@
+"""How a viewer shows intensities: windows by the kind of scan, of which one is chosen to begin with.
+
+A CT is known by its values, since files seldom name it: air is far below zero, and bone far above.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+CT, OTHER = "CT", "other"
+AIR_BELOW_HU, BONE_ABOVE_HU = -500.0, 200.0  # a CT in Hounsfield units holds both; a z-score neither
+# of aerated lung, against everything denser: 0.10 to 0.20 in chests, 0.06 at most around a limb on a table
+LUNG_HU, BODY_ABOVE_HU, LUNG_SHARE = (-850.0, -600.0), -300.0, 0.075
+# width and level in HU, as radiology names them
+CT_WINDOWS = {"lung": (1500.0, -600.0), "soft tissue": (400.0, 40.0), "bone": (1800.0, 400.0), "brain": (80.0, 40.0)}
+PERCENTILES = {"1 to 99 %": (1.0, 99.0), "5 to 95 %": (5.0, 95.0)}
+SAMPLED = 400_000  # voxels, for percentiles
+WHOLE = "whole range"
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The windows of one scan.
+
+    Attributes:
+        kind: `CT` or `OTHER`.
+        ranges: lowest and highest intensity, black and white, by name.
+        start: the name of the window to begin with.
+        unit: of the intensities, for a person.
+    """
+
+    kind: str
+    ranges: dict[str, tuple[float, float]]
+    start: str
+    unit: str
+
+    def plain(self) -> dict[str, Any]:
+        """Return this for a script."""
+        return {"kind": self.kind, "ranges": self.ranges, "start": self.start, "unit": self.unit}
+
+
+def windows_of(values: np.ndarray) -> Windows:
+    """Choose the windows of a scan by its values.
+
+    Args:
+        values: intensities, of any shape.
+    """
+    flat = values.reshape(-1)[:: max(1, values.size // SAMPLED)]
+    lowest, highest = float(values.min()), float(values.max())
+    highest = highest if highest > lowest else lowest + 1.0
+    if lowest <= AIR_BELOW_HU and highest >= BONE_ABOVE_HU:
+        ranges = {name: (level - width / 2, level + width / 2) for name, (width, level) in CT_WINDOWS.items()}
+        aerated = ((flat > LUNG_HU[0]) & (flat < LUNG_HU[1])).sum()
+        lung = aerated >= LUNG_SHARE * (flat > BODY_ABOVE_HU).sum()
+        return Windows(CT, {**ranges, WHOLE: (lowest, highest)}, "lung" if lung else "soft tissue", "HU")
+    shown = flat[flat > lowest] if (flat > lowest).any() else flat  # without the background
+    found = {}
+    for name, shares in PERCENTILES.items():
+        low, high = (float(v) for v in np.percentile(shown, shares))
+        found[name] = (low, high) if high > low else (lowest, highest)
+    return Windows(OTHER, {**found, WHOLE: (lowest, highest)}, next(iter(found)), "")
