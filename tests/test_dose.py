@@ -199,7 +199,7 @@ def test_energy_has_no_meaning_in_folds() -> None:
         carry_dose(mapping, ones, moving=np.eye(4), reference=Grid(shape, np.eye(4)), rule="mass")
 
 
-def test_doses_are_added_up(tmp_path: Path, series: tuple[str, str]) -> None:
+def test_doses_are_added_up(tmp_path: Path, series: tuple[str, str], caplog: pytest.LogCaptureFixture) -> None:
     wide = DOSE_AFFINE @ np.diag([1.2, 1.3, 1.1, 1])
     doses = [(some_dose(seed=1), DOSE_AFFINE), (some_dose(seed=2), wide)]
     paths = [write_dose(tmp_path / f"{n}.dcm", *dose, like=series[1]) for n, dose in enumerate(doses)]
@@ -217,9 +217,9 @@ def test_doses_are_added_up(tmp_path: Path, series: tuple[str, str]) -> None:
         data.ReferencedRTPlanSequence[0].ReferencedSOPInstanceUID = plans[0]
 
     third = write_dose(tmp_path / "2.dcm", some_dose(seed=3), like=series[1], changed=of_one_plan)
-    (made,), _ = carry_doses(
-        opened(tmp_path, series), [paths[0], third], tmp_path / "one", add=True, reference=series[0]
-    )
+    pair, options = [paths[0], third], {"add": True, "reference": series[0]}
+    (made,), _ = carry_doses(opened(tmp_path, series), pair, tmp_path / "one", **options)
+    assert "note: sum: all doses name one plan" in caplog.text
     data, _ = written(made)
     assert data.DoseSummationType == "PLAN" and len(data.ReferencedRTPlanSequence) == 1
 

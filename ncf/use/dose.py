@@ -16,7 +16,7 @@ from ncf.core.scan_paths import scan_path
 from ncf.io.dicom.doses import dose_of, said
 from ncf.io.dicom.objects import check_frame
 from ncf.io.dicom.written.between import Between
-from ncf.io.dicom.written.dose import WHAT, check_doses, save_dose
+from ncf.io.dicom.written.dose import WHAT, check_doses, plans_of, save_dose
 from ncf.io.dicom.written.planes import planes_of
 from ncf.io.dicom.written.registration import kind_of
 from ncf.io.dicom.written.source import Scan, require_one_patient, scan_of
@@ -166,6 +166,8 @@ def _check_sum(doses: Doses) -> None:
     twice = next((n for n, one in enumerate(seen) if one in seen[:n]), None)
     if twice is not None:
         raise PairError(f"{doses.files[twice]} is named twice, so its dose would count twice; name each dose once")
+    if scans and len(plans_of(scans)) == 1:
+        note("all doses name one plan, and each counts in full", "sum")
 
 
 def _fixed_series(opened: Applied, doses: Doses, reference: str | Path | None, dicom: bool | None) -> Scan | None:

@@ -35,6 +35,21 @@ COPIED = ("TissueHeterogeneityCorrection",)
 NO_DOSE = "; write NIfTI with --dicom=false"
 
 
+def plans_of(doses: Sequence[Scan]) -> dict[str, Any]:
+    """Return the items of the plans that doses name, each once, by the UID of the plan.
+
+    Args:
+        doses: with ReferencedRTPlanSequence.
+    """
+    plans: dict[str, Any] = {}
+    for dose in doses:
+        for item in dose.header.get("ReferencedRTPlanSequence") or ():
+            plans.setdefault(str(item.get("ReferencedSOPInstanceUID", "")), deepcopy(item))
+    for item in plans.values():
+        item.remove_private_tags()
+    return plans
+
+
 def check_doses(doses: Sequence[Scan]) -> None:
     """Raise PairError unless an RTDOSE can be written of doses: they say what it must, and agree in it.
 
@@ -53,7 +68,7 @@ def check_doses(doses: Sequence[Scan]) -> None:
         if len(doses) > 1 and said(dose, "DoseSummationType") not in PLANS:
             kind = said(dose, "DoseSummationType")
             raise PairError(
-                f"{dose.path} is the dose of a {kind}, and DICOM has names for sums of whole plans only{NO_DOSE}"
+                f"{dose.path} is the dose of a {kind}, and such doses need not add up to a whole plan{NO_DOSE}"
             )
 
 
@@ -102,12 +117,7 @@ def _add_meaning(data: Any, doses: Sequence[Scan], words: str, *, rigid: bool) -
     """Add what the dose is of: units, type, plans, the files that it comes from."""
     header = doses[0].header
     data.DoseUnits, data.DoseType, data.DoseSummationType = (said(doses[0], word) for word in TOLD)
-    plans: dict[str, Any] = {}
-    for dose in doses:
-        for item in dose.header.ReferencedRTPlanSequence:
-            plans.setdefault(str(item.get("ReferencedSOPInstanceUID", "")), deepcopy(item))
-    for item in plans.values():
-        item.remove_private_tags()
+    plans = plans_of(doses)
     data.ReferencedRTPlanSequence = list(plans.values())
     if len(doses) > 1:
         data.DoseSummationType = PLANS[len(plans) > 1]
