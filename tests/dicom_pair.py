@@ -78,3 +78,4 @@ def valid(path: Path) -> None:
     told = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True)
     errors = [line for line in (told.stdout + told.stderr).splitlines() if line.startswith(("Error", "Abort"))]
     assert not errors, f"{path.name}: {errors}"
+    assert told.returncode >= 0, f"{path.name}: dciodvfy aborts: {told.stderr}"

@@ -395,7 +395,7 @@ def test_what_cannot_be_is_one_line(
     out = f"--output_dir={tmp_path / 'out'}"
     points = ("apply", result, tmp_path / "p.csv", "--to=points", out)
     for telling, words in {
-        "--to is one of image, label, points": ("apply", result, "--to=mesh", out),
+        "--to is one of image, label, dose, points": ("apply", result, "--to=mesh", out),
         "points need files, and --from": points,
         "--from is one of fixed, moving": (*points, "--from=both"),
         "unknown option --from_": (*points, "--from_=fixed"),

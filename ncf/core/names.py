@@ -22,6 +22,8 @@ DOUBTFUL_STATUS = 2  # exit status of a strict command
 # what a map may do
 RIGID, AFFINE, DEFORMABLE = "rigid", "affine", "deformable"
 TRANSFORMS = (RIGID, AFFINE, DEFORMABLE)
+# how a dose is carried: as it is at a point, or with its energy kept; the first is the default
+DOSE_RULES = ("dose", "energy")
 # what a result folder holds; metrics.json is written last
 FIELD_FILE, WARPED_FILE, WARPED_LABEL_FILE = "displacement.nii.gz", "warped.nii.gz", "warped_label.nii.gz"
 WARPED_NAMES_FILE = "warped_label.tsv"  # names of these labels, where they have any

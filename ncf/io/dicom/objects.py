@@ -99,7 +99,8 @@ def check_frame(
     if own and any(given) and not given & {own, ""}:
         if series not in drawn_on:
             raise PairError(
-                f"{what} lies in another frame of reference than the scan {_place(image)}; name the labels of this scan"
+                f"{what} lies in another frame of reference than the scan {_place(image)}; name what "
+                "belongs to this scan"
             )
         note("its frame of reference is not that of the scan, but it names the scan as its own, which counts")
         return given

@@ -20,6 +20,9 @@ from ncf.io.dicom.stack import TURN_TOLERANCE, Plane
 from ncf.io.dicom.tags import TELLING_TAGS, told
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
+RTDOSE = "1.2.840.10008.5.1.4.1.1.481.2"
+SAME_HEIGHT_MM = 0.01  # of the first frame of a dose, told twice
+OFFSET_TOLERANCE = 0.02  # of a step: offsets of a dose are exact but for their last digit
 BY_HAND = "it does not say where its voxels lie, convert it to NIfTI by hand"
 PIXELS_ELSEWHERE = ("Segmentation Storage", "Surface Segmentation Storage", "Label Map Segmentation Storage")
 HEADER_TAGS = (
@@ -108,7 +111,7 @@ def planes_of(head: Head) -> list[Plane]:
         PairError: the file has no grey values, or does not say where they lie; the reason names the file.
     """
     try:
-        return list(_planes(head))
+        return _in_dose(head, list(_planes(head)))
     except PairError:
         raise
     except Exception as error:  # values that pydicom cannot convert, groups without items
@@ -141,16 +144,45 @@ def _planes(head: Head) -> Iterator[Plane]:
 
 
 def _offset_planes(head: Head, count: int) -> Iterator[Plane]:
-    """Yield the frames of a dose grid, which lie at offsets (mm) along the normal from the first one."""
+    """Yield the frames of a dose grid, which lie at places (mm) along the normal (PS3.3, C.8.8.3.2).
+
+    A vector that begins with 0 tells distances from the first frame. In axial planes it may begin with the z of the
+    first pixel, and then tells the z of each frame.
+    """
     path, header, _ = head
-    offsets = header.get("GridFrameOffsetVector")
-    if offsets is None or np.size(offsets) != count or float(offsets[0]) != 0:
+    told = header.get("GridFrameOffsetVector")
+    offsets = np.array([float(v) for v in np.atleast_1d([] if told is None else told)])
+    if offsets.size != count or not np.isfinite(offsets).all():
         raise PairError(f"{path.name} holds {count} frames without their places; convert it to NIfTI by hand")
     first = _plane(head, 0, (header, header, header))
-    slope = float(header.get("DoseGridScaling", 0) or first.slope)
-    for number, offset in enumerate(offsets):
-        position = first.position + float(offset) * first.normal
-        yield replace(first, frame=number, position=position, slope=slope)
+    step = np.array([0.0, 0.0, 1.0]) if offsets[0] else first.normal
+    height, axial = float(first.position[2]), 1 - abs(float(first.normal[2])) < TURN_TOLERANCE
+    if offsets[0] and not (axial and abs(offsets[0] - height) <= SAME_HEIGHT_MM):
+        raise PairError(
+            f"{path.name} places its frames from {offsets[0]:g} mm on (GridFrameOffsetVector), expected 0 or, of axial "
+            f"planes, the z of the first pixel, {height:g} mm; correct the header"
+        )
+    apart = np.diff(offsets)
+    if np.abs(apart - apart.mean()).max() > OFFSET_TOLERANCE * abs(apart.mean()):
+        low, high = np.sort(np.abs(apart))[[0, -1]]
+        raise PairError(
+            f"{path.name} has frames that are {low:.3g} to {high:.3g} mm apart (GridFrameOffsetVector), expected even "
+            "ones; export the dose on an even grid"
+        )
+    for number, offset in enumerate(offsets - offsets[0]):
+        yield replace(first, frame=number, position=first.position + offset * step)
+
+
+def _in_dose(head: Head, planes: list[Plane]) -> list[Plane]:
+    """Return the planes of a dose by its own scale; planes of other objects as they are."""
+    if str(head.data.get("SOPClassUID", "")) != RTDOSE:
+        return planes
+    scale = float(head.data.get("DoseGridScaling", 0) or 0)
+    if not (np.isfinite(scale) and scale > 0):
+        raise PairError(
+            f"{head.path.name} is a dose without DoseGridScaling, so its numbers are in no unit; export it again"
+        )
+    return [replace(plane, slope=scale, intercept=0.0) for plane in planes]
 
 
 def _plane(head: Head, number: int, groups: tuple[Any, ...]) -> Plane:

@@ -148,18 +148,19 @@ def made_by() -> list[Any]:
     return [item]
 
 
-def identified(data: Any, *, anonymous: bool) -> Any:
+def identified(data: Any, *, anonymous: bool, pixels: bytes = b"") -> Any:
     """Give an object of one file the UIDs of its instance and its series, made of all its content.
 
     Args:
         data: the object, complete but for these.
         anonymous: replaces every UID that comes from a scan by one made of it.
+        pixels: that belong to the content and are not in the data set yet.
 
     Returns:
         The same data set.
     """
-    content = data.to_json(bulk_data_threshold=2**62).encode()
-    data.SeriesInstanceUID, data.SOPInstanceUID = uid_of("series", content), uid_of("instance", content)
+    content = (data.to_json(bulk_data_threshold=2**62).encode(), *([pixels] if pixels else []))
+    data.SeriesInstanceUID, data.SOPInstanceUID = uid_of("series", *content), uid_of("instance", *content)
     return without_traces(data) if anonymous else data
 
 

@@ -129,12 +129,20 @@ def _matrix(matrix: np.ndarray) -> Any:
     """Return an item with a matrix (4, 4) in LPS mm and its type."""
     item = optional("pydicom").Dataset()
     item.FrameOfReferenceTransformationMatrix = list(_numbers(matrix))
+    item.FrameOfReferenceTransformationMatrixType = kind_of(matrix)
+    return item
+
+
+def kind_of(matrix: np.ndarray) -> str:
+    """Return what DICOM calls an affine map: RIGID, RIGID_SCALE or AFFINE.
+
+    Args:
+        matrix: (4, 4).
+    """
     linear = matrix[:3, :3]
     size = np.cbrt(np.linalg.det(linear))
     turned = size > 0 and np.abs(linear @ linear.T - size**2 * np.eye(3)).max() < EXACT
-    kind = "RIGID" if turned and abs(size - 1) < EXACT else "RIGID_SCALE" if turned else "AFFINE"
-    item.FrameOfReferenceTransformationMatrixType = kind
-    return item
+    return "RIGID" if turned and abs(size - 1) < EXACT else "RIGID_SCALE" if turned else "AFFINE"
 
 
 def _numbers(matrix: np.ndarray) -> Iterator[str]:

@@ -110,6 +110,20 @@ def scan_of(path: str | Path, key: str, *, what: str = "a DICOM object") -> Scan
             f"{what} takes over patient, study and frame of reference, and the {key} scan {path} is no DICOM series; "
             f"name its series by --{option}=FOLDER, or choose another format"
         )
+    return headers_of(path, key)
+
+
+def headers_of(path: str | Path, key: str) -> Scan:
+    """Read the headers of a DICOM volume, of a series or of one file.
+
+    Args:
+        path: of a folder or a file.
+        key: a word for messages.
+
+    Raises:
+        PairError: it cannot be read, or pydicom is missing.
+    """
+    pydicom = optional("pydicom")
     with pydicom.config.disable_value_validation():
         series = only_series(path, key)
         planes = series.planes
