@@ -142,6 +142,7 @@ def test_the_commands_write_series(tmp_path: Path, field: Path, capsys: pytest.C
     assert open_map(field, reference=fixed).reference.shape == SHAPE
 
 
+@pytest.mark.slow
 def test_a_registration_writes_its_objects_with_the_rest(tmp_path: Path, run: Callable[..., object]) -> None:
     fixed, moving, _ = write_pair(tmp_path)
     save_image(tmp_path / "label.nii.gz", np.ones(MOVING_SHAPE, np.uint8), MOVING_AFFINE)

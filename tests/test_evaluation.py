@@ -258,6 +258,7 @@ def test_a_field_that_itk_wrote_is_read(
     assert found["tre_mm"]["after"] == pytest.approx(exact["tre_mm"]["after"], abs=STORED_MM)
 
 
+@pytest.mark.slow
 def test_the_commands_judge_and_export(
     run: Run, listed: Path, chest: PhantomPair, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

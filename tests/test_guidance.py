@@ -164,6 +164,7 @@ def test_markups_of_two_scans_are_pairs_of_voxels(tmp_path: Path) -> None:
     refused("moving_guide_points is missing; give guide_points", read, one, shapes, affines)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_the_command_tells_how_far_guide_points_are_apart(
     tmp_path: Path, chest: PhantomPair, capsys: pytest.CaptureFixture[str]

@@ -99,6 +99,7 @@ def test_a_strict_run_of_a_mask_ends_with_a_status_of_its_own(run: Run, pair: di
     assert run(tmp_path, pair, name="y", strict=True).evaluator.state.output["metrics"]["verdict"]["word"] == "good"
 
 
+@pytest.mark.slow
 def test_a_cohort_names_doubtful_pairs(
     pair: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
