@@ -1,6 +1,34 @@
-"""The command ``python -m ncf``, the same as ``ncf`` of an installed library."""
+"""The command ``ncf``, also ``python -m ncf``: the version at once, all else by `ncf.commands.main`."""
 
-from ncf.commands.main import main
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+VERSION = (["--version"], ["-V"], ["version"])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Carry out a command line.
+
+    Args:
+        arguments: the command and what follows; None for those of this process.
+
+    Raises:
+        SystemExit: with one line and status 1 where something cannot be done.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given in VERSION:
+        from ncf.core.presets import version
+        from ncf.core.streams import keep_going_unread
+
+        keep_going_unread()
+        print(version())
+        return
+    from ncf.commands.main import main as carry_out
+
+    carry_out(given)
+
 
 if __name__ == "__main__":
     main()

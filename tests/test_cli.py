@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from monai.bundle import ConfigWorkflow
 
+from ncf.__main__ import main as of_everything
 from ncf.commands.main import VERBS, main, register
 from tests.bundles import copy_bundle
 
@@ -220,10 +221,21 @@ def test_help_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     assert ("--fixed_label: label map on the fixed grid" in said) == ("register" in arguments)
 
 
-def test_the_version_is_that_of_the_bundle(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    monkeypatch.setattr(sys, "argv", ["ncf", "--version"])
-    main()
+@pytest.mark.parametrize("option", ["--version", "-V", "version"])
+def test_the_version_is_that_of_the_bundle(
+    option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["ncf", option])
+    of_everything()
     assert capsys.readouterr().out.strip() == json.loads((CONFIGS / "metadata.json").read_text())["version"]
+
+
+def test_help_is_a_word_too(capsys: pytest.CaptureFixture) -> None:
+    pages = []
+    for arguments in (["help", "apply"], ["apply", "--help"], ["help"], []):
+        of_everything(arguments)
+        pages.append(capsys.readouterr().out)
+    assert pages[0] == pages[1] != pages[2] == pages[3] and pages[0].startswith("usage: ncf apply")
 
 
 def test_an_interruption_before_the_fit_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from ncf.core.errors import PairError
 from ncf.core.files import claim_folder
 from ncf.core.folders import NO_LOCKS
@@ -33,6 +31,8 @@ def only_run(output_dir: Path) -> Iterator[None]:
         PairError: another run is at work in the folder, or it cannot be locked.
     """
     path = claim_folder(output_dir) / COHORT_LOCK_FILE
+    from filelock import FileLock, Timeout  # loads asyncio, which no help or refusal needs
+
     lock = FileLock(path, blocking=False, fallback_to_soft=False)  # a soft lock would outlive a killed run
     try:
         lock.acquire()

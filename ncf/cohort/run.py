@@ -9,8 +9,6 @@ import os
 from collections.abc import Sequence
 from importlib import import_module
 
-from tqdm import tqdm
-
 from ncf.cohort.lock import only_run
 from ncf.cohort.plan import DONE, Plan, failures, open_pairs, prepared, record_failure, without_report
 from ncf.cohort.worker import REPORTED_BY, Call, Outcome, Resources, register_pair, task_of
@@ -99,6 +97,8 @@ def _worked(
     """
     no_report: list[str] = []
     finished = len(plan.pairs) - sum(len(pairs) for _, pairs in work)
+    from tqdm import tqdm
+
     with tqdm(total=len(plan.pairs), initial=finished, desc="pairs", disable=None if progress else True) as bar:
 
         def report(outcome: Outcome) -> None:

@@ -35,7 +35,6 @@ from ncf.commands.register import register
 from ncf.commands.report import report
 from ncf.commands.tg132 import tg132
 from ncf.commands.view import view
-from ncf.core.presets import version
 from ncf.core.refusals import explanation
 from ncf.core.streams import keep_going_unread
 
@@ -130,9 +129,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     keep_going_unread()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if arguments == ["--version"]:
-        print(version())
-        return
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:2], *HELP[:1]]
     if not arguments or set(HELP) & set(arguments):
         verb = arguments[0] if arguments else ""
         print(help_of(verb, VERBS[verb]) if verb in VERBS else overview(VERBS))

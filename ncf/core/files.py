@@ -19,8 +19,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ncf.core.errors import PairError
 from ncf.core.paths import file_there, shortened
 from ncf.core.scan_paths import scan_path
@@ -175,7 +173,7 @@ def _json_ready(obj: Any) -> Any:
         return {str(key): _json_ready(value) for key, value in obj.items()}
     if isinstance(obj, (list, tuple)):
         return [_json_ready(value) for value in obj]
-    if isinstance(obj, (np.generic, np.ndarray)):
+    if hasattr(obj, "tolist"):  # numpy's scalars and arrays; numpy itself is not loaded for them
         return _json_ready(obj.tolist())
     if isinstance(obj, float):
         return float(obj) if math.isfinite(obj) else None

@@ -14,13 +14,15 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING
 
 from ncf.core.errors import PairError
 from ncf.core.files import claim_folder, refusal
 from ncf.core.names import DICOM_FOLDER, METRICS_FILE, PICTURES, RESULT_FILES
 from ncf.core.paths import missing
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 LOCK_FILE = ".lock"  # exists while a run is at work
 # errors of file systems without locks, as some clusters mount them
@@ -87,6 +89,8 @@ class ResultFolder:
 
     def _locked(self) -> FileLock | None:
         """Lock the folder and return the lock; None where the file system knows no locks."""
+        from filelock import FileLock, Timeout  # loads asyncio, which no help or refusal needs
+
         lock = FileLock(self.folder / LOCK_FILE, blocking=False, fallback_to_soft=False)
         try:
             lock.acquire()

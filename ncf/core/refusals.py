@@ -6,8 +6,6 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tqdm import tqdm
-
 from ncf.core.errors import PairError
 from ncf.core.paths import shortened
 
@@ -90,6 +88,8 @@ def items_or_reasons(dataset: Sequence[Any], *, progress: bool) -> tuple[list[An
         The items, and one line for each item that could not be read.
     """
     items, reasons = [], []
+    from tqdm import tqdm
+
     for number in tqdm(range(len(dataset)), desc="pairs", disable=None if progress else True):
         try:
             items.append(dataset[number])
