@@ -463,6 +463,12 @@ def test_points_of_the_python_api_are_counted(result: Path, tmp_path: Path) -> N
     call = {"side": "moving", "space": "lps"}
     written, outside = apply_to_points(open_map(result), [tmp_path / "p.csv"], tmp_path / "out", **call)
     assert outside == 1 and written[0].read_text().strip() == ",,,0"
+    (tmp_path / "q.csv").write_text("0,0,0\n", encoding="utf-8")
+    there, _ = apply_to_points(open_map(result), [tmp_path / "q.csv"], tmp_path / "there", side="fixed", space="lps")
+    back, _ = apply_to_points(open_map(result), there, tmp_path / "back", side="moving", space="lps")  # its own output
+    *place, first, second = map(float, back[0].read_text().strip().split(","))
+    np.testing.assert_allclose(place, 0, atol=0.01)
+    assert first == second == 1
     refused("missing.csv", lambda: apply_to_points(open_map(result), ["missing.csv"], tmp_path / "out", **call))
 
 
