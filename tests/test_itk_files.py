@@ -191,4 +191,10 @@ def test_what_no_file_holds_is_refused(tmp_path: Path) -> None:
     sitk.WriteImage(sitk.Image(4, 5, 6, sitk.sitkFloat32), str(tmp_path / "image.nrrd"))
     refused("finite vectors of 3", load_map, tmp_path / "image.nrrd")
     refused("4x4", SpatialMap, mapping.field, Grid(SHAPE, np.eye(4)), np.zeros((4, 4)))
-    assert {p.name for p in tmp_path.iterdir()} == {"image.nrrd"}
+    empty, centre = tmp_path / "empty.tfm", tmp_path / "centre.tfm"
+    empty.write_text("\n")
+    refused("it is empty", load_affine, empty)
+    head = "#Insight Transform File V1.0\n#Transform 0\nTransform: AffineTransform_double_3_3\n"
+    centre.write_text(f"{head}Parameters: 1 0 0 0 1 0 0 0 1 0 0 0\nFixedParameters: 0 0\n")
+    refused("centre of its AffineTransform has 2 numbers, expected 3", load_affine, centre)
+    assert {p.name for p in tmp_path.iterdir()} == {"image.nrrd", "empty.tfm", "centre.tfm"}

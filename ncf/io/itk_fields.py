@@ -211,6 +211,8 @@ def load_affine(path: str | Path) -> np.ndarray:
         return load_matrix(path)
     try:
         content = path.read_bytes()
+        if not content.strip():
+            raise PairError(f"cannot read {path}: it is empty; write or copy it again")
         if not path.name.lower().endswith((*HDF5, *MATLAB)) and not content.startswith(b"#Insight Transform"):
             return np.loadtxt(path, dtype=np.float64, delimiter="," if b"," in content else None)
     except (OSError, ValueError) as error:

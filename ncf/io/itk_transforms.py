@@ -128,7 +128,11 @@ def matrix_of(part: Part, path: str | Path) -> np.ndarray:
     """
     matrix = np.eye(4)
     if part.kind in MATRIX and len(part.values) == 12:
-        centre = part.fixed[:3] if len(part.fixed) else np.zeros(3)
+        if len(part.fixed) not in (0, 3):
+            raise PairError(
+                f"cannot read {path}: the centre of its {part.kind} has {len(part.fixed)} numbers, expected 3"
+            )
+        centre = part.fixed if len(part.fixed) else np.zeros(3)
         matrix[:3, :3] = part.values[:9].reshape(3, 3)
         matrix[:3, 3] = part.values[9:] + centre - matrix[:3, :3] @ centre
         return matrix
