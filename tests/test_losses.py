@@ -14,6 +14,7 @@ from monai import losses as monai
 from torch import nn
 
 from ncf.fit.losses.folding import FoldingLoss
+from ncf.fit.losses.gradient_fields import GradientFieldLoss
 from ncf.fit.losses.mind import MindLoss
 from ncf.fit.losses.occupancy import OccupancyLoss, exact_occupancy, occupancy
 from ncf.fit.losses.ssim import SSIMLoss
@@ -346,3 +347,23 @@ def test_mind_compares_what_lies_around_a_place_and_no_contrast() -> None:
     assert (gradient * way).sum().item() == pytest.approx(slope.item(), rel=1e-3)
     with pytest.raises(ValueError, match="at least 1"):
         MindLoss(pool=0)
+
+
+def test_gradient_fields_are_compared_by_their_directions() -> None:
+    image, target = (uniform(1, 1, 9, 8, 7, seed=s).double() for s in (0, 1))
+    edge, loss = 0.05, GradientFieldLoss(0.05)
+    fields = [np.stack(np.gradient(v[0, 0].numpy()))[:, 1:-1, 1:-1, 1:-1] for v in (image, target)]
+    product = (fields[0] * fields[1]).sum(axis=0) + edge**2
+    truth = 1 - np.mean(product**2 / np.prod([(f**2).sum(axis=0) + edge**2 for f in fields], axis=0))
+    assert loss(image, target).item() == pytest.approx(truth, rel=1e-12) and truth > 0.3
+    assert loss(target, target).item() == pytest.approx(0, abs=1e-12)
+    flat = torch.full_like(target, 0.3)
+    assert loss(flat, flat).item() == pytest.approx(0, abs=1e-12)  # nothing to compare costs nothing
+    ramp = nodes(*[torch.arange(n) for n in (9, 8, 7)])[:, :1] / 8  # gradients well above the edge parameter
+    assert GradientFieldLoss(1e-3)(1 - 0.5 * ramp, ramp).item() < 1e-3
+    start, way, step = image.requires_grad_(), uniform(1, 1, 9, 8, 7, seed=2).double() - 0.5, 1e-6
+    gradient = torch.autograd.grad(loss(start, target), start)[0]
+    slope = (loss(image + step * way, target) - loss(image - step * way, target)) / (2 * step)
+    assert (gradient * way).sum().item() == pytest.approx(slope.item(), rel=1e-5)
+    with pytest.raises(ValueError, match="above zero"):
+        GradientFieldLoss(0)
