@@ -26,7 +26,7 @@ from ncf.commands.invert import invert
 from ncf.commands.report import report
 from ncf.core.errors import PairError
 from ncf.core.presets import presets
-from ncf.evaluate.metrics import dice_per_label
+from ncf.evaluate.label_overlap import dice_per_label
 from ncf.io.nifti import save_image
 from ncf.phantom.chest import PhantomPair
 from ncf.space.geometry import to_mm

@@ -17,7 +17,7 @@ from monai.data import MetaTensor
 
 from ncf.core.errors import PairError
 from ncf.core.labels import Labels, partners, sides_of
-from ncf.evaluate.metrics import label_sets, overlap
+from ncf.evaluate.label_overlap import label_sets, overlap
 from ncf.io.dicom.contours import inside_outline
 from ncf.io.image_files import read_image
 from ncf.io.label_files import empty_scan, read_label, shown_labels, table_of

@@ -12,16 +12,8 @@ from scipy.stats import entropy
 
 from ncf.core.errors import PairError
 from ncf.evaluate import metrics
-from ncf.evaluate.metrics import (
-    dice_per_label,
-    folding_fraction,
-    label_sets,
-    landmark_summary,
-    overlap,
-    sd_log_jacobian,
-    similarity,
-    tre_mm,
-)
+from ncf.evaluate.label_overlap import dice_per_label, label_sets, overlap
+from ncf.evaluate.metrics import folding_fraction, landmark_summary, sd_log_jacobian, similarity, tre_mm
 from ncf.space import jacobian
 from ncf.space.jacobian import jacobian_determinant
 

@@ -20,7 +20,7 @@ from ncf.api.tg132 import tg132
 from ncf.commands import main
 from ncf.core.errors import PairError
 from ncf.core.labels import Labels
-from ncf.evaluate.metrics import overlap
+from ncf.evaluate.label_overlap import overlap
 from ncf.evaluate.structures import Measurable, Scan, determinants, measured_structures
 from ncf.evaluate.surfaces import surface_distances
 from ncf.evaluate.tg132 import FAIL, NOT_MEASURED, PASS, Limits, judged_by_tg132

@@ -15,8 +15,9 @@ from ncf.core.names import GRID_OF, GUIDE_POINTS, IMAGES, METRICS_FILE, POINTS, 
 from ncf.core.presets import config_files
 from ncf.core.refusals import explanation
 from ncf.core.scan_paths import is_there
+from ncf.evaluate.label_overlap import label_sets, overlap
 from ncf.evaluate.measured import names_told
-from ncf.evaluate.metrics import label_sets, landmark_summary, overlap, tre_mm
+from ncf.evaluate.metrics import landmark_summary, tre_mm
 from ncf.evaluate.structures import Measurable
 from ncf.evaluate.tg132 import Limits, body_of, default_limits, judged_by_tg132, measurable
 from ncf.evaluate.tg132_text import as_markdown

@@ -17,6 +17,7 @@ from monai.transforms import Transform
 from ncf.core.files import claim_folder, load_json
 from ncf.core.names import METRICS_FILE
 from ncf.core.refusals import items_or_reasons
+from ncf.evaluate.label_overlap import label_sets, overlap
 from ncf.evaluate.learn2reg_metrics import (
     learn2reg_dice,
     learn2reg_hd95,
@@ -26,14 +27,7 @@ from ncf.evaluate.learn2reg_metrics import (
     warped_labels,
 )
 from ncf.evaluate.measured import names_told
-from ncf.evaluate.metrics import (
-    field_at,
-    label_sets,
-    landmark_summary,
-    overlap,
-    regularity,
-    tre_mm,
-)
+from ncf.evaluate.metrics import field_at, landmark_summary, regularity, tre_mm
 from ncf.evaluate.surfaces import surface_distances
 from ncf.evaluate.tables import known, save_summary
 from ncf.io.label_files import table_of

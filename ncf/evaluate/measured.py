@@ -12,14 +12,8 @@ from monai.transforms import MapTransform, Transform
 
 from ncf.core.errors import PairError
 from ncf.core.names import DIFFERENT
-from ncf.evaluate.metrics import (
-    label_sets,
-    landmark_summary,
-    overlap,
-    regularity,
-    similarity,
-    tre_mm,
-)
+from ncf.evaluate.label_overlap import label_sets, overlap
+from ncf.evaluate.metrics import landmark_summary, regularity, similarity, tre_mm
 from ncf.fit.label_guidance import LabelWishes, body
 from ncf.fit.losses.bodies import RigidityLoss
 from ncf.io.label_files import table_of

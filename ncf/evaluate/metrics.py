@@ -1,4 +1,4 @@
-"""How good a registration is: landmark errors, overlap of labels, similarity, and folding of the field.
+"""How good a registration is: landmark errors, similarity, and folding of the field; labels are in `label_overlap`.
 
 This module knows arrays and numbers. It must not know files, configs, networks or how a field was made; the arithmetic
 of space is in `ncf.space.geometry`. Volumes may be large (512 x 512 x 600), so everything here works in pieces and sums
@@ -7,16 +7,12 @@ in float64.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import torch
-from monai.metrics import compute_dice
 
 from ncf.core.errors import PairError
-from ncf.core.labels import Labels
 from ncf.space.geometry import to_mm
 from ncf.space.jacobian import require_field
 from ncf.space.sampling import sample
@@ -25,12 +21,18 @@ PIECE_VOXELS = 2**21  # voxels processed at a time: 8 MiB for each float32 tempo
 NMI_BINS, NMI_RANGE, NMI_SAMPLES = 64, (0.5, 99.5), 2**18
 VOXELS_A_BIN = 20  # least number in a joint histogram: with fewer, noise looks like information
 TINY = 1e-12
-PLAIN = (Labels(), Labels())  # the numbers of both maps are the labels
 EDGE_VOX = 1.0  # landmarks further outside the grid are refused; indices counted from 1 instead of 0 still pass
 
 
-def _pieces(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
-    """Yield flat pieces (<= PIECE_VOXELS,) of tensors of one shape, in step; raise PairError when shapes differ."""
+def pieces(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Yield flat pieces (<= PIECE_VOXELS,) of tensors of one shape, in step.
+
+    Args:
+        tensors: of any one shape.
+
+    Raises:
+        PairError: shapes differ.
+    """
     shapes = {tuple(t.shape) for t in tensors}
     if len(shapes) != 1:
         raise PairError(f"expected volumes of one shape, got {sorted(shapes)}: bring them onto one grid first")
@@ -116,7 +118,7 @@ def folding_fraction(det: torch.Tensor, mask: torch.Tensor | None = None) -> flo
         mask: (W, H, D), voxels other than 0 count; None for all.
     """
     folded = total = 0
-    for piece, inside in _pieces(det, torch.ones_like(det, dtype=torch.bool) if mask is None else mask != 0):
+    for piece, inside in pieces(det, torch.ones_like(det, dtype=torch.bool) if mask is None else mask != 0):
         folded += int((inside & ~(piece > 0)).sum())
         total += int(inside.sum())
     return folded / total if total else float("nan")
@@ -145,103 +147,12 @@ def sd_log_jacobian(det: torch.Tensor, mask: torch.Tensor | None = None) -> floa
         mask: (W, H, D), voxels other than 0 count; None for all.
     """
     count, total, squares = 0, 0.0, 0.0
-    for piece, inside in _pieces(det, torch.ones_like(det, dtype=torch.bool) if mask is None else mask != 0):
+    for piece, inside in pieces(det, torch.ones_like(det, dtype=torch.bool) if mask is None else mask != 0):
         logs = piece[inside & (piece > 0)].double().log()
         count += logs.numel()
         total += float(logs.sum())
         squares += float((logs * logs).sum())
     return max(squares / count - (total / count) ** 2, 0.0) ** 0.5 if count else float("nan")
-
-
-def dice_per_label(
-    a: torch.Tensor, b: torch.Tensor, labels: Sequence[int] | None = None, *, tables: tuple[Labels, Labels] = PLAIN
-) -> dict[int, float]:
-    """Return the Dice coefficient of each label, 0 to 1 (Dice 1945, doi:10.2307/1932409).
-
-    It is MONAI's `compute_dice`, one label at a time to need little memory. A label that the reference has and the
-    other map lacks scores 0; one that the reference lacks scores nan (MONAI's rule).
-
-    Args:
-        a: the reference, the fixed image's label map, (W, H, D), whole numbers in any type.
-        b: the other label map, (W, H, D).
-        labels: which to score; by default those of the reference other than 0.
-        tables: what the numbers of both maps stand for; by default they are the labels.
-
-    Raises:
-        PairError: shapes differ, or a map holds values that are not labels (an interpolated map).
-    """
-    if a.shape != b.shape:
-        raise PairError(
-            f"label maps must share a grid, got {tuple(a.shape)} and {tuple(b.shape)}: resample one of them"
-        )
-    for name, volume in (("fixed", a), ("other", b)):
-        if not all(bool((piece == piece.round()).all()) for (piece,) in _pieces(volume)):
-            raise PairError(
-                f"the {name} label map holds values between whole numbers: resample it by nearest neighbour"
-            )
-    if labels is None:
-        labels = sorted(tables[0].of(_values(a)))
-    own, other = tables
-    return {int(label): _dice(own.mask(a, label), other.mask(b, label)) for label in labels}
-
-
-def _values(volume: torch.Tensor) -> set[int]:
-    """Return all numbers of a label map."""
-    return {int(v) for (piece,) in _pieces(volume) for v in torch.unique(piece)}
-
-
-@dataclass(frozen=True)
-class LabelSets:
-    """The labels, other than 0, of two maps.
-
-    Attributes:
-        shared: of both maps.
-        not_in_moving: of the fixed map alone.
-        not_in_fixed: of the moving map alone.
-    """
-
-    shared: list[int]
-    not_in_moving: list[int]
-    not_in_fixed: list[int]
-
-    @property
-    def absent(self) -> dict[str, list[int]]:
-        """The labels that count in no mean, by the map that lacks them."""
-        return {"not_in_moving": self.not_in_moving, "not_in_fixed": self.not_in_fixed}
-
-
-def label_sets(fixed: torch.Tensor, moving: torch.Tensor, tables: tuple[Labels, Labels] = PLAIN) -> LabelSets:
-    """Sort the labels of two maps by which of the maps hold them.
-
-    Args:
-        fixed, moving: the label maps (W, H, D), each on its own grid.
-        tables: what their numbers stand for; by default they are the labels.
-    """
-    own, other = (table.of(_values(m)) for table, m in zip(tables, (fixed, moving), strict=True))
-    return LabelSets(sorted(own & other), sorted(own - other), sorted(other - own))
-
-
-def overlap(
-    fixed: torch.Tensor, carried: torch.Tensor, labels: Sequence[int], tables: tuple[Labels, Labels] = PLAIN
-) -> dict[str, Any]:
-    """Return the Dice coefficient of each label and their ``mean``, which is None without any.
-
-    This is what the project calls Dice everywhere: the mean over the labels that the fixed and the moving map both hold
-    (`LabelSets.shared`). A label that one of them lacks says nothing about the map, and does not count.
-
-    Args:
-        fixed, carried: label maps (W, H, D) on the fixed grid; ``carried`` is the warped one.
-        labels: those that both scans' own maps hold.
-        tables: what the numbers of both maps stand for; by default they are the labels.
-    """
-    scores = dice_per_label(fixed, carried, labels, tables=tables)
-    return {"mean": float(np.mean(list(scores.values()))) if scores else None, "labels": scores}
-
-
-def _dice(truth: torch.Tensor, other: torch.Tensor) -> float:
-    """Return MONAI's Dice coefficient of two binary masks of one shape."""
-    either = truth | other  # voxels outside both change nothing, and MONAI's sums over them take most of the time
-    return float(compute_dice(other[either][None, None], truth[either][None, None]))
 
 
 def similarity(fixed: torch.Tensor, warped: torch.Tensor, weight: torch.Tensor) -> dict[str, float]:
@@ -309,6 +220,6 @@ def _entropy(shares: np.ndarray) -> float:
 
 def _weighted_pieces(*volumes: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
     """Yield pieces in float64 of (fixed, warped, weight), only the voxels with weight > 0."""
-    for fixed, warped, weight in _pieces(*volumes):
+    for fixed, warped, weight in pieces(*volumes):
         inside = weight > 0
         yield fixed[inside].double(), warped[inside].double(), weight[inside].double()
