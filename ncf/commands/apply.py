@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fire.decorators import SetParseFn
 
@@ -14,11 +15,20 @@ from ncf.core.names import DOSE_RULES
 if TYPE_CHECKING:
     from ncf.use.carry import Applied
 
+    Carrier = Callable[[Applied, list[Path], Path], list[Any]]  # of a map, files and a folder: what is printed
+
 MODES = {
     "image": {"linear": "bilinear", "cubic": "spline"},
     "label": {"nearest": "nearest", "soft": "soft"},
 }
 SIDES, SPACES = ("fixed", "moving"), ("lps", "ras", "voxel")
+# the options that belong to some kinds of files alone
+OWN = {
+    "image": ("interpolation", "reference", "dicom"),
+    "label": ("interpolation", "reference", "moving", "labels"),
+    "dose": ("reference", "moving", "dicom", "rule", "sum"),
+    "points": ("moving", "from", "space"),
+}
 
 
 @SetParseFn(str)
@@ -65,87 +75,98 @@ def apply(
             times the local change of volume.
         sum: true adds all doses up into one file, dose_sum.
     """
-    kind = one_of("to", to, (*MODES, "dose", "points"))
-    _belong({"from": from_, "space": space}, kind == "points", "--to=points")
-    _belong({"moving": moving}, kind != "image", "--to=points, label and dose")
-    _belong({"labels": labels}, kind == "label", "--to=label")
-    _belong({"interpolation": interpolation}, kind in MODES, "--to=image and --to=label")
-    _belong({"reference": reference}, kind != "points", "--to=image, label and dose")
-    _belong({"rule": rule, "sum": sum}, kind == "dose", "--to=dose")
-    side = None if from_ is None else one_of("from", from_, SIDES)
-    if kind == "points" and (side is None or not files):
-        refuse("points need files, and --from=fixed or --from=moving: where they are")
-    if kind == "dose" and not files:
-        refuse("doses need files: name an RTDOSE or an image of a dose")
-    chosen = None if space is None else one_of("space", space, SPACES)
-    modes = MODES.get(kind, {"": ""})
-    mode = modes[one_of("interpolation", interpolation or next(iter(modes)), tuple(modes))]
-    wanted = [] if labels is None else [second for _, second in or_refused(sides_of, labels)]
+    given = dict(locals()) | {"from": from_}
+    kind = one_of("to", to, tuple(OWN))
+    _check_place(given, kind)
     source, target = absolute("result", result), absolute("output_dir", output_dir)
+    maps = given_paths(reference=reference, moving=moving, pre_transform=pre_transform, post_transform=post_transform)
+    carry = {"dose": _doses, "points": _points}.get(kind, _volumes)(given, kind)
     paths = [absolute("files", file) for file in files]
-    transforms = given_paths(pre_transform=pre_transform, post_transform=post_transform)
-    given = given_paths(reference=reference, moving=moving) | transforms
-    series = None if dicom is None else true_or_false("dicom", dicom)
-    hidden = true_or_false("anonymous", anonymous)
-    if series and kind not in ("image", "dose"):
-        refuse("--dicom is for --to=image and dose; structures are written by ncf export --format=rtstruct or seg")
-    if hidden and not series:
-        refuse("--anonymous is for DICOM objects; add --dicom=true")
-    by = one_of("rule", rule or DOSE_RULES[0], DOSE_RULES)
-    add = sum is not None and true_or_false("sum", sum)
 
     def call() -> None:
         """Carry the files and print the paths of the results."""
         from ncf.use.carry import open_map
 
-        opened = open_map(source, **given)
-        if kind == "dose":
-            from ncf.use.dose import carry_doses
-
-            onto = given.get("reference")
-            made, lines = carry_doses(
-                opened, paths, target, rule=by, add=add, dicom=series, reference=onto, anonymous=hidden
-            )
-            print("\n".join([*lines, *map(str, made)]))
-            return
-        if series:
-            from ncf.use.dicom import carry_series
-
-            scans = paths or [opened.registered("moving")]
-            made = carry_series(opened, scans, target, mode=mode, reference=given.get("reference"), anonymous=hidden)
-            print("\n".join(map(str, made)))
-            return
-        if side:
-            written = _points(opened, paths, target, side, chosen)
-        else:
-            written = _volumes(opened, paths, target, kind, mode=mode, wanted=wanted)
-        print("\n".join(map(str, written)))
+        print("\n".join(map(str, carry(open_map(source, **maps), paths, target))))
 
     return CallJob(call, output_dir=target)
 
 
-def _points(opened: Applied, paths: list[Path], target: Path, side: str, space: str | None) -> list[Path]:
-    """Carry points; print how many lie outside the range of the map."""
-    from ncf.use.carry import apply_to_points
-
-    written, outside = apply_to_points(opened, paths, target, side=side, space=space)
-    lie = "point lies" if outside == 1 else "points lie"
-    print(f"{outside} {lie} outside the range of the map, marked as such" if outside else "all points are known")
-    return written
-
-
-def _volumes(
-    opened: Applied, paths: list[Path], target: Path, kind: str, *, mode: str, wanted: list[str | int]
-) -> list[Path]:
-    """Carry scans or label maps, by default the registered one."""
-    from ncf.use.carry import apply_to_images
-
-    registered = "moving" if kind == "image" else "moving_label"
-    return apply_to_images(opened, paths or [opened.registered(registered)], target, mode=mode, wanted=wanted)
-
-
-def _belong(options: dict[str, str | None], fits: bool, where: str) -> None:
+def _check_place(given: Mapping[str, Any], kind: str) -> None:
     """Refuse options that were given for another kind of file."""
-    wrong = next((name for name, value in options.items() if value is not None and not fits), None)
-    if wrong is not None:
-        refuse(f"--{wrong} is for {where}")
+    for option in dict.fromkeys(option for options in OWN.values() for option in options):
+        if given[option] is not None and option not in OWN[kind]:
+            kinds = " and ".join(f"--to={other}" for other, own in OWN.items() if option in own)
+            advice = "; structures are written by ncf export --format=rtstruct or seg" if option == "dicom" else ""
+            refuse(f"--{option} is for {kinds}{advice}")
+    if true_or_false("anonymous", given["anonymous"]) and not _of_dicom(given):
+        refuse("--anonymous is for DICOM objects; add --dicom=true")
+
+
+def _of_dicom(given: Mapping[str, Any]) -> bool | None:
+    """Return whether DICOM is to be written, None where nobody has said."""
+    return None if given["dicom"] is None else true_or_false("dicom", given["dicom"])
+
+
+def _doses(given: Mapping[str, Any], kind: str) -> Carrier:
+    """Return what carries doses; its lines tell what lies outside, and what else is to be known."""
+    if not given["files"]:
+        refuse("doses need files: name an RTDOSE or an image of a dose")
+    rule = one_of("rule", given["rule"] or DOSE_RULES[0], DOSE_RULES)
+    add = given["sum"] is not None and true_or_false("sum", given["sum"])
+    how = {"rule": rule, "add": add, "dicom": _of_dicom(given), **_object(given)}
+
+    def carry(opened: Applied, paths: list[Path], target: Path) -> list[Any]:
+        """Carry doses."""
+        from ncf.use.dose import carry_doses
+
+        made, lines = carry_doses(opened, paths, target, **how)
+        return [*lines, *made]
+
+    return carry
+
+
+def _points(given: Mapping[str, Any], kind: str) -> Carrier:
+    """Return what carries points; its first line tells how many lie outside the range of the map."""
+    if given["from"] is None or not given["files"]:
+        refuse("points need files, and --from=fixed or --from=moving: where they are")
+    side = one_of("from", given["from"], SIDES)
+    space = None if given["space"] is None else one_of("space", given["space"], SPACES)
+
+    def carry(opened: Applied, paths: list[Path], target: Path) -> list[Any]:
+        """Carry points."""
+        from ncf.use.carry import apply_to_points
+
+        written, outside = apply_to_points(opened, paths, target, side=side, space=space)
+        lie = "point lies" if outside == 1 else "points lie"
+        told = f"{outside} {lie} outside the range of the map, marked as such" if outside else "all points are known"
+        return [told, *written]
+
+    return carry
+
+
+def _volumes(given: Mapping[str, Any], kind: str) -> Carrier:
+    """Return what carries scans or label maps, by default the registered one."""
+    modes, registered = MODES[kind], "moving" if kind == "image" else "moving_label"
+    mode = modes[one_of("interpolation", given["interpolation"] or next(iter(modes)), tuple(modes))]
+    wanted = [] if given["labels"] is None else [second for _, second in or_refused(sides_of, given["labels"])]
+    series, told = _of_dicom(given), _object(given)
+
+    def carry(opened: Applied, paths: list[Path], target: Path) -> list[Any]:
+        """Carry scans or label maps."""
+        files = paths or [opened.registered(registered)]
+        if series:
+            from ncf.use.dicom import carry_series
+
+            return list(carry_series(opened, files, target, mode=mode, **told))
+        from ncf.use.carry import apply_to_images
+
+        return list(apply_to_images(opened, files, target, mode=mode, wanted=wanted))
+
+    return carry
+
+
+def _object(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return whose study a DICOM object belongs to, and whether it tells the patient."""
+    onto = given_paths(reference=given["reference"]).get("reference")
+    return {"reference": onto, "anonymous": true_or_false("anonymous", given["anonymous"])}

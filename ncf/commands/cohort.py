@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from fire.decorators import SetParseFn
 
@@ -15,13 +14,11 @@ from ncf.commands.common import (
     at_least_one,
     chosen_configs,
     fit_options,
-    given_labels,
     listed_pairs,
     one_of,
     plain,
     refuse,
     true_or_false,
-    whole_number,
 )
 from ncf.core.names import DOUBTFUL_STATUS
 
@@ -81,18 +78,8 @@ def cohort(
         report: false makes no report of each pair and no index.html; run again with true, they are made.
         progress: false hides the progress bar.
     """
+    settings = fit_options(locals()) | {"report": true_or_false("report", report)}
     rows, files = listed_pairs(pairs, which), chosen_configs(preset)
-    settings: dict[str, Any] = {"seed": whole_number("seed", seed)}
-    settings |= fit_options(
-        modality=modality,
-        transform=transform,
-        guide_labels=guide_labels,
-        rigid_label=rigid_label,
-        keep_volume_label=keep_volume_label,
-    )
-    settings |= given_labels(labels)
-    settings["align_centres"] = true_or_false("align_centres", align_centres)
-    settings["report"] = true_or_false("report", report)
     chosen = one_of("engine", engine, tuple(ENGINES))
     if scheduler is not None and chosen != "dask":
         refuse("--scheduler is for --engine dask")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,32 +179,25 @@ def given_labels(labels: str | None) -> dict[str, Any]:
     return {"labels": [part.strip() for part in labels.split(",")]}
 
 
-def fit_options(
-    *, modality: str, transform: str, guide_labels: str, rigid_label: str | None, keep_volume_label: str | None
-) -> dict[str, Any]:
-    """Return the overrides of the options that say how a pair is fitted, for one pair and for many.
+def fit_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the overrides of the options that say how a pair is fitted, the same for one pair and for many.
 
     Args:
-        modality: as it was given, like the others.
-        transform: what the map may do.
-        guide_labels: true lets labels guide the fit.
-        rigid_label: labels.
-        keep_volume_label: labels.
+        given: every option as it was given, by its name; others than these are not looked at.
     """
-    given: dict[str, Any] = {}
-    if modality != AUTO:
-        given["modality"] = one_of("modality", modality, MODALITIES)
-    if transform != DEFORMABLE:
-        given["transform"] = one_of("transform", transform, TRANSFORMS)
-    if true_or_false("guide_labels", guide_labels):
-        given["guide_labels"] = True
-    for option, value in (("rigid_label", rigid_label), ("keep_volume_label", keep_volume_label)):
-        if value is not None:
-            given[option] = label_list(option, value)
-    bending = [option for option in ("guide_labels", "rigid_label", "keep_volume_label") if option in given]
-    if transform != DEFORMABLE and bending:
-        refuse(f"--{bending[0]} is for maps that bend, not with --transform={transform}")
-    return given
+    found: dict[str, Any] = {"seed": whole_number("seed", given["seed"])}
+    found["align_centres"] = true_or_false("align_centres", given["align_centres"])
+    for option, usual, offered in (("modality", AUTO, MODALITIES), ("transform", DEFORMABLE, TRANSFORMS)):
+        if given[option] != usual:
+            found[option] = one_of(option, given[option], offered)
+    found |= given_labels(given["labels"])
+    wishes: dict[str, Any] = {"guide_labels": True} if true_or_false("guide_labels", given["guide_labels"]) else {}
+    for option in ("rigid_label", "keep_volume_label"):
+        if given[option] is not None:
+            wishes[option] = label_list(option, given[option])
+    if wishes and "transform" in found:
+        refuse(f"--{next(iter(wishes))} is for maps that bend, not with --transform={found['transform']}")
+    return found | wishes
 
 
 def one_of(option: str, value: str, offered: Sequence[str]) -> str:

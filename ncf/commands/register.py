@@ -12,7 +12,6 @@ from ncf.commands.common import (
     ConfigJob,
     chosen_configs,
     fit_options,
-    given_labels,
     given_paths,
     or_refused,
     plain,
@@ -102,36 +101,20 @@ def register(
         phantom_size: voxels of the phantom, such as 64,64,64.
         phantom_seed: of the phantom's anatomy and noise.
     """
-    fixed, moving = _of_series("fixed", fixed, fixed_series), _of_series("moving", moving, moving_series)
-    paths = {"fixed": fixed, "moving": moving, "fixed_label": fixed_label, "moving_label": moving_label}
-    paths |= {"fixed_mask": fixed_mask, "moving_mask": moving_mask, "landmarks": landmarks, "output_dir": output_dir}
-    paths |= {"guide_points": guide_points}
-    paths |= {"fixed_guide_points": fixed_guide_points, "moving_guide_points": moving_guide_points}
-    overrides: dict[str, Any] = {**given_paths(**paths)}
-    overrides["face"] = "command"
-    overrides["seed"] = whole_number("seed", seed)
-    overrides |= fit_options(
-        modality=modality,
-        transform=transform,
-        guide_labels=guide_labels,
-        rigid_label=rigid_label,
-        keep_volume_label=keep_volume_label,
-    )
-    overrides |= given_labels(labels)
+    given: dict[str, Any] = dict(locals())
+    for key in IMAGES:
+        given[key] = _of_series(key, given[key], given[f"{key}_series"])
+    overrides: dict[str, Any] = {**given_paths(**{key: given.get(key) for key in (*PAIR_KEYS, "output_dir")})}
+    overrides |= {"face": "command", **fit_options(given)}
     overrides["phantom_seed"] = whole_number("phantom_seed", phantom_seed)
-    overrides["align_centres"] = true_or_false("align_centres", align_centres)
+    overrides |= {option: true_or_false(option, given[option]) for option in ("report", "progress")}
+    overrides |= {option: plain(option, given[option]) for option in ("name", "device") if given[option] is not None}
     if true_or_false("strict", strict):
         overrides["strict"] = True
     objects, hidden = true_or_false("dicom", dicom), true_or_false("anonymous", anonymous)
     if hidden and not objects:
         refuse("--anonymous is for DICOM objects; add --dicom=true")
     overrides |= {"dicom": True, "anonymous": hidden} if objects else {}
-    overrides["report"] = true_or_false("report", report)
-    overrides["progress"] = true_or_false("progress", progress)
-    if name is not None:
-        overrides["name"] = plain("name", name)
-    if device is not None:
-        overrides["device"] = plain("device", device)
     if phantom_size is not None:
         overrides["phantom_size"] = [whole_number("phantom_size", n) for n in phantom_size.strip("()[] ").split(",")]
     inputs = {key: path for key, path in overrides.items() if key in PAIR_KEYS}
