@@ -108,6 +108,20 @@ def test_names_and_colours_are_told_and_nothing_is_refused(tmp_path: Path) -> No
     assert not list(outlines(np.zeros((4, 4), bool)))
 
 
+@pytest.mark.parametrize("save", [save_structures, save_segments])
+def test_odd_values_of_the_scan_are_not_shown(tmp_path: Path, save: object, capsys: pytest.CaptureFixture) -> None:
+    fixed, moving, _ = write_pair(tmp_path)
+    for file in Path(fixed).iterdir():
+        data = pydicom.dcmread(file)
+        with pydicom.config.disable_value_validation():
+            data.AccessionNumber, data.PatientName = "longer than sixteen characters", "ODD_NAME"
+            data.save_as(file)
+    scans, found = between(fixed, moving, anonymous=True), structures_of(labels(), Labels(names=NAMES))
+    save(tmp_path / "a.dcm", found, scans)  # type: ignore[operator]  # a warning would be an error here
+    assert "ODD_NAME" not in "".join(capsys.readouterr())
+    valid(tmp_path / "a.dcm")
+
+
 def test_structures_that_overlap_are_each_written_whole() -> None:
     codes = np.array([[[0, 1, 2, 3]]])  # the last voxel belongs to both
     found = structures_of(codes, Labels({1: (5,), 2: (9,), 3: (5, 9)}, {5: "a", 9: "b"}))

@@ -88,6 +88,14 @@ def test_volume_uptake_and_centroid_by_formula() -> None:
     assert found["mda_mm"]["after"] == pytest.approx(6, abs=0.5)
 
 
+def test_hounsfield_units_are_no_amount() -> None:
+    measured = case(ball(), ball(), ball())
+    air = Scan(measured.moving.image - 1000, AFFINE, measured.moving.label)
+    found = measured_structures(Measurable(measured.fixed, air, measured.det, measured.body, measured.carried))[1]
+    assert set(found["mean"]) == {"moving", "carried", "fixed"}
+    assert set(found["volume_times_mean"]) == {"carried", "fixed"}
+
+
 def test_large_and_absent_labels() -> None:
     label = ball().float() * 2_000_001
     measured = case(ball(), ball(), ball())

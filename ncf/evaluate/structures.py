@@ -149,7 +149,8 @@ def _burden(case: Measurable, number: int, boxes: Mapping[str, Mapping[int, Box]
         )
         volume, mean = len(values) * scan.voxel_ml, float(values.mean()) if len(values) else math.nan
         found["volume_ml"][name], found["mean"][name] = volume, mean
-        found["volume_times_mean"][name] = volume * mean
+        if bool(scan.image.min() >= 0):  # an amount, as uptake is; a sum of Hounsfield units says nothing
+            found["volume_times_mean"][name] = volume * mean
     return found
 
 

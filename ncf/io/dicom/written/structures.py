@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -183,13 +184,13 @@ def save_segments(path: Path, structures: list[Structure], scans: Between) -> No
     highdicom = optional("highdicom")
     frames = np.stack([s.mask.transpose(2, 1, 0) for s in structures], axis=-1).astype(np.uint8)
     planes = planes_of(scans.fixed.grid, WHAT)
-    headers = [optional("pydicom").dcmread(file, stop_before_pixels=True) for file in scans.fixed.files]
+    headers = _headers(scans)
     places = [
         highdicom.PlanePositionSequence("PATIENT", [float(v) for v in planes.position(k)])
         for k in range(planes.shape[2])
     ]
     try:
-        made = highdicom.seg.Segmentation(
+        made = _quietly(highdicom.seg.Segmentation,
             headers, frames, "BINARY", [_segment(highdicom, n, s) for n, s in enumerate(structures, start=1)],
             uid_of("series"), SEGMENTS_NUMBER, uid_of("instance"), 1, FAMILY, MODEL, version(), NO_SERIAL,
             content_label="SEGMENTATION", content_description="Carried labels", plane_positions=places,
@@ -216,6 +217,22 @@ def save_segments(path: Path, structures: list[Structure], scans: Between) -> No
     for item in (*data.DimensionOrganizationSequence, *data.DimensionIndexSequence):
         item.DimensionOrganizationUID = dimensions
     save_object(path, identified(data, anonymous=scans.anonymous))
+
+
+def _headers(scans: Between) -> list[Any]:
+    """Return the data sets of the fixed scan, without their pixels, decoded."""
+    with optional("pydicom").config.disable_value_validation():
+        read = [optional("pydicom").dcmread(file, stop_before_pixels=True) for file in scans.fixed.files]
+        for header in read:
+            header.decode()
+    return read
+
+
+def _quietly(make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Return what a call makes; what pydicom says of odd values in the scan is not printed: it shows the patient's."""
+    with optional("pydicom").config.disable_value_validation(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return make(*args, **kwargs)
 
 
 def _segment(highdicom: Any, number: int, structure: Structure) -> Any:
