@@ -171,8 +171,12 @@ def test_what_is_known_needs_no_look(
         ByContrast(Told("same", []), Told("different", []), modality="MR")  # type: ignore[arg-type]
 
 
-def test_between_inverted_contrasts_a_motion_earns_its_place_or_a_person_leads_it(shown: PairImages) -> None:
-    inverted = replace(shown, moving=1 - shown.moving)
+def test_where_edges_alone_agree_a_motion_earns_its_place_or_a_person_leads_it(shown: PairImages) -> None:
+    negative = replace(shown, moving=1 - shown.moving)
+    calls, evidence = chosen_for(negative, left=0.8)  # all structures are inverted: more than edges agree
+    assert calls == ["different"] and evidence.moved and evidence.earned is None
+    curve = np.interp(shown.moving.numpy(), [0, 0.3, 0.5, 1], [0, 1, 0.6, 0.1]).astype(np.float32)
+    inverted = replace(shown, moving=torch.from_numpy(curve))
     calls, evidence = chosen_for(inverted, left=0.8)
     assert calls == ["different", "unmoved"] and not evidence.moved and evidence.earned == pytest.approx(0.2)
     calls, evidence = chosen_for(inverted, left=0.6)

@@ -34,9 +34,10 @@ logger = logging.getLogger(__name__)
 LEAST_AGREEMENT = 0.83  # with less, the signs alone tell two contrasts
 SURE_AGREEMENT, MOST_BEND = 0.97, 0.05  # with less than the first and more than the second, both together do
 MOST_LEFT_BEND = 0.008  # after a fit as one contrast
-# two contrasts in which most structures are inverted, as in CT and MR, are matched by edges alone: a motion must then
-# remove this share of the loss, or the initial transform stands
+# two contrasts in which about as many structures are inverted as not, as in CT and MR, are matched by edges alone: a
+# motion must then remove this share of the loss, or the initial transform stands
 EARNED = 0.3
+EDGES_ALONE = (-LEAST_AGREEMENT, 0.0)  # agreements between which this is so; below, nearly all structures are inverted
 NODES, LEAST_NODES = 30_000, 12  # of the lattice on which pairs are compared
 SIZE, SIGMA = 7, 1.0  # of the windows, in nodes
 LEAST_CONTRAST = 5e-5  # product of both standard deviations: below it a window holds noise alone
@@ -191,7 +192,8 @@ class ByContrast(Inferer):
             known = replace(known, agreement=found.agreement, bend=found.bend)
         fit = self.different.fit(begun, network)
         led = inputs.guide_points_mm is not None or (inputs.labels is not None and bool(inputs.labels.meet))
-        if found is None or found.agreement >= 0 or led:  # a person who has led the fit answers for its motion
+        by_edges_alone = found is not None and EDGES_ALONE[0] < found.agreement < EDGES_ALONE[1]
+        if not by_edges_alone or led:  # a person who has led the fit answers for its motion
             return replace(fit, contrast=known)
         earned = 1 - fit.history[-1].total / fit.history[-1].nothing
         known = replace(known, earned=earned, moved=earned >= EARNED)

@@ -59,7 +59,7 @@ class ContrastEvidence:
         why: in words.
         agreement: of the contrasts, -1 to 1, None where nobody asked (`ncf.fit.contrast.Compared`).
         bend: of the relation between the intensities, likewise.
-        earned: share of the loss that the motion removed, where the contrasts are mostly inverted.
+        earned: share of the loss that the motion removed, where edges alone agree.
         moved: False where that was too little, and the initial transform stands.
     """
 
