@@ -174,11 +174,14 @@ def test_what_is_known_needs_no_look(
 def test_where_edges_alone_agree_a_motion_earns_its_place_or_a_person_leads_it(shown: PairImages) -> None:
     negative = replace(shown, moving=1 - shown.moving)
     calls, evidence = chosen_for(negative, left=0.8)  # all structures are inverted: more than edges agree
-    assert calls == ["different"] and evidence.moved and evidence.earned is None
+    assert calls == ["different"] and evidence.moved and not evidence.by_edges
+    calls, evidence = chosen_for(negative, left=0.95)  # but not for a twentieth of the loss
+    assert calls == ["different", "unmoved"] and not evidence.moved and not evidence.by_edges
     curve = np.interp(shown.moving.numpy(), [0, 0.3, 0.5, 1], [0, 1, 0.6, 0.1]).astype(np.float32)
     inverted = replace(shown, moving=torch.from_numpy(curve))
     calls, evidence = chosen_for(inverted, left=0.8)
     assert calls == ["different", "unmoved"] and not evidence.moved and evidence.earned == pytest.approx(0.2)
+    assert evidence.by_edges
     calls, evidence = chosen_for(inverted, left=0.6)
     assert calls == ["different"] and evidence.moved and evidence.earned == pytest.approx(0.4)
     labels = LabelWishes(shown.fixed, shown.moving, meet=(1,))
@@ -199,9 +202,9 @@ def test_what_a_fit_as_one_contrast_leaves_is_a_second_opinion(
     monkeypatch.setattr("ncf.fit.contrast.MOST_BEND", 1.0)  # as if the scans had lain too far apart to tell
     monkeypatch.setattr("ncf.fit.contrast.LEAST_AGREEMENT", -1.0)
     truth = torch.from_numpy(breathing_thorax((32, 30, 31), seed=0).field_vox)[None]
-    calls, evidence = chosen_for(bent, field=truth)  # the scans explain more of each other by it
+    calls, evidence = chosen_for(bent, left=0.8, field=truth)  # the scans explain more of each other by it
     assert calls == ["same", "different"] and evidence.chosen == "different" and "after a fit" in evidence.why
-    calls, evidence = chosen_for(bent, field=-truth)  # and less by this one
+    calls, evidence = chosen_for(bent, left=0.8, field=-truth)  # and less by this one
     assert calls == ["same", "different"] and evidence.chosen == "same" and "after a fit" not in evidence.why
     assert chosen_for(bent, asked="same")[0] == ["same"]  # a person has the last word
     assert chosen_for(shown)[0] == ["same"]

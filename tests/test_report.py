@@ -215,8 +215,9 @@ def test_of_free_contrasts_only_what_they_share_is_warned_of(copy: Path, materia
     change(copy / "run.json", losses=[{**RESTING[0], "losses": {"local_correlation": RESTING[0]["losses"]["ssim"]}}])
     assert not any("alike" in text or "large difference" in text.lower() for text in said())
     change(
-        copy / "run.json", losses=[], contrast={"chosen": "different"}
+        copy / "run.json", losses=[], contrast={"chosen": "different", "moved": False, "earned": 0.04}
     )  # no motion was taken, so there are no losses
+    assert any("removes 4 % of the loss" in text for text in said())
     assert not any("alike" in text or "large difference" in text.lower() for text in said())
     assert {level for text, level in said().items() if "left the contrasts free" in text} == {"note"}
     change(copy / "metrics.json", similarity__after__nmi=1.05)

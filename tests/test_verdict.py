@@ -48,9 +48,9 @@ def test_places_are_recognised_where_a_right_map_leads_and_not_elsewhere() -> No
     assert nothing.overlap == 0 and math.isnan(nothing.recognised) and math.isnan(nothing.shared)
 
 
-def fit_of(contrast: str = "same", *, moved: bool = True) -> Fit:
+def fit_of(contrast: str = "same", *, moved: bool = True, by_edges: bool = True) -> Fit:
     """A fit of which only the contrast is looked at."""
-    evidence = ContrastEvidence(contrast, "x", earned=0.2, moved=moved)
+    evidence = ContrastEvidence(contrast, "x", earned=0.2, moved=moved, by_edges=by_edges)
     return Fit(torch.zeros(1), {}, None, [], None, 0, [], 1, contrast=evidence)  # type: ignore[arg-type]
 
 
@@ -71,6 +71,7 @@ def fit_of(contrast: str = "same", *, moved: bool = True) -> Fit:
         (replace(RIGHT, recognised=0.6, shared=1.05), fit_of("different"), None),
         (replace(RIGHT, recognised=0.2, overlap=0.3), fit_of("different"), "only 30 % of the fixed scan meets"),
         (RIGHT, fit_of("different", moved=False), "no motion was taken"),
+        (RIGHT, fit_of("different", moved=False, by_edges=False), None),  # the headers fit sharply as they are
     ],
 )
 def test_what_speaks_against_a_map(found: Evidence, fit: Fit, telling: str | None) -> None:
@@ -92,7 +93,7 @@ def test_landmarks_and_labels_are_heard() -> None:
 def test_a_strict_run_of_a_mask_ends_with_a_status_of_its_own(run: Run, pair: dict[str, str], tmp_path: Path) -> None:
     odd = {"fixed": pair["fixed_label"], "moving": pair["moving_label"]}
     with pytest.raises(SystemExit) as ended:
-        run(tmp_path, odd, name="x", strict=True)
+        run(tmp_path, odd, name="x", strict=True, modality="same")
     assert ended.value.code == 2
     verdict = json.loads((tmp_path / "x" / "metrics.json").read_text(encoding="utf-8"))["verdict"]
     assert verdict["word"] == "doubtful" and "as a mask or a label map has" in verdict["reasons"][0]

@@ -75,7 +75,7 @@ def against_map(found: Evidence, fit: Fit) -> Iterator[str]:
         found: measures of the map.
         fit: that gave it.
     """
-    if fit.contrast is not None and not fit.contrast.moved:
+    if fit.contrast is not None and fit.contrast.by_edges and not fit.contrast.moved:
         yield (
             "structures are bright in one scan and dark in the other, and the motion that was found explains only "
             f"{percent(fit.contrast.earned)} more, so no motion was taken"

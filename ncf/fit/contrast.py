@@ -34,9 +34,9 @@ logger = logging.getLogger(__name__)
 LEAST_AGREEMENT = 0.83  # with less, the signs alone tell two contrasts
 SURE_AGREEMENT, MOST_BEND = 0.97, 0.05  # with less than the first and more than the second, both together do
 MOST_LEFT_BEND = 0.008  # after a fit as one contrast
-# two contrasts in which about as many structures are inverted as not, as in CT and MR, are matched by edges alone: a
-# motion must then remove this share of the loss, or the initial transform stands
-EARNED = 0.3
+# share of the loss that a motion between two contrasts must remove, or the initial transform stands. Where about as
+# many structures are inverted as not, as in CT and MR, scans are matched by edges alone, and it is the larger one
+EARNED, EARNED_BY_EDGES = 0.1, 0.3
 EDGES_ALONE = (-LEAST_AGREEMENT, 0.0)  # agreements between which this is so; below, nearly all structures are inverted
 NODES, LEAST_NODES = 30_000, 12  # of the lattice on which pairs are compared
 SIZE, SIGMA = 7, 1.0  # of the windows, in nodes
@@ -192,11 +192,13 @@ class ByContrast(Inferer):
             known = replace(known, agreement=found.agreement, bend=found.bend)
         fit = self.different.fit(begun, network)
         led = inputs.guide_points_mm is not None or (inputs.labels is not None and bool(inputs.labels.meet))
-        by_edges_alone = found is not None and EDGES_ALONE[0] < found.agreement < EDGES_ALONE[1]
-        if not by_edges_alone or led:  # a person who has led the fit answers for its motion
+        if found is None or led:  # a person who has led the fit answers for its motion
             return replace(fit, contrast=known)
+        by_edges = EDGES_ALONE[0] < found.agreement < EDGES_ALONE[1]
         earned = 1 - fit.history[-1].total / fit.history[-1].nothing
-        known = replace(known, earned=earned, moved=earned >= EARNED)
+        known = replace(
+            known, earned=earned, moved=earned >= (EARNED_BY_EDGES if by_edges else EARNED), by_edges=by_edges
+        )
         if not known.moved:
             logger.info("the motion that was found removes %.0f %% of the loss; no motion is taken", 100 * earned)
             still = self.different.unmoved(begun, network, history=fit.history)

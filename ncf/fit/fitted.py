@@ -59,8 +59,9 @@ class ContrastEvidence:
         why: in words.
         agreement: of the contrasts, -1 to 1, None where nobody asked (`ncf.fit.contrast.Compared`).
         bend: of the relation between the intensities, likewise.
-        earned: share of the loss that the motion removed, where edges alone agree.
+        earned: share of the loss that the motion between two contrasts removed.
         moved: False where that was too little, and the initial transform stands.
+        by_edges: True where about as many structures are inverted as not, so that edges alone agree.
     """
 
     chosen: str
@@ -69,6 +70,7 @@ class ContrastEvidence:
     bend: float | None = None
     earned: float | None = None
     moved: bool = True
+    by_edges: bool = False
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def findings_of(facts: Facts) -> list[Finding]:
     found = [
         *_doubts(metrics),
         *_folds(metrics, int(np.prod(facts.space.grid.shape))),
-        *(_likeness(metrics) if _compares_intensities(run) else _shared(metrics)),
+        *(_likeness(metrics) if _compares_intensities(run) else _shared(metrics, run)),
         *_landmarks(metrics, voxel_mm, worst=_worst(facts)),
         *_labels(metrics),
         *_motion(facts),
@@ -134,11 +134,17 @@ def _compares_intensities(run: Mapping[str, Any]) -> bool:
     return not losses or bool(SAME_CONTRAST & set(losses[-1]["losses"]))
 
 
-def _shared(metrics: Mapping[str, Any]) -> Iterator[Finding]:
+def _shared(metrics: Mapping[str, Any], run: Mapping[str, Any]) -> Iterator[Finding]:
     before, after = (metrics["similarity"][when].get("nmi") for when in ("before", "after"))
     if before is not None and after is not None and after < before - NMI_LOST:
         told = f"normalised mutual information {before:.3f} before, {after:.3f} after"
         yield Finding(WARNING, f"The scans have less in common than before: {told}.")
+    contrast = run.get("contrast") or {}
+    if not contrast.get("moved", True):
+        told = f"the motion that was found removes {percent(contrast['earned'])} of the loss"
+        yield Finding(
+            NOTE, f"No motion was taken: {told}, too little between two contrasts. The initial transform stands."
+        )
     yield Finding(
         NOTE,
         "The fit left the contrasts free, as two modalities want it: correlation and the difference pictures tell "
