@@ -25,7 +25,6 @@ from ncf.fit.pyramid import PairImages
 from ncf.fit.safety import DivergedError, DriftedError
 from ncf.fit.search import MOST_COSTS, DiscreteSearch, Stage, blocks
 from ncf.fit.teaching import Teaching
-from ncf.fit.training import learning_rates, share_of_rate
 from ncf.phantom.chest import PhantomPair
 from ncf.space.grids import lattice_over
 from ncf.space.sampling import sample
@@ -240,30 +239,6 @@ def test_a_network_learns_a_field_between_its_nodes_too() -> None:
     assert all(parameter.grad is None for parameter in network.parameters())
     with pytest.raises(ValueError, match="above zero"):
         Teaching(steps=0)
-
-
-def test_rates_fall_as_torchs_cosine_and_rise_first() -> None:
-    adam = torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=0.3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, 9, eta_min=0.03)
-    for iteration in range(9):
-        rate = adam.param_groups[0]["lr"]
-        plain = share_of_rate(iteration, iterations=9, end=0.1, warm_up=0)
-        assert 0.3 * plain == pytest.approx(rate)
-        rising = share_of_rate(iteration, iterations=9, end=0.1, warm_up=3)
-        assert rising == pytest.approx(plain * min(1, (iteration + 1) / 4))
-        adam.step()
-        schedule.step()
-
-
-def test_offsets_of_two_equal_scans_which_have_no_rate_stay_where_they_are() -> None:
-    offsets = torch.zeros(2, requires_grad=True)
-    adam = torch.optim.Adam([{"params": [offsets], "lr": 0.0, "initial_lr": 0.0}])
-    schedule = learning_rates(adam, iterations=3, rate_end=1e-6, warm_up=0)
-    for _ in range(3):
-        offsets.sum().backward()
-        adam.step()
-        schedule.step()
-    assert offsets.tolist() == [0, 0]
 
 
 def test_a_search_that_leads_astray_is_not_followed_twice(chest: PhantomPair, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from ncf.fit.adam import Adam, share_of_rate
 from ncf.fit.pyramid import PairImages, level_images
 from ncf.space.geometry import to_mm
 from ncf.space.grids import half_extent_mm
@@ -223,13 +224,12 @@ def _ascend(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Raise what each map explains by Adam, over its free parameters (1; else 0); return both, (K, 7) and (K,)."""
     start, step = parameters.detach(), torch.zeros_like(parameters, requires_grad=True)
-    optimizer = torch.optim.Adam([step], lr=rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations, eta_min=rate / 30)
-    for _ in range(iterations):
-        optimizer.zero_grad()
+    adam = Adam()
+    adam.add([step], rate)
+    for iteration in range(iterations):
+        adam.zero_grad()
         (-images.explained(start + free * step).sum()).backward()
-        optimizer.step()
-        schedule.step()
+        adam.step(share_of_rate(iteration, iterations=iterations, end=1 / 30))
     with torch.no_grad():
         found = start + free * step
         return found, images.explained(found)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from ncf.core.names import AFFINE, RIGID
+from ncf.fit.adam import Adam, share_of_rate
 from ncf.fit.fitted import LevelRecord
 from ncf.fit.levels import Level
 from ncf.fit.objective import Objective
@@ -85,10 +86,10 @@ class LinearFit:
         first = least = sum(value.item() for value in terms.values())
         told = {name: value.item() for name, value in terms.items()}
         parameters = start.clone().requires_grad_()
-        optimizer = torch.optim.Adam([parameters], lr=rate)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.iterations, eta_min=rate / 30)
-        for _ in range(self.iterations):
-            optimizer.zero_grad()
+        adam = Adam()
+        adam.add([parameters], rate)
+        for iteration in range(self.iterations):
+            adam.zero_grad()
             terms, common = shown.terms(parameters)
             total = torch.stack(list(terms.values())).sum()
             steps.append({name: value.item() for name, value in terms.items()})
@@ -97,8 +98,7 @@ class LinearFit:
             total.backward()
             assert parameters.grad is not None
             parameters.grad[free:] = 0  # Adam leaves what has no gradient where it is
-            optimizer.step()
-            schedule.step()
+            adam.step(share_of_rate(iteration, iterations=self.iterations, end=1 / 30))
         return best, {name: [*(step[name] for step in steps), value] for name, value in told.items()}, first
 
 

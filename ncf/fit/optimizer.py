@@ -19,6 +19,7 @@ from torch import nn
 
 from ncf.core.errors import PairError
 from ncf.core.names import DEFORMABLE, TRANSFORMS
+from ncf.fit.adam import Adam
 from ncf.fit.background import without_background
 from ncf.fit.finish import finished, without_motion
 from ncf.fit.fitted import Fit, LevelRecord, SearchEvidence
@@ -248,24 +249,24 @@ class PairOptimizer(Inferer):
     def _coarse_to_fine(self, pair: PairImages, network: nn.Module, *, attempt: int, taught: bool) -> Fit:
         """Run one attempt; raise DivergedError where it ends worse than it began."""
         space = self.objectives.space(pair)
-        optimizer = torch.optim.Adam(network.parameters())
+        adam = Adam()
+        weights = adam.add(network.parameters(), 0.0)
         history, offsets, level = [], None, None
         for number, (name, level) in enumerate(self.levels.items(), start=1):
             at = time.perf_counter()
             objective = self.objectives.on(level, pair, network)
             rate, end = (r / CAREFUL ** (attempt - 1) for r in (level.learning_rate, level.learning_rate_end))
-            for group in optimizer.param_groups:
-                group["lr"] = group["initial_lr"] = rate
+            weights.rate = rate
             title = f"level {number} of {len(self.levels)} ({name})"
             check_start(objective, title)
             if level.offset_points:
                 own_rate = rate * level.offset_rate * min(objective.difference(), MOST_DIFFERENCE) ** 2
                 most = math.prod(space.shape) // VOXELS_PER_OFFSET
                 offsets = objective.free_offsets(space.control(min(level.offset_points, most)))
-                optimizer.add_param_group({"params": [offsets], "lr": own_rate, "initial_lr": own_rate})
+                adam.add([offsets], own_rate)
             losses = train(
                 objective,
-                optimizer,
+                adam,
                 iterations=level.iterations,
                 rate_end=end,
                 title=title,

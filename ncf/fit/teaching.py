@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from ncf.fit.adam import Adam, share_of_rate
 from ncf.fit.field import FieldSpace
 from ncf.space.grids import Lattice
 
@@ -53,13 +54,12 @@ class Teaching:
             (space.network_input(control, field_vox.device), space.values_of(field_vox, lattice, control))
             for control in map(space.control, self.points)
         ]
-        optimizer = torch.optim.Adam(network.parameters(), lr=self.learning_rate)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps, eta_min=self.learning_rate / 10)
+        adam = Adam()
+        adam.add(network.parameters(), self.learning_rate)
         with torch.enable_grad():
             for step in range(self.steps):
                 places, wanted = lessons[step % len(lessons)]
-                optimizer.zero_grad(set_to_none=True)
+                adam.zero_grad()
                 ((network(places) - wanted) ** 2).mean().backward()
-                optimizer.step()
-                schedule.step()
-        optimizer.zero_grad(set_to_none=True)
+                adam.step(share_of_rate(step, iterations=self.steps, end=0.1))
+        adam.zero_grad()
