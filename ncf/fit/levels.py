@@ -23,6 +23,8 @@ class Level:
             intensity difference that the earlier levels have left, up to that of 0.1 (intensities run from 0 to 1, and
             a scale and an offset of them count for nothing). Where the images agree up to their noise there is little
             to gain, and offsets would follow the noise.
+        read_every: the moving scan is read, and the occupancy counted, at every so many steps, and followed along their
+            slopes between (`ncf.fit.following`).
         guidance: factor of the terms by which a person guides the fit (`ncf.fit.guidance`). A point is clicked less
             exactly than images can be compared, so it is small on the last level.
 
@@ -37,10 +39,12 @@ class Level:
     learning_rate_end: float = 1e-6
     offset_points: int = 0
     offset_rate: float = 0.0
+    read_every: int = 1
     guidance: float = 1.0
 
     def __post_init__(self) -> None:
-        if not min(self.voxels, self.control_points, self.iterations, self.learning_rate, self.learning_rate_end) > 0:
+        counts = (self.voxels, self.control_points, self.iterations, self.read_every)
+        if not min(*counts, self.learning_rate, self.learning_rate_end) > 0:
             raise ValueError(f"a level of a fit needs numbers above zero, got {self}")
         if self.guidance < 0:
             raise ValueError(f"guidance is a factor of zero or more, got {self}")

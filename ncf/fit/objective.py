@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ncf.fit.field import FieldSpace
+from ncf.fit.following import Followed
 from ncf.fit.guidance import GuidePoints
 from ncf.fit.label_guidance import LabelGuides
 from ncf.fit.pyramid import LevelImages
@@ -34,6 +35,7 @@ class Objective:
         amp: True evaluates the network in bfloat16; everything after it stays float32.
         guides: points that a person has named, on the level, or None.
         labels: what label maps ask, on the level, or None.
+        read_every: steps for which the moving image that was read is followed along its slope (`Followed`).
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Objective:
         amp: bool,
         guides: GuidePoints | None = None,
         labels: LabelGuides | None = None,
+        read_every: int = 1,
     ) -> None:
         device, step = images.fixed.device, images.lattice.step_vox
         self.network, self.loss, self.warp, self.images, self.amp = network, loss, warp, images, amp
@@ -60,6 +63,8 @@ class Objective:
         self.control_unit = space.unit_vox(control.step_vox, device)
         self.offsets: torch.Tensor | None = None
         self.refine: Upsampler | None = None
+        self.followed = Followed(read_every)
+        self.weight = images.fixed_weight  # where both have data, as it was read last
 
     def __call__(self) -> dict[str, torch.Tensor]:
         """Return the weighted value of each term, by name."""
@@ -160,11 +165,8 @@ class Objective:
     def _sampled(self, field: torch.Tensor, values: torch.Tensor) -> Sampled:
         """Return the state of the fit for a field (1, 3, W, H, D) in nodes and the control values it comes from."""
         images = self.images
-        read = self.warp(images.moving, field, images.to_moving)
-        moving = read[:, :1] / read[:, 1:].clamp(min=PADDING_NOISE)
-        # what lies outside the moving image counts for nothing; without a gradient, so that the fit gains nothing by
-        # pushing data there
-        weight = images.fixed_weight * read[:, 1:].detach().clamp(0, 1)
+        moving = self.followed("moving", self._read, field)
+        weight = self.weight
         warped = images.fixed + weight * (moving - images.fixed)
         return Sampled(
             warped=warped,
@@ -176,4 +178,13 @@ class Objective:
             moving_shape=images.visited.shape,
             guides=self.guides,
             labels=self.labels,
+            followed=self.followed,
         )
+
+    def _read(self, field: torch.Tensor) -> torch.Tensor:
+        """Return the moving image (1, 1, W, H, D) by a field in nodes, and keep the weight of what was read."""
+        read = self.warp(self.images.moving, field, self.images.to_moving)
+        # what lies outside the moving image counts for nothing; without a gradient, so that the fit gains nothing by
+        # pushing data there
+        self.weight = self.images.fixed_weight * read[:, 1:].detach().clamp(0, 1)
+        return read[:, :1] / read[:, 1:].clamp(min=PADDING_NOISE)

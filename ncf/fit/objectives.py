@@ -78,6 +78,7 @@ class Objectives:
             space=space,
             control=space.control(level.control_points),
             amp=self.amp,
+            read_every=level.read_every,
             guides=guides,
             labels=labels,
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from ncf.fit.following import AT_ALL_STEPS, Followed
 from ncf.fit.guidance import GuidePoints
 from ncf.fit.label_guidance import LabelGuides
 
@@ -32,6 +33,7 @@ class Sampled:
         moving_shape: the shape of that continued lattice.
         guides: points that a person has named, or None.
         labels: what label maps ask, or None.
+        followed: computes what is costly at some steps, and follows it between.
     """
 
     warped: torch.Tensor
@@ -43,6 +45,7 @@ class Sampled:
     moving_shape: tuple[int, int, int]
     guides: GuidePoints | None = None
     labels: LabelGuides | None = None
+    followed: Followed = AT_ALL_STEPS
 
 
 class Term(nn.Module, ABC):
@@ -116,7 +119,7 @@ class OccupancyTerm(Term):
 
     def value(self, state: Sampled) -> torch.Tensor:
         """Return the loss of the positions."""
-        return self.loss(state.positions, state.moving_shape)
+        return state.followed(self, lambda at: self.loss(at, state.moving_shape), state.positions)
 
 
 class GuideTerm(Term):

@@ -96,6 +96,12 @@ class Session:
         measured = cast(Pair, {key: value for key, value in found.items() if key != "image"})
         return measured, self._part("record")
 
+    def reseed(self, seed: int) -> None:
+        """Fit the next pairs with another seed."""
+        if self._workflow.parser["seed"] != seed:
+            self._workflow.parser["seed"] = seed
+            self._workflow.initialize()
+
     def _part(self, name: str) -> Any:
         """Return a part of the config by its id."""
         return self._workflow.parser.get_parsed_content(name)
