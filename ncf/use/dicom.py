@@ -13,8 +13,9 @@ import numpy as np
 from ncf.core.files import write_folder_whole
 from ncf.core.names import image_stem
 from ncf.io.dicom.written.between import Between, between
+from ncf.io.dicom.written.segments import save_labelmap, save_segments
 from ncf.io.dicom.written.series import Warped, save_series
-from ncf.io.dicom.written.structures import Structure, save_segments, save_structures, structures_of
+from ncf.io.dicom.written.structures import Structure, save_structures, structures_of
 from ncf.io.dicom.written.table import DICOM_OBJECTS
 from ncf.io.fields.base import FieldToSave
 from ncf.io.fields.table import field_formats
@@ -95,8 +96,13 @@ def contours(opened: Applied, scans: Between, path: Path) -> None:
 
 
 def segments(opened: Applied, scans: Between, path: Path) -> None:
-    """Write the carried labels as a segmentation (`ncf.io.dicom.written.structures.save_segments`)."""
+    """Write the carried labels as a segmentation (`ncf.io.dicom.written.segments.save_segments`)."""
     save_segments(path, carried_structures(opened, scans), scans)
+
+
+def labelmap(opened: Applied, scans: Between, path: Path) -> None:
+    """Write the carried labels as a label map (`ncf.io.dicom.written.segments.save_labelmap`)."""
+    save_labelmap(path, carried_structures(opened, scans), scans)
 
 
 Writer = Callable[[Applied, Between, Path], None]  # of an object: the map, the two scans, the path
@@ -105,6 +111,7 @@ WRITERS: dict[str, Writer] = {
     "dicom-reg": registration,
     "rtstruct": contours,
     "seg": segments,
+    "seg-labelmap": labelmap,
 }
 
 
