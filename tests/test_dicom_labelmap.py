@@ -28,8 +28,8 @@ from tests.dicom_pair import AFFINE, MOVING_AFFINE, MOVING_SHAPE, NAME, SHAPE, e
 from tests.refusing import refused
 from tests.test_dicom_structures import NAMES, labels
 
-# dicom3tools 1.00 of 2022 is older than the class (2024). Asked as the older class, it has nothing against a label map but
-# what the newer class asks for: its type, the background as segment 0, and frames that belong to no segment.
+# dicom3tools 1.00 of 2022 is older than the class (2024). Asked as the older class, it has nothing against a label map
+# but what the newer class asks for: its type, the background as segment 0, and frames that belong to no segment.
 OF_THE_CLASS = (
     "Error - Unrecognized enumerated value <LABELMAP> for value 1 of attribute <Segmentation Type>",
     "Error - Value is zero for value 1 of attribute <Segment Number>",
