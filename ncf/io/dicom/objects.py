@@ -19,6 +19,7 @@ from ncf.io.dicom.structures import references
 RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")  # of bits, and of label maps
 SURFACES = "1.2.840.10008.5.1.4.1.1.66.5"
+CLASS_TAG = 0x00080016
 MEMBERS = 2  # of a folder that are looked at: one that is alone in it
 
 
@@ -28,7 +29,7 @@ def label_object(path: str | os.PathLike[str]) -> Path | None:
     Raises:
         PairError: pydicom is not installed.
     """
-    place = Path(path)
+    place = scan_path(path).path
     try:
         files = sorted(place.iterdir())[:MEMBERS] if place.is_dir() else [place]
         if len(files) != 1 or not is_dicom(files[0]):
@@ -42,9 +43,16 @@ def _kind(file: Path) -> str:
     """Return the SOPClassUID of a file, empty where it has none."""
     pydicom = optional("pydicom")
     try:
-        return str(pydicom.dcmread(file, specific_tags=["SOPClassUID"], force=True).get("SOPClassUID", ""))
+        with file.open("rb") as stream:  # the rest of an RTSTRUCT takes seconds to read
+            begin = pydicom.filereader.read_partial(stream, stop_when=_behind_class, force=True)
+        return str(begin.get("SOPClassUID", ""))
     except Exception:  # whatever pydicom meets in a damaged file
         return ""
+
+
+def _behind_class(tag: Any, *_: Any) -> bool:
+    """Tell whether a tag comes after that of the SOPClassUID."""
+    return bool(tag > CLASS_TAG)
 
 
 def opened(file: Path, what: str) -> tuple[Any, str]:
