@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 from ncf.core.errors import PairError
 from ncf.core.packages import optional
 from ncf.core.scan_paths import scan_path
-from ncf.io.dicom.folder import is_dicom
+from ncf.io.dicom.folder import is_dicom, is_read_as_dicom
 from ncf.io.dicom.series import only_series
 from ncf.io.dicom.structures import references
 
@@ -131,7 +131,7 @@ def _place(image: MetaTensor | None) -> str:
 def _header_of(image: MetaTensor) -> Any | None:
     """Return the data set of one slice of a scan, without its pixels; None where the scan is no DICOM series."""
     place = _place(image)
-    if not place or not scan_path(place).path.is_dir():
+    if not place or not is_read_as_dicom(scan_path(place).path):
         return None
     words = ["FrameOfReferenceUID", "SeriesInstanceUID"]
     file = only_series(place, "scan").planes[0].file
