@@ -36,11 +36,15 @@ def label_object(path: str | os.PathLike[str]) -> Path | None:
             return None
     except OSError:
         return None  # whoever reads it says why it cannot be read
-    return files[0] if _kind(files[0]) in (RTSTRUCT, *SEGMENTATIONS, SURFACES) else None
+    return files[0] if class_of(files[0]) in (RTSTRUCT, *SEGMENTATIONS, SURFACES) else None
 
 
-def _kind(file: Path) -> str:
-    """Return the SOPClassUID of a file, empty where it has none."""
+def class_of(file: Path) -> str:
+    """Return the SOPClassUID of a file, empty where it has none.
+
+    Raises:
+        PairError: pydicom is not installed.
+    """
     pydicom = optional("pydicom")
     try:
         with file.open("rb") as stream:  # the rest of an RTSTRUCT takes seconds to read
