@@ -109,7 +109,7 @@ def _of_dicom(given: Mapping[str, Any]) -> bool | None:
     if given["dicom"] is None:
         return None
     if given["to"] == "label":
-        return one_of("dicom", given["dicom"], ("true", "false", *STRUCTURES)) != "false"
+        return one_of("dicom", given["dicom"].lower(), ("true", "false", *STRUCTURES)) != "false"
     return true_or_false("dicom", given["dicom"])
 
 
