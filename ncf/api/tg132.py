@@ -10,7 +10,7 @@ import torch
 from monai.data import MetaTensor
 
 from ncf.core.errors import PairError
-from ncf.core.files import load_json, save_json, unchanged, write_whole
+from ncf.core.files import encoded, load_json, save_json, unchanged, write_whole
 from ncf.core.names import GRID_OF, GUIDE_POINTS, IMAGES, METRICS_FILE, POINTS, RUN_FILE, TG132_FILE, TG132_TABLE
 from ncf.core.presets import config_files
 from ncf.core.refusals import explanation
@@ -80,7 +80,7 @@ def tg132(
     files = [result.folder / name for name in (TG132_FILE, TG132_TABLE)]
     save_json(files[0], found)
     text = as_markdown(result.name, load_json(files[0]))
-    write_whole(files[1], lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_whole(files[1], lambda temporary: temporary.write_bytes(encoded(text)))
     return found, files
 
 

@@ -148,8 +148,13 @@ def save_json(path: str | Path, obj: Any) -> None:
         PairError: the file cannot be written.
     """
     text = json.dumps(_json_ready(obj), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    content = text.encode(errors="backslashreplace")  # a name that is no UTF-8 becomes \udcXX, which JSON reads back
+    content = encoded(text)  # JSON reads \udcXX back
     write_whole(path, lambda temporary: temporary.write_bytes(content))
+
+
+def encoded(text: str) -> bytes:
+    """Return a text in UTF-8. Names of files may be no UTF-8; what is none becomes \\udcXX."""
+    return text.encode(errors="backslashreplace")
 
 
 def load_json(path: str | Path) -> dict[str, Any]:
