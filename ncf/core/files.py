@@ -82,6 +82,31 @@ def write_folder_whole(path: str | Path, write: Callable[[Path], object]) -> Non
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def write_together(folder: str | Path, write: Callable[[Path], object]) -> None:
+    """Write files that belong together, all or none; they replace earlier files of their names.
+
+    Args:
+        folder: where they go; its other files stay.
+        write: takes the path of a temporary folder in it and writes into that.
+
+    Raises:
+        PairError: for any OSError.
+    """
+    folder = Path(folder)
+    temporary = folder / f".{secrets.token_hex(6)}"
+    try:
+        temporary.mkdir()
+        write(temporary)
+        for file in sorted(temporary.iterdir()):
+            os.replace(file, folder / file.name)
+    except OSError as error:
+        raise refusal(folder, error) from error
+    except PairError as error:  # about a file in the hidden folder: name the place that the user knows
+        raise PairError(str(error).replace(str(temporary), str(folder))) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def refusal(path: Path, error: OSError) -> PairError:
     """Return a PairError that says in one line which path could not be written, why, and what to do.
 
