@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import tempfile
@@ -22,7 +23,9 @@ SENT_SUFFIX = ".nii.gz"  # of what a viewer gets
 def is_series(folder: Path) -> bool:
     """Tell whether a folder holds DICOM files, perhaps in subfolders."""
     files = (Path(where) / name for where, _, names in os.walk(folder) for name in sorted(names))
-    return any(is_dicom(file) for file in islice(files, LOOKED_AT))
+    with contextlib.suppress(OSError):  # a folder that may not be read is none; whoever wants it finds out why
+        return any(is_dicom(file) for file in islice(files, LOOKED_AT))
+    return False
 
 
 def is_label(file: Path) -> bool:
