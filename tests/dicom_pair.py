@@ -73,9 +73,15 @@ def of_two_series(folder: Path) -> Between:
 
 def valid(path: Path) -> None:
     """Holds that dciodvfy (Debian: dicom3tools) has no error against an object."""
+    errors = errors_of(path)
+    assert not errors, f"{path.name}: {errors}"
+
+
+def errors_of(path: Path) -> list[str]:
+    """What dciodvfy has against an object."""
     if shutil.which("dciodvfy") is None:
         pytest.skip("no dciodvfy: apt-get install dicom3tools")
     told = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True)
-    errors = [line for line in (told.stdout + told.stderr).splitlines() if line.startswith(("Error", "Abort"))]
-    assert not errors, f"{path.name}: {errors}"
     assert told.returncode >= 0, f"{path.name}: dciodvfy aborts: {told.stderr}"
+    lines = (told.stdout + told.stderr).splitlines()
+    return [line.strip() for line in lines if line.strip().startswith(("Error", "Abort"))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import gdcm
 import numpy as np
@@ -12,8 +13,10 @@ import pytest
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
 
+from ncf.io.dicom.planes import head_of
 from ncf.io.dicom.series import read_series
 from ncf.io.nifti import save_itk_field
+from ncf.pair.checks import CheckFilesd
 from ncf.use.carry import apply_to_images, grid_of, open_map
 from tests.dicom_files import write_dicom, write_enhanced
 from tests.refusing import refused
@@ -144,3 +147,28 @@ def test_a_series_is_carried_only_if_it_could_be_registered(tmp_path: Path) -> N
     for folder, telling in ((gap, "evenly spaced"), (tilted, "gantry tilt")):
         refused(telling, lambda f=folder: apply_to_images(opened, [f], tmp_path / "out", mode="bilinear"))
         refused(telling, grid_of, folder, "reference")
+
+
+def test_headers_of_a_pair_are_read_once_and_again_where_a_file_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [write_dicom(tmp_path / name, volume() + n, affine_of("RAS")) for n, name in enumerate(("a", "b"))]
+    read: list[Path] = []
+
+    def counted(path: Path) -> Any:
+        read.append(path)
+        return head_of(path)
+
+    monkeypatch.setattr("ncf.io.dicom.headers.head_of", counted)
+    pair = CheckFilesd()({"fixed": folders[0], "moving": folders[1]})
+    for key in ("fixed", "moving"):
+        found, _, _ = read_series(pair[key], key)
+    assert len(read) == 2 * SHAPE[2] == len(set(read))
+    np.testing.assert_array_equal(found, volume() + 1)
+    for file in Path(folders[1]).iterdir():
+        data = pydicom.dcmread(file)
+        data.RescaleIntercept = 7
+        data.save_as(file)
+    found, _, _ = read_series(folders[1], "moving")
+    np.testing.assert_array_equal(found, volume() + 8)
+    assert len(read) == 3 * SHAPE[2]

@@ -263,3 +263,22 @@ def test_errors_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "x.dcm").write_bytes(b"")
     with pytest.raises(PairError, match="1 DICOM file cannot be read"):
         only_series(tmp_path, "fixed")
+
+
+def test_texts_that_break_rules_are_neither_shown_nor_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
+    """They are looked at when they are needed, which must be as quiet as before."""
+
+    def odd(data: Dataset, k: int) -> None:
+        with pydicom.config.disable_value_validation():
+            data.Modality, data.Units, data.AcquisitionDate, data.AcquisitionTime = "PT", "secret name", "x y", "z"
+            data.SeriesDescription, data.ImageType = "odd " * 40, ["secret name", "b"]
+
+    with pydicom.config.disable_value_validation():
+        folder = write_dicom(tmp_path / "s", volume(), affine_of("RAS"), changed=odd)
+    found, _, _ = read_series(folder, "fixed")
+    np.testing.assert_array_equal(found, volume())
+    main(["files", folder])
+    printed = "".join(capsys.readouterr())
+    assert "PT" in printed and "Invalid value" not in printed and not recwarn.list

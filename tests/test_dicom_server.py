@@ -89,3 +89,29 @@ def test_an_archive_takes_the_objects_and_gives_them_back(tmp_path: Path, server
             assert back[uid].PixelData == sent.PixelData
         else:
             assert back[uid] == sent
+
+
+def test_the_new_series_is_found_by_a_query_and_comes_back_with_the_same_pixels(tmp_path: Path, server: str) -> None:
+    fixed, moving, _ = write_pair(tmp_path)
+    save_itk_field(tmp_path / "f.nii.gz", np.full((3, *SHAPE), 0.3, np.float32), AFFINE)
+    (folder,) = export_dicom(tmp_path / "f.nii.gz", tmp_path / "o", kind="dicom", reference=fixed, moving=moving)
+    for file in (*folder.iterdir(), *Path(fixed).iterdir()):
+        ask(f"{server}/instances", file.read_bytes())
+    sent = {pydicom.dcmread(file).SOPInstanceUID: pydicom.dcmread(file) for file in folder.iterdir()}
+    first = next(iter(sent.values()))
+
+    def find(level: str, **query: str) -> Any:
+        """What C-FIND would return: the resources of a level that have these values."""
+        wanted = {"Level": level, "Query": query, "Expand": True}
+        return told(f"{server}/tools/find", json.dumps(wanted).encode())
+
+    (study,) = find("Study", PatientID=str(first.PatientID), StudyInstanceUID=str(first.StudyInstanceUID))
+    assert len(study["Series"]) == 2
+    (series,) = find("Series", StudyInstanceUID=str(first.StudyInstanceUID), SeriesDescription="Warped*")
+    assert series["MainDicomTags"]["SeriesInstanceUID"] == first.SeriesInstanceUID
+    assert series["MainDicomTags"]["SeriesNumber"] == "9001" and len(series["Instances"]) == SHAPE[2]
+    assert not find("Series", SeriesDescription="Warped*", PatientID="another")
+    for instance in series["Instances"]:
+        back = pydicom.dcmread(BytesIO(ask(f"{server}/instances/{instance}/file")))
+        assert back.PixelData == sent.pop(back.SOPInstanceUID).PixelData
+    assert not sent

@@ -14,8 +14,9 @@ import SimpleITK as sitk
 from ncf.core.labels import Labels
 from ncf.io.dicom.written.between import between
 from ncf.io.dicom.written.registration import save_matrix
+from ncf.io.dicom.written.segments import save_segments
 from ncf.io.dicom.written.series import Warped, save_series
-from ncf.io.dicom.written.structures import outlines, save_segments, save_structures, structures_of
+from ncf.io.dicom.written.structures import outlines, save_structures, structures_of
 from ncf.io.nifti import save_image
 from tests.dicom_pair import AFFINE, NAME, SHAPE, valid, write_pair
 from tests.refusing import refused

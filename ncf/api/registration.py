@@ -16,7 +16,7 @@ from ncf.core.errors import PairError
 from ncf.core.labels import sides_of
 from ncf.core.names import GRID_OF, IMAGES, LABEL_KEYS
 from ncf.core.refusals import explanation
-from ncf.io.image_objects import image_of, label_of
+from ncf.io.image_objects import image_of, label_of, mask_of
 from ncf.io.label_partners import matched
 from ncf.pair.keys import Pair
 from ncf.run.session import IN_MEMORY, Session
@@ -57,7 +57,8 @@ def register(
         fixed_label: a label map on the fixed grid, for Dice and for folds inside it; or the path of one, of an RTSTRUCT
             or of a DICOM SEG.
         moving_label: the same on the moving grid, carried over.
-        fixed_mask: weights on the fixed grid; where it is 0 the images are not compared.
+        fixed_mask: weights on the fixed grid; where it is 0 the images are not compared. Or the path of such an
+            image, of an RTSTRUCT or of a DICOM SEG, ``"RS.dcm#Heart,Lung_L"`` for some of its structures.
         moving_mask: the same on the moving grid.
         landmarks: (N, 6), voxel indices of a point in fixed, then in moving.
         guide_points: points that are known to belong together, in the same form; they guide the fit.
@@ -112,8 +113,9 @@ def register(
 def _registered(given: Mapping[str, Any], options: Options) -> Registered:
     """Register what was given, by the options."""
     pair: dict[str, Any] = {"begun_s": time.perf_counter(), "name": NAME, "files": {}}
-    volumes = [key for key in (*IMAGES, *GRID_OF) if given.get(key) is not None and key not in LABEL_KEYS]
-    pair |= {key: image_of(key, given[key]) for key in volumes}
+    pair |= {key: image_of(key, given[key]) for key in IMAGES if given.get(key) is not None}
+    masks = [key for key in GRID_OF if given.get(key) is not None and key not in LABEL_KEYS]
+    pair |= {key: mask_of(key, given[key], pair[GRID_OF[key]]) for key in masks}
     sides = sides_of(options.labels)
     for side, key in enumerate(LABEL_KEYS):
         if given.get(key) is not None:

@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 
 from ncf.api.again import Again, exchanged, read_again
-from ncf.core.files import load_json, save_json, write_whole
+from ncf.core.files import encoded, load_json, save_json, write_whole
 from ncf.core.names import TG132_FILE, TG132_TABLE
 from ncf.evaluate.label_overlap import label_sets, overlap
 from ncf.evaluate.measured import names_told
@@ -70,7 +70,7 @@ def tg132(
     files = [result.folder / name for name in (TG132_FILE, TG132_TABLE)]
     save_json(files[0], found)
     text = as_markdown(result.name, load_json(files[0]))
-    write_whole(files[1], lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_whole(files[1], lambda temporary: temporary.write_bytes(encoded(text)))
     return found, files
 
 

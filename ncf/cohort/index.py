@@ -15,7 +15,7 @@ from PIL import Image
 
 from ncf.cohort.collect import COLUMNS, FEWEST_BOXED, PANELS, PICTURE, STEM, outliers
 from ncf.cohort.plan import COHORT_FILE, FAILURE_FILE
-from ncf.core.files import load_json, write_whole
+from ncf.core.files import encoded, load_json, write_whole
 from ncf.core.names import GOOD, INDEX_FILE, METRICS_FILE, PICTURES, REPORT_FILE
 from ncf.evaluate.tables import Flat, flat, known, tabulated
 from ncf.report.findings import saved_warnings
@@ -78,7 +78,7 @@ def make_index(folder: str | Path) -> Path:
             configs=list(told["settings"].get("config_files", {})),
         )
     )
-    write_whole(folder / INDEX_FILE, lambda temporary: temporary.write_bytes(text.encode()))
+    write_whole(folder / INDEX_FILE, lambda temporary: temporary.write_bytes(encoded(text)))
     return folder / INDEX_FILE
 
 

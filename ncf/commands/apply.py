@@ -22,10 +22,11 @@ MODES = {
     "label": {"nearest": "nearest", "soft": "soft"},
 }
 SIDES, SPACES = ("fixed", "moving"), ("lps", "ras", "voxel")
+STRUCTURES = ("rtstruct", "seg", "seg-labelmap")  # what labels may be written as; keys of ncf.use.dicom.STRUCTURES
 # the options that belong to some kinds of files alone
 OWN = {
     "image": ("interpolation", "reference", "dicom"),
-    "label": ("interpolation", "reference", "moving", "labels"),
+    "label": ("interpolation", "reference", "moving", "labels", "dicom"),
     "dose": ("reference", "moving", "dicom", "rule", "sum"),
     "points": ("moving", "from", "space"),
 }
@@ -69,7 +70,8 @@ def apply(
         pre_transform: 4x4 affine of a reference point, applied first: rows of a text file (RAS mm) or an ITK transform.
         post_transform: another affine, of the moving point, applied last.
         dicom: true writes images as DICOM series of the fixed scan's study, which --reference names where RESULT does
-            not; FILES are DICOM series too. Of doses, true and false choose RTDOSE or NIfTI.
+            not; FILES are DICOM series too. Of doses, true and false choose RTDOSE or NIfTI. Labels become what they
+            were, RTSTRUCT or SEG (of label maps in image files RTSTRUCT); rtstruct, seg and seg-labelmap choose.
         anonymous: true writes DICOM objects without the patient's data, and with other UIDs.
         rule: for doses: dose (the default), the dose at a point; or energy, which keeps energy at one density: the same
             times the local change of volume.
@@ -97,15 +99,23 @@ def _check_place(given: Mapping[str, Any], kind: str) -> None:
     for option in dict.fromkeys(option for options in OWN.values() for option in options):
         if given[option] is not None and option not in OWN[kind]:
             kinds = " and ".join(f"--to={other}" for other, own in OWN.items() if option in own)
-            advice = "; structures are written by ncf export --format=rtstruct or seg" if option == "dicom" else ""
-            refuse(f"--{option} is for {kinds}{advice}")
+            refuse(f"--{option} is for {kinds}")
     if true_or_false("anonymous", given["anonymous"]) and not _of_dicom(given):
         refuse("--anonymous is for DICOM objects; add --dicom=true")
 
 
 def _of_dicom(given: Mapping[str, Any]) -> bool | None:
     """Return whether DICOM is to be written, None where nobody has said."""
-    return None if given["dicom"] is None else true_or_false("dicom", given["dicom"])
+    if given["dicom"] is None:
+        return None
+    if given["to"] == "label":
+        return one_of("dicom", given["dicom"].lower(), ("true", "false", *STRUCTURES)) != "false"
+    return true_or_false("dicom", given["dicom"])
+
+
+def _structures(given: Mapping[str, Any]) -> str | None:
+    """Return the kind of object that labels are written as, None where none is named."""
+    return given["dicom"] if given["to"] == "label" and given["dicom"] in STRUCTURES else None
 
 
 def _doses(given: Mapping[str, Any], kind: str) -> Carrier:
@@ -156,8 +166,11 @@ def _volumes(given: Mapping[str, Any], kind: str) -> Carrier:
         """Carry scans or label maps."""
         files = paths or [opened.registered(registered)]
         if series:
-            from ncf.use.dicom import carry_series
+            from ncf.use.dicom import carry_series, carry_structures
 
+            if kind == "label":
+                own = _structures(given)
+                return list(carry_structures(opened, files, target, kind=own, mode=mode, wanted=wanted, **told))
             return list(carry_series(opened, files, target, mode=mode, **told))
         from ncf.use.carry import apply_to_images
 

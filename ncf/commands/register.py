@@ -71,7 +71,8 @@ def register(
         moving: the scan to bring onto it; it may have its own grid, size and orientation.
         fixed_label: label map on the fixed grid, for Dice and for folds inside it; or a DICOM RTSTRUCT or SEG.
         moving_label: the same on the moving grid; carried over to the fixed grid.
-        fixed_mask: weights on the fixed grid; voxels of 0 are left out of the fit.
+        fixed_mask: weights on the fixed grid; voxels of 0 are left out of the fit. Or structures: a DICOM RTSTRUCT or
+            SEG, RS.dcm#Heart,Lung_L for some of them.
         moving_mask: the same on the moving grid.
         landmarks: CSV with six columns, voxel indices of a point in fixed, then of the same point in moving.
         guide_points: points that you know to belong together, as a CSV like that of landmarks; they guide the fit.

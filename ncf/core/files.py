@@ -82,6 +82,31 @@ def write_folder_whole(path: str | Path, write: Callable[[Path], object]) -> Non
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def write_together(folder: str | Path, write: Callable[[Path], object]) -> None:
+    """Write files that belong together, all or none; they replace earlier files of their names.
+
+    Args:
+        folder: where they go; its other files stay.
+        write: takes the path of a temporary folder in it and writes into that.
+
+    Raises:
+        PairError: for any OSError.
+    """
+    folder = Path(folder)
+    temporary = folder / f".{secrets.token_hex(6)}"
+    try:
+        temporary.mkdir()
+        write(temporary)
+        for file in sorted(temporary.iterdir()):
+            os.replace(file, folder / file.name)
+    except OSError as error:
+        raise refusal(folder, error) from error
+    except PairError as error:  # about a file in the hidden folder: name the place that the user knows
+        raise PairError(str(error).replace(str(temporary), str(folder))) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def refusal(path: Path, error: OSError) -> PairError:
     """Return a PairError that says in one line which path could not be written, why, and what to do.
 
@@ -148,8 +173,13 @@ def save_json(path: str | Path, obj: Any) -> None:
         PairError: the file cannot be written.
     """
     text = json.dumps(_json_ready(obj), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    content = text.encode(errors="backslashreplace")  # a name that is no UTF-8 becomes \udcXX, which JSON reads back
+    content = encoded(text)  # JSON reads \udcXX back
     write_whole(path, lambda temporary: temporary.write_bytes(content))
+
+
+def encoded(text: str) -> bytes:
+    """Return a text in UTF-8. Names of files may be no UTF-8; what is none becomes \\udcXX."""
+    return text.encode(errors="backslashreplace")
 
 
 def load_json(path: str | Path) -> dict[str, Any]:

@@ -69,8 +69,11 @@ def safe_name(text: str) -> str:
 def image_stem(path: str) -> str:
     """Return the name of an image file without its suffix; for a DICOM series, the name of its folder."""
     stem = os.path.basename(os.path.abspath(path))  # abspath: the name of "scans/." and of "scans/" is scans
-    stem = re.sub(r"#([\d.]+)$", r"_\1", stem)  # a volume that was chosen of several
-    return without_suffix(stem, (*IMAGE_SUFFIXES, DICOM_SUFFIX))
+    known = (*IMAGE_SUFFIXES, DICOM_SUFFIX)
+    base, mark, choice = stem.rpartition("#")  # a volume, or labels, that were chosen of several
+    if mark and base and (re.fullmatch(r"[\d.]+", choice) or base.lower().endswith(known)):
+        return f"{without_suffix(base, known)}_{choice}"
+    return without_suffix(stem, known)
 
 
 def without_suffix(name: str, suffixes: tuple[str, ...]) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ncf.core.files import save_json, write_whole
+from ncf.core.files import encoded, save_json, write_whole
 
 NOTHING = "-"
 PRINTED = 60  # rows that a user still reads at the end of a run
@@ -186,7 +186,7 @@ def save_csv(path: str | Path, rows: Sequence[Flat], *, columns: Sequence[str] =
     writer.writeheader()
     for row in rows:
         writer.writerow({k: "" if v is None or (isinstance(v, float) and math.isnan(v)) else v for k, v in row.items()})
-    write_whole(path, lambda temporary: temporary.write_text(text.getvalue(), encoding="utf-8"))
+    write_whole(path, lambda temporary: temporary.write_bytes(encoded(text.getvalue())))
 
 
 def save_summary(
@@ -218,7 +218,5 @@ def save_summary(
     save_json(Path(folder) / f"{stem}.json", {"cases": list(cases), "summary": statistics(rows), **more})
     save_csv(Path(folder) / f"{stem}.csv", rows)
     told = "".join(f"\n{key.replace('_', ' ')}: {cell(value)}\n" for key, value in more.items() if known([value]))
-    write_whole(
-        Path(folder) / f"{stem}.md", lambda temporary: temporary.write_text(f"{text}\n{told}", encoding="utf-8")
-    )
+    write_whole(Path(folder) / f"{stem}.md", lambda temporary: temporary.write_bytes(encoded(f"{text}\n{told}")))
     return shown + (f"\n{told}".rstrip() if told else "")

@@ -20,12 +20,12 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 
 from ncf.core.errors import PairError
-from ncf.core.names import IMAGE_SUFFIXES, MODALITY
+from ncf.core.names import MODALITY
 from ncf.core.notes import note
 from ncf.core.packages import optional
 from ncf.core.paths import there
 from ncf.core.scan_paths import scan_path
-from ncf.io.dicom.folder import is_dicom, is_list
+from ncf.io.dicom.folder import is_read_as_dicom
 from ncf.io.dicom.series import read_series
 from ncf.io.itk_headers import checked_header
 from ncf.io.nifti_read import first_bytes, open_nifti, placement
@@ -131,7 +131,7 @@ def _is_no_nifti(path: str) -> bool:
 def _reader(path: str, key: str, *, exact: bool) -> Callable[[str], _Found]:
     """Return the function that reads a path; a folder is DICOM, as is a file that begins like it."""
     place = scan_path(path).path
-    if place.is_dir() or is_list(place) or (not path.lower().endswith(IMAGE_SUFFIXES) and is_dicom(place)):
+    if is_read_as_dicom(place):
         return lambda folder: _Found(SCALAR, *read_series(folder, key))
     return partial(_read_nifti if path.lower().endswith(NIFTI) else _read_itk, exact=exact)
 

@@ -17,6 +17,7 @@ from ncf.core.errors import PairError
 from ncf.core.labels import Wanted
 from ncf.core.packages import optional
 from ncf.io.label_files import labels_of, read_label
+from ncf.io.mask_files import read_mask
 from ncf.io.nifti_read import affine_mm
 from ncf.space.geometry import RAS_TO_LPS, spacing_mm
 
@@ -62,6 +63,22 @@ def label_of(key: str, given: Any, image: MetaTensor, *, wanted: Sequence[Wanted
     values, affine = _parts(key, given, exact=True)
     _check(key, values, affine)
     return labels_of(key, values, affine, wanted=wanted)
+
+
+def mask_of(key: str, given: Any, image: MetaTensor) -> MetaTensor:
+    """Return a mask in memory, or the path of one, as `ncf.io.mask_files.read_mask` returns a file.
+
+    Args:
+        key: what messages call it.
+        given: one of `FORMS`, or a path, perhaps with # and names of structures behind it.
+        image: the scan on whose grid structures are wanted.
+
+    Raises:
+        PairError: what `image_of` and `read_mask` raise.
+    """
+    if isinstance(given, (str, os.PathLike)):
+        return read_mask(key, os.path.expanduser(given), image)
+    return image_of(key, given)
 
 
 def _check(key: str, values: np.ndarray, affine: np.ndarray) -> None:

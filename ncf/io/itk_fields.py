@@ -39,6 +39,9 @@ from ncf.space.geometry import RAS_TO_LPS, field_to_mm, field_to_vox, from_lps, 
 from ncf.space.grids import Grid, lattice_over
 from ncf.space.mapping import SpatialMap
 
+# 3D Slicer tells by this key of an NRRD which way a field leads; resampling is from fixed to moving points
+SLICER_KEY, RESAMPLING = "displacement field type", "resampling"
+
 
 def save_vector_image(path: Path, field_vox: torch.Tensor, affine: np.ndarray) -> None:
     """Write a field as an image of vectors, .nrrd or .mha; equal fields give the same bytes.
@@ -56,6 +59,8 @@ def save_vector_image(path: Path, field_vox: torch.Tensor, affine: np.ndarray) -
     image.SetOrigin(origin.tolist())
     image.SetSpacing(spacing.tolist())
     image.SetDirection(itk.matrix_from_array(direction))
+    if path.suffix == ".nrrd":
+        image[SLICER_KEY] = RESAMPLING
     write_whole(path, lambda temporary: _imwrite(image, temporary))
 
 
@@ -162,7 +167,7 @@ def load_vector_image(path: Path) -> SpatialMap:
         told = checked_header(path)
         if told.unit_mm != 1:
             raise ValueError(f"its unit of length is {told.unit_mm:g} mm, and that of its vectors is not known")
-        image = itk.imread(str(path))
+        image = itk.imread(str(path), itk.Vector[itk.F, 3]) if _is_field(path) else itk.imread(str(path))
         values = np.asarray(itk.array_from_image(image), dtype=np.float32)
         direction = np.asarray(itk.array_from_matrix(image.GetDirection()), dtype=np.float64)
     except PairError:
@@ -175,7 +180,24 @@ def load_vector_image(path: Path) -> SpatialMap:
         raise PairError(
             f"{path}: expected a 3D image of finite vectors of 3, got {values.shape[::-1]}; give a field's file"
         )
+    kind = dict(image).get(SLICER_KEY, RESAMPLING)
+    if kind != RESAMPLING:
+        raise PairError(
+            f"{path} is a displacement field of type {kind!r}, which leads from moving to fixed points; invert it in "
+            f"3D Slicer, and save it as {RESAMPLING}"
+        )
     return SpatialMap(*_field_of(values, np.array(list(image.GetOrigin())), direction * list(image.GetSpacing())))
+
+
+def _is_field(path: Path) -> bool:
+    """Tell whether a file holds vectors of three numbers in 3D, of whatever type: ITK's package reads no doubles."""
+    itk = optional("itk")
+    header = itk.ImageIOFactory.CreateImageIO(str(path), itk.CommonEnums.IOFileMode_ReadMode)
+    if header is None:
+        raise ValueError("no reader knows its content")
+    header.SetFileName(str(path))
+    header.ReadImageInformation()
+    return (header.GetNumberOfDimensions(), header.GetNumberOfComponents()) == (3, 3)
 
 
 def load_transform(path: Path) -> SpatialMap:

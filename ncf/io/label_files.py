@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from monai.data import MetaTensor
 
 from ncf.core.errors import PairError
 from ncf.core.labels import LABELS, Labels, Wanted, listed, number_of
+from ncf.core.names import IMAGE_SUFFIXES
+from ncf.core.scan_paths import scan_path
 from ncf.io.dicom.objects import RTSTRUCT, check_frame, label_object, opened
 from ncf.io.dicom.segmentation import read_segments, segments_of
 from ncf.io.dicom.structures import rasterised, structures_of
@@ -48,7 +51,7 @@ def read_label(
 
     Args:
         key: what messages call it.
-        path: of an image file, a DICOM RTSTRUCT or a DICOM SEG.
+        path: of an image file, a DICOM RTSTRUCT or a DICOM SEG; names behind a # choose (`chosen_labels`).
         image: the scan on whose grid the labels are wanted. An RTSTRUCT needs it; a SEG is brought onto its grid by
             nearest neighbour; another file has a grid of its own, which is not changed.
         wanted: names or numbers of labels; by default all.
@@ -63,10 +66,12 @@ def read_label(
         PairError: the file cannot be read, holds no whole numbers from 0, lies in another frame of reference, or has
             none of the labels that are wanted.
     """
-    source, note = label_object(path), note or partial(_note, key)
+    place, chosen_here = chosen_labels(path)
+    wanted = chosen_here or wanted
+    source, note = label_object(place), note or partial(_note, key)
     if source is None:
-        array, affine = read_values(key, str(path))
-        return labels_of(key, array, affine, path=str(path), names=names_beside(path), wanted=wanted, note=note)
+        array, affine = read_values(key, str(place))
+        return labels_of(key, array, affine, path=str(path), names=names_beside(place), wanted=wanted, note=note)
     what = f"{key}: {source}"
     data, kind = opened(source, what)
     if kind == RTSTRUCT:
@@ -87,6 +92,26 @@ def read_label(
 
 def _note(key: str, words: str) -> None:
     notes.warning("note: %s: %s", key, words)
+
+
+def chosen_labels(path: str | os.PathLike[str]) -> tuple[Path, tuple[Wanted, ...]]:
+    """Return the file of a label map, and the labels that are chosen behind it, as in RS.dcm#Heart,Lung_L.
+
+    Behind the folder of DICOM scans a # chooses one of these (`ncf.core.scan_paths`), which stays in the path.
+
+    Args:
+        path: as a user names it.
+
+    Raises:
+        PairError: a name is empty.
+    """
+    place, choice = scan_path(path)
+    if not choice or not (is_label_object(place) or place.name.lower().endswith(IMAGE_SUFFIXES)):
+        return Path(path), ()
+    names = tuple(name.strip() for name in choice.split(","))
+    if "" in names:
+        raise PairError(f"{place}: behind # are names with commas between them, got {choice!r}")
+    return place, names
 
 
 def is_label_object(path: str | os.PathLike[str]) -> bool:

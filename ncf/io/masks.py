@@ -9,6 +9,8 @@ import numpy as np
 
 from ncf.core.labels import Labels, listed
 
+OVERLAP = "structures overlap"  # how the line begins that tells it
+
 
 class Codes:
     """A label map that grows by one structure after another.
@@ -56,5 +58,5 @@ class Codes:
         if shared:
             told = sorted(shared, key=lambda pair: -shared[pair])
             words = listed(f"{names.get(a, a)} and {names.get(b, b)} ({shared[a, b]} voxels)" for a, b in told)
-            note(f"structures overlap: {words}; each is measured whole, and in one map the smaller lies on top")
+            note(f"{OVERLAP}: {words}; each is measured whole, and in one map the smaller lies on top")
         return self.volume, Labels(members, dict(names))

@@ -25,6 +25,7 @@ from ncf.io.nifti_read import open_nifti, placement
 from ncf.space.geometry import RAS_TO_LPS, field_to_mm, field_to_vox, to_mm
 
 INTENT_VECTOR = 1007  # NIFTI_INTENT_VECTOR of nifti1.h: ITK, Slicer and ANTs know a displacement field by it
+INTENT_RAS = 1006  # NIFTI_INTENT_DISPVECT, which 3D Slicer writes: ITK from 5.4 on takes its vectors for RAS mm
 STORABLE = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")  # read by every NIfTI program
 COMPRESSION_LEVEL = 1  # higher levels cost time and save almost nothing on noisy images
 GZIP_WBITS = 31  # in zlib: the largest window, and a gzip header without name or time
@@ -72,7 +73,7 @@ def save_itk_field(path: str | Path, field_vox: np.ndarray | torch.Tensor, affin
 
 
 def load_itk_field(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read an ITK displacement field, from files of ITK or ANTs too: the inverse of `save_itk_field`.
+    """Read an ITK displacement field, from files of ITK, ANTs or 3D Slicer too: the inverse of `save_itk_field`.
 
     Returns:
         The field (3, W, H, D), float32, in voxels on its own grid, and the affine (4, 4) of that grid, voxel -> RAS mm.
@@ -86,13 +87,16 @@ def load_itk_field(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
             lps_mm = np.asarray(image.dataobj, dtype=np.float32)
     except (*DAMAGE, OverflowError, zlib.error, ImageFileError, HeaderDataError) as error:
         raise unreadable(path, error) from error
-    if intent != INTENT_VECTOR or lps_mm.ndim != 5 or lps_mm.shape[3:] != (1, 3):
-        what = f"expected shape (W, H, D, 1, 3) with intent {INTENT_VECTOR}, got {image.shape} with intent {intent}"
+    if intent not in (INTENT_VECTOR, INTENT_RAS) or lps_mm.ndim != 5 or lps_mm.shape[3:] != (1, 3):
+        wanted = f"expected shape (W, H, D, 1, 3) with intent {INTENT_VECTOR} or {INTENT_RAS}"
+        what = f"{wanted}, got {image.shape} with intent {intent}"
         raise PairError(f"{path} is no ITK displacement field: {what}; give the file of a field")
     if not np.isfinite(lps_mm).all():
         raise PairError(f"{path} holds values that are not finite; every voxel needs a displacement")
     for line in place.notes:
         note(line, str(path))
+    if intent == INTENT_RAS:
+        lps_mm = lps_mm * RAS_TO_LPS.diagonal().astype(np.float32)
     affine = place.affine
     channels = np.require(np.moveaxis(lps_mm[:, :, :, 0], -1, 0), np.float32, ["C", "W"])
     return field_to_vox(torch.from_numpy(channels), _lps_matrix(path, affine)).numpy(), affine

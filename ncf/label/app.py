@@ -13,6 +13,7 @@ from monailabel.interfaces.exception import MONAILabelException
 from monailabel.interfaces.tasks.batch_infer import BatchInferTask
 
 from ncf.core.errors import PairError
+from ncf.label.dicom import is_image_file
 from ncf.label.study import StudyFolder, plain_name
 from ncf.label.task import DESCRIPTION, Registration
 from ncf.label.worker import WarmWorker
@@ -49,6 +50,18 @@ class App(MONAILabelApp):
 
     def on_init_complete(self) -> None:
         """Do nothing: there are no scores to compute and no sessions to clean up."""
+
+    def next_sample(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the scan that is next by a strategy of MONAI Label.
+
+        Args:
+            request: names the strategy.
+
+        Returns:
+            Its id and, of an image file, its path: a viewer that finds a path opens it, which for a folder fails.
+        """
+        found: dict[str, Any] = super().next_sample(request)
+        return {word: told for word, told in found.items() if word != "path" or is_image_file(told)}
 
     def sessions(self) -> Any:
         """Raise PairError: scans that are not in the study folder have no partner there.

@@ -11,20 +11,23 @@ from functools import lru_cache
 from typing import Any
 
 from ncf.core.files import stamp_of
-from ncf.io.label_files import read_label, table_of
+from ncf.io.image_files import read_image
+from ncf.io.label_files import is_label_object, read_label, table_of
 
 LARGEST_NAMED = 255  # viewers ask for label maps of 8 bits
 
 
-def names_of(path: str, info: Mapping[str, Any]) -> dict[str, int]:
+def names_of(path: str, info: Mapping[str, Any], *, scan: str = "") -> dict[str, int]:
     """Return name and value of every label up to the largest of a map.
 
     Args:
-        path: of the map.
+        path: of the map, an RTSTRUCT or a SEG.
         info: what the datastore keeps about it; Slicer puts names there when it saves a label.
+        scan: that the map belongs to, on whose grid an RTSTRUCT is read.
     """
-    given = _given(info)
-    largest = min(max([_largest(path, stamp_of(path)), *given]), LARGEST_NAMED)
+    labels, own = _labels(path, scan, stamp_of(path))
+    given = {number: name for number, name in own.items() if number <= LARGEST_NAMED} | _given(info)
+    largest = min(max([labels, *given], default=0), LARGEST_NAMED)
     names: dict[str, int] = {}
     for value in range(1, largest + 1):
         name = given.get(value, f"label_{value}")
@@ -49,7 +52,8 @@ def _given(info: Mapping[str, Any]) -> dict[int, str]:
 
 
 @lru_cache(maxsize=1024)
-def _largest(path: str, stamp: str) -> int:
-    """Return the largest value of a label map; with another stamp, a changed file is read again."""
-    label = read_label("label", path)
-    return max(table_of(label).of(label.as_tensor().unique().tolist()), default=0)
+def _labels(path: str, scan: str, stamp: str) -> tuple[int, dict[int, str]]:
+    """Return the largest value of a label map, and the names it tells; a file with another stamp is read again."""
+    label = read_label("label", path, read_image("scan", scan) if is_label_object(path) else None)
+    table = table_of(label)
+    return max(table.of(label.as_tensor().unique().tolist()), default=0), dict(table.names)

@@ -24,12 +24,13 @@ from ncf.core.names import (
     TRANSFORMS,
     WARPED_FILE,
     WARPED_LABEL_FILE,
+    WARPED_NAMES_FILE,
     pair_name,
     safe_name,
 )
 from ncf.core.presets import config_files, presets
 from ncf.label.asked import AUTOMATIC, DEFAULT, Asked, understood
-from ncf.label.labels import merged
+from ncf.label.labels import merged, names_of
 from ncf.label.study import StudyFolder
 from ncf.label.worker import WarmWorker
 from ncf.result.folder import SavedResult
@@ -100,7 +101,7 @@ class Registration(InferTask):
         folder = claim_folder(self.study.folder / RESULTS)
         with FileLock(folder / ".lock"):  # a batch, which is another process, waits for it too
             result = self._registered(asked, folder)
-            names = self.study.label_names(asked.moving)
+            names = self._carried(asked, result)
             reply = _given_away(result.folder / WARPED_LABEL_FILE, asked)
         files = {"warped": WARPED_FILE, "field": FIELD_FILE, "label": WARPED_LABEL_FILE, "metrics": METRICS_FILE}
         return str(reply), {
@@ -112,6 +113,12 @@ class Registration(InferTask):
             "metrics": result.metrics,
             "paths": {name: str(result.folder / file) for name, file in files.items()},
         }
+
+    def _carried(self, asked: Asked, result: SavedResult) -> dict[str, int]:
+        """Return the names of the labels in a result, whose numbers may be those of the fixed scan's labels."""
+        if (result.folder / WARPED_NAMES_FILE).exists():
+            return names_of(str(result.folder / WARPED_LABEL_FILE), {})
+        return self.study.label_names(asked.moving)
 
     def _registered(self, asked: Asked, folder: Path) -> SavedResult:
         """Register a pair and return its result."""

@@ -1,8 +1,8 @@
 """The web application: those parts of MONAI Label's that docs/monai_label.md describes, and no others.
 
 MONAI Label's own application has more: files of models, its log, a proxy, a reload that keeps the old worker. Of the
-parts that are offered here, three endpoints are ours. Theirs hold up every other request (a coroutine that waits for a
-result; FastAPI runs a plain function in a thread) or leave something behind.
+parts that are offered here, six endpoints are ours. Theirs hold up every other request (a coroutine that waits for a
+result; FastAPI runs a plain function in a thread), leave something behind, or know no DICOM.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import json
 import socket
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import psutil
@@ -18,7 +19,7 @@ import uvicorn
 from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, File, Form, Query, Request, UploadFile
 from fastapi.middleware import Middleware
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from monailabel.config import settings
 from monailabel.endpoints import activelearning, batch_infer, datastore, info, session
 from monailabel.endpoints.infer import ResultType, run_inference
@@ -27,9 +28,11 @@ from monailabel.interfaces.exception import MONAILabelException
 from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 from monailabel.interfaces.utils.app import app_instance, apps
 from monailabel.utils.async_tasks.task import AsyncTask
+from starlette.background import BackgroundTask
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from ncf.core.errors import PairError
+from ncf.label.dicom import SENT_SUFFIX
 from ncf.label.pages import OwnPages
 
 OBJECTS = ("params", "info")  # fields of a form that hold JSON
@@ -199,6 +202,52 @@ def batch(
     """
     given = {word: value for word, value in (params or {}).items() if word not in OF_THE_PROCESS}
     return batch_infer.run(model, images, given, run_sync)
+
+
+@ours.get("/datastore/image", dependencies=[Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))])
+def image(image: str) -> Any:
+    """Return a scan; a DICOM series as NIfTI.
+
+    Args:
+        image: its id.
+
+    Raises:
+        PairError: it cannot be read.
+    """
+    made = app_instance().datastore().image_to_send(image)
+    return datastore.download_image(image) if made is None else _sent(made, image)
+
+
+@ours.head("/datastore/image", dependencies=[Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))])
+def image_there(image: str, check_sum: str | None = None) -> Any:
+    """Answer 200 where there is a scan, and 404 where there is none.
+
+    Args:
+        image: its id.
+        check_sum: that its file must have; the folder of a series has none.
+    """
+    place = app_instance().datastore().get_image_uri(image)
+    return {} if place and Path(place).is_dir() else datastore.download_image(image, True, check_sum)
+
+
+@ours.get("/datastore/label", dependencies=[Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))])
+def label(label: str, tag: str) -> Any:
+    """Return the label of a scan; an RTSTRUCT or SEG as a label map in NIfTI.
+
+    Args:
+        label: id of the scan.
+        tag: of the label.
+
+    Raises:
+        PairError: it cannot be read.
+    """
+    made = app_instance().datastore().label_to_send(label, tag)
+    return datastore.download_label(label, tag) if made is None else _sent(made, label)
+
+
+def _sent(made: Path, name: str) -> FileResponse:
+    """Send a file and delete it then."""
+    return FileResponse(made, filename=f"{name}{SENT_SUFFIX}", background=BackgroundTask(made.unlink))
 
 
 @ours.get("/datastore/dataset", dependencies=[Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))])

@@ -78,21 +78,21 @@ class CheckFilesd(Transform):
         if not isinstance(value, (str, os.PathLike)):
             raise PairError(f"{key}: expected a path, got {type(value).__name__} {value!r:.60}; name a file or folder")
         path = there(expanded(value), key)
-        if key in LABEL_KEYS and is_label_object(path):
+        if key in GRID_OF and is_label_object(path):
             return str(path)
         place = scan_path(path).path
         if key not in NO_IMAGES and (place.is_dir() or _is_dicom_file(key, place)):
             only_series(path, key)
             return str(path)
         try:
-            with path.open("rb") as file:
+            with (place if key in GRID_OF else path).open("rb") as file:
                 empty = not file.read(1)
         except OSError as error:
             what = f"cannot open {shortened(path)} ({error.strerror})"
             raise PairError(f"{key}: {what}; correct the path or permissions") from error
         if empty:
             raise PairError(f"{key}: {path} is empty (0 bytes); write or copy it again")
-        if key not in NO_IMAGES and not path.name.lower().endswith(IMAGE_SUFFIXES):
+        if key not in NO_IMAGES and not place.name.lower().endswith(IMAGE_SUFFIXES):
             known = ", ".join(IMAGE_SUFFIXES)
             raise PairError(f"{key}: {path} is of no known format; give {known}, or DICOM")
         return str(path)

@@ -12,6 +12,7 @@ from ncf.core.names import GRID_OF, IMAGES, LABEL_KEYS
 from ncf.io.image_files import read_image
 from ncf.io.label_files import read_label
 from ncf.io.label_partners import matched
+from ncf.io.mask_files import read_mask
 from ncf.pair.keys import Pair, PairFiles
 
 
@@ -37,11 +38,12 @@ class ReadPaird(Transform):
             `ncf.io.label_files.read_label` gives them; where both have names, equal names have equal numbers.
 
         Raises:
-            PairError: what `read_image` and `read_label` raise.
+            PairError: what `read_image`, `read_mask` and `read_label` raise.
         """
         named: dict[str, Any] = dict(data)
-        volumes = [key for key in (*IMAGES, *GRID_OF) if key in named and key not in LABEL_KEYS]
-        pair = {**named, **{key: read_image(key, named[key]) for key in volumes}}
+        pair = {**named, **{key: read_image(key, named[key]) for key in IMAGES}}
+        masks = [key for key in GRID_OF if key in named and key not in LABEL_KEYS]
+        pair |= {key: read_mask(key, named[key], pair[GRID_OF[key]]) for key in masks}
         for side, key in enumerate(LABEL_KEYS):
             if key in named:
                 wanted = [names[side] for names in self.sides]

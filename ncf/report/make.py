@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from ncf.core.files import claim_folder, write_whole
+from ncf.core.files import claim_folder, encoded, write_whole
 from ncf.core.names import PICTURES, REPORT_FILE
 from ncf.report.figures import pictures
 from ncf.report.findings import findings_of, save_findings
@@ -44,7 +44,7 @@ def make_report(folder: str | Path, inputs: Mapping[str, Path] | None = None) ->
     for name, content in drawn.items():
         _save(beside / name, content)
     save_findings(result.folder, found)
-    _save(result.folder / REPORT_FILE, text.encode())
+    _save(result.folder / REPORT_FILE, encoded(text))
     return result.folder / REPORT_FILE
 
 

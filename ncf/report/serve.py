@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ncf.core.files import encoded
 from ncf.core.names import PICTURES
 from ncf.report.findings import findings_of
 from ncf.report.material import gathered
@@ -47,7 +48,7 @@ class ResultServer(ThreadingHTTPServer):
     def __init__(self, text: str, volumes: Mapping[str, np.ndarray]) -> None:
         super().__init__((LOCAL, 0), _Handler)
         self.token = secrets.token_urlsafe(24)
-        self.text = text.encode()
+        self.text = encoded(text)
         self.volumes = dict(volumes)
 
     @property
@@ -97,7 +98,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True  # the page was closed meanwhile
 
     def _refuse(self, status: HTTPStatus, why: str) -> None:
-        content = why.encode()
+        content = encoded(why)
         self._begin(status, "text/plain; charset=utf-8", len(content))
         if self.command != "HEAD":
             self.wfile.write(content)

@@ -9,8 +9,9 @@ import numpy as np
 from ncf.core.names import AFFINE, DICOM_FOLDER, RIGID
 from ncf.io.dicom.written.between import between
 from ncf.io.dicom.written.registration import save_grid, save_matrix
+from ncf.io.dicom.written.segments import save_segments
 from ncf.io.dicom.written.series import Warped, save_series
-from ncf.io.dicom.written.structures import save_segments, save_structures, structures_of
+from ncf.io.dicom.written.structures import save_structures, structures_of
 from ncf.io.label_files import table_of
 from ncf.pair.keys import Pair, affine_of
 from ncf.space.grids import Grid

@@ -14,14 +14,14 @@ import numpy as np
 from monai.data import MetaTensor
 
 from ncf.core.errors import PairError
-from ncf.core.files import claim_folder, unchanged
+from ncf.core.files import claim_folder, unchanged, write_together
 from ncf.core.labels import Wanted
 from ncf.core.names import RESULT_FILES, RUN_FILE, image_stem
 from ncf.core.scan_paths import scan_path
 from ncf.io.image_files import read_image
 from ncf.io.itk_fields import load_affine
 from ncf.io.label_files import empty_scan, read_label, shown_labels, table_of
-from ncf.io.label_names import save_names
+from ncf.io.label_names import save_names, table_beside
 from ncf.io.nifti import save_image
 from ncf.io.points.base import in_ras
 from ncf.io.points.table import read_points_file
@@ -163,9 +163,21 @@ def apply_to_images(
             save_image(target, in_type_of(found, volume), opened.reference.affine)
             continue
         table = table_of(image)
-        save_image(target, shown_labels(found, table), opened.reference.affine)
-        save_names(target, table.names)
+        _save_labels(target, shown_labels(found, table), opened.reference, names=table.names)
     return targets
+
+
+def _save_labels(target: Path, labels: np.ndarray, grid: Grid, *, names: Mapping[int, str]) -> None:
+    """Write a label map and the names of its labels, both or none; names of an earlier map of this name go."""
+
+    def write(folder: Path) -> None:
+        """Write both into a folder."""
+        save_image(folder / target.name, labels, grid.affine)
+        save_names(folder / target.name, names)
+
+    write_together(target.parent, write)
+    if not names:
+        table_beside(target).unlink(missing_ok=True)
 
 
 def _label(opened: Applied, file: str | Path, wanted: Sequence[Wanted]) -> MetaTensor:

@@ -11,10 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from ncf.core.files import write_folder_whole
+from ncf.core.labels import Wanted
 from ncf.core.names import image_stem
+from ncf.core.scan_paths import scan_path
+from ncf.io.dicom.objects import RTSTRUCT, SEGMENTATIONS, class_of, label_object
 from ncf.io.dicom.written.between import Between, between
+from ncf.io.dicom.written.segments import save_labelmap, save_segments
 from ncf.io.dicom.written.series import Warped, save_series
-from ncf.io.dicom.written.structures import Structure, save_segments, save_structures, structures_of
+from ncf.io.dicom.written.structures import Structure, save_structures, structures_of
 from ncf.io.dicom.written.table import DICOM_OBJECTS
 from ncf.io.fields.base import FieldToSave
 from ncf.io.fields.table import field_formats
@@ -25,6 +29,10 @@ from ncf.space.grids import Grid
 from ncf.space.resampling import in_type_of, planes_read, warp
 from ncf.use.carry import Applied, open_map, output_paths
 from ncf.use.export import name_of, sources_of
+
+Writer = Callable[[Applied, Between, Path], None]  # of an object: the map, the two scans, the path
+STRUCTURES = {"rtstruct": save_structures, "seg": save_segments, "seg-labelmap": save_labelmap}
+OF_CLASS = dict(zip((RTSTRUCT, *SEGMENTATIONS), STRUCTURES, strict=True))
 
 
 def warped_series(opened: Applied, scans: Between, path: Path, *, mode: str = "bilinear") -> None:
@@ -71,40 +79,43 @@ def registration(opened: Applied, scans: Between, path: Path) -> None:
     field_formats()["dicom-reg"].save(path, field)
 
 
-def carried_structures(opened: Applied, scans: Between) -> list[Structure]:
-    """Return the moving labels that were registered, carried onto the fixed grid.
+def carried_structures(
+    opened: Applied, scans: Between, file: str | Path, *, mode: str = "nearest", wanted: Sequence[Wanted] = ()
+) -> list[Structure]:
+    """Return moving labels, carried onto the fixed grid.
 
     Args:
-        opened: the map, of a result with a moving label map.
-        scans: of the result.
+        opened: the map.
+        scans: the fixed scan, on whose grid results lie, and the moving one.
+        file: of the labels.
+        mode: see `ncf.space.resampling.Reader`, for labels.
+        wanted: names or numbers of labels; by default all.
 
     Raises:
-        PairError: there is no label map, it cannot be read, or no label lies on the fixed grid.
+        PairError: the labels cannot be read, or none lies on the fixed grid.
     """
     scans.require_grid(opened.reference)
     scan = None if opened.moving is None else empty_scan(opened.moving, opened.moving_scan)
-    image = read_label("moving_label", opened.registered("moving_label"), scan, own_grid=True)
+    image = read_label("moving_label", file, scan, wanted=wanted, own_grid=True)
     volume, affine = image.as_tensor()[0], np.asarray(image.affine, dtype=np.float64)
-    codes = warp(opened.map, volume, moving=affine, reference=opened.reference, mode="nearest").round().int().numpy()
+    codes = warp(opened.map, volume, moving=affine, reference=opened.reference, mode=mode).round().int().numpy()
     return structures_of(codes, table_of(image))
 
 
-def contours(opened: Applied, scans: Between, path: Path) -> None:
-    """Write the carried labels as an RTSTRUCT (`ncf.io.dicom.written.structures.save_structures`)."""
-    save_structures(path, carried_structures(opened, scans), scans)
+def _registered(kind: str) -> Writer:
+    """Return what writes the labels that were registered as one of `STRUCTURES`."""
+
+    def write(opened: Applied, scans: Between, path: Path) -> None:
+        """Write the carried labels."""
+        STRUCTURES[kind](path, carried_structures(opened, scans, opened.registered("moving_label")), scans)
+
+    return write
 
 
-def segments(opened: Applied, scans: Between, path: Path) -> None:
-    """Write the carried labels as a segmentation (`ncf.io.dicom.written.structures.save_segments`)."""
-    save_segments(path, carried_structures(opened, scans), scans)
-
-
-Writer = Callable[[Applied, Between, Path], None]  # of an object: the map, the two scans, the path
 WRITERS: dict[str, Writer] = {
     "dicom": warped_series,
     "dicom-reg": registration,
-    "rtstruct": contours,
-    "seg": segments,
+    **{kind: _registered(kind) for kind in STRUCTURES},
 }
 
 
@@ -183,3 +194,49 @@ def carry_series(
         scans = between(fixed, file, anonymous=anonymous, what="a warped DICOM series")
         warped_series(opened, scans, target, mode=mode)
     return targets
+
+
+def carry_structures(
+    opened: Applied,
+    files: Sequence[str | Path],
+    output_dir: str | Path,
+    *,
+    kind: str | None = None,
+    mode: str = "nearest",
+    wanted: Sequence[Wanted] = (),
+    reference: str | Path | None = None,
+    anonymous: bool = False,
+) -> list[Path]:
+    """Carry labels of the moving side onto the fixed series, each file as a new object.
+
+    Args:
+        opened: the map; its moving scan is a DICOM series, by which dates and patient are known.
+        files: RTSTRUCT, SEG or label maps.
+        output_dir: where the objects go, as <name>_rtstruct.dcm and the like.
+        kind: a key of `STRUCTURES`; by default what the file is, and RTSTRUCT for label maps in image files.
+        mode: see `ncf.space.resampling.Reader`, for labels.
+        wanted: names or numbers of labels; by default all.
+        reference: folder of the series that the objects lie on; by default the fixed scan.
+        anonymous: see `export_dicom`.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        PairError: as of `export_dicom`, and labels that cannot be read.
+    """
+    kinds = [kind or _kind_of(file) for file in files]
+    names = [f"{image_stem(str(f))}{DICOM_OBJECTS[own].suffix}" for f, own in zip(files, kinds, strict=True)]
+    targets = output_paths(names, output_dir, read=[*files, *opened.read])
+    moving = opened.registered("moving") if opened.moving_scan is None else opened.moving_scan
+    fixed = opened.registered("fixed") if reference is None else reference
+    scans = between(fixed, moving, anonymous=anonymous, what="an object of carried labels")
+    for file, own, target in zip(files, kinds, targets, strict=True):
+        STRUCTURES[own](target, carried_structures(opened, scans, file, mode=mode, wanted=wanted), scans)
+    return targets
+
+
+def _kind_of(file: str | Path) -> str:
+    """Return what an RTSTRUCT or SEG is written as again; RTSTRUCT for other label maps."""
+    found = label_object(scan_path(file).path)
+    return OF_CLASS.get("" if found is None else class_of(found), next(iter(STRUCTURES)))

@@ -14,6 +14,7 @@ from ncf.core.names import image_stem
 from ncf.core.notes import note
 from ncf.core.scan_paths import scan_path
 from ncf.io.dicom.doses import dose_of, said
+from ncf.io.dicom.folder import is_read_as_dicom
 from ncf.io.dicom.objects import check_frame
 from ncf.io.dicom.written.between import Between
 from ncf.io.dicom.written.dose import WHAT, check_doses, plans_of, save_dose
@@ -175,7 +176,7 @@ def _fixed_series(opened: Applied, doses: Doses, reference: str | Path | None, d
     image = next((f for f, dose in zip(doses.files, doses.scans, strict=True) if dose is None), None)
     if dicom is None:
         place = opened.inputs.get("fixed") if reference is None else Path(reference)
-        dicom = image is None and place is not None and scan_path(place).path.is_dir()
+        dicom = image is None and place is not None and is_read_as_dicom(scan_path(place).path)
     if not dicom:
         return None
     if image is not None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ncf.core.errors import PairError
+from ncf.core.names import IMAGE_SUFFIXES
 from ncf.core.packages import optional
 
 PREAMBLE, MAGIC = 128, b"DICM"
@@ -44,6 +45,13 @@ def is_dicom(path: Path) -> bool:
 def is_list(path: Path) -> bool:
     """Tell whether a path is a DICOMDIR."""
     return path.name.upper() == LIST_FILE and path.is_file()
+
+
+def is_read_as_dicom(path: Path) -> bool:
+    """Tell whether a path of a scan is DICOM: a folder, a DICOMDIR, or a DICOM file that is named as no other image."""
+    if path.is_dir() or is_list(path):
+        return True
+    return not path.name.lower().endswith(IMAGE_SUFFIXES) and is_dicom(path)
 
 
 def dicom_files(path: Path, what: str) -> Files:

@@ -5,14 +5,17 @@ Files are parsed by pydicom. Points are in LPS mm here, as in DICOM.
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ncf.core.errors import PairError
+from ncf.core.files import unreadable
 from ncf.core.scan_paths import scan_path
 from ncf.io.dicom.folder import Files, dicom_files, is_dicom, is_list
 from ncf.io.dicom.pixels import same_pixels
@@ -20,6 +23,7 @@ from ncf.io.dicom.planes import Head, head_of, is_scan, planes_of
 from ncf.io.dicom.stack import Plane
 from ncf.io.dicom.volumes import Volume, direction, volumes_of
 
+KEPT = 2  # of the scans whose headers were read last: a fixed and a moving one
 NAMED = 6  # most volumes named in one line
 LONGEST_DESCRIPTION = 64
 
@@ -104,6 +108,21 @@ def found_in(path: str | Path, what: str) -> Found:
         PairError: a folder or file cannot be opened.
     """
     files = dicom_files(scan_path(path).path, what)
+    try:
+        stamps = tuple((told.st_ino, told.st_size, told.st_mtime_ns) for told in map(os.stat, files.dicom))
+    except OSError as error:
+        raise unreadable(error.filename, error) from error
+    return _found(files, stamps)
+
+
+@lru_cache(maxsize=KEPT)
+def _found(files: Files, stamps: tuple[tuple[int, ...], ...]) -> Found:
+    """Return what lies in files; of the last scans it is kept, because a pair is checked before it is read.
+
+    Args:
+        files: to read.
+        stamps: what changes when a file changes.
+    """
     by_series: dict[str, list[Head]] = {}
     broken, objects = [], dict[str, int]()
     with warnings.catch_warnings():

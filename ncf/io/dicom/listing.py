@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,12 @@ def listing(path: str | Path) -> dict[str, Any]:
     """
     place = scan_path(path).path
     found = found_in(place, "files")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom's, of values that break rules
+        volumes = [_volume(series) for series in found.volumes]
     return {
         "path": str(place),
-        "volumes": [_volume(series) for series in found.volumes],
+        "volumes": volumes,
         "other_objects": dict(sorted(found.objects.items())),
         "damaged": [str(file) for file in found.broken],
         "macos_shadows": found.files.shadows,

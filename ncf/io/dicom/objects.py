@@ -12,13 +12,14 @@ from monai.data import MetaTensor
 from ncf.core.errors import PairError
 from ncf.core.packages import optional
 from ncf.core.scan_paths import scan_path
-from ncf.io.dicom.folder import is_dicom
+from ncf.io.dicom.folder import is_dicom, is_read_as_dicom
 from ncf.io.dicom.series import only_series
 from ncf.io.dicom.structures import references
 
 RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")  # of bits, and of label maps
 SURFACES = "1.2.840.10008.5.1.4.1.1.66.5"
+CLASS_TAG = 0x00080016
 MEMBERS = 2  # of a folder that are looked at: one that is alone in it
 
 
@@ -28,23 +29,34 @@ def label_object(path: str | os.PathLike[str]) -> Path | None:
     Raises:
         PairError: pydicom is not installed.
     """
-    place = Path(path)
+    place = scan_path(path).path
     try:
         files = sorted(place.iterdir())[:MEMBERS] if place.is_dir() else [place]
         if len(files) != 1 or not is_dicom(files[0]):
             return None
     except OSError:
         return None  # whoever reads it says why it cannot be read
-    return files[0] if _kind(files[0]) in (RTSTRUCT, *SEGMENTATIONS, SURFACES) else None
+    return files[0] if class_of(files[0]) in (RTSTRUCT, *SEGMENTATIONS, SURFACES) else None
 
 
-def _kind(file: Path) -> str:
-    """Return the SOPClassUID of a file, empty where it has none."""
+def class_of(file: Path) -> str:
+    """Return the SOPClassUID of a file, empty where it has none.
+
+    Raises:
+        PairError: pydicom is not installed.
+    """
     pydicom = optional("pydicom")
     try:
-        return str(pydicom.dcmread(file, specific_tags=["SOPClassUID"], force=True).get("SOPClassUID", ""))
+        with file.open("rb") as stream:  # the rest of an RTSTRUCT takes seconds to read
+            begin = pydicom.filereader.read_partial(stream, stop_when=_behind_class, force=True)
+        return str(begin.get("SOPClassUID", ""))
     except Exception:  # whatever pydicom meets in a damaged file
         return ""
+
+
+def _behind_class(tag: Any, *_: Any) -> bool:
+    """Tell whether a tag comes after that of the SOPClassUID."""
+    return bool(tag > CLASS_TAG)
 
 
 def opened(file: Path, what: str) -> tuple[Any, str]:
@@ -123,7 +135,7 @@ def _place(image: MetaTensor | None) -> str:
 def _header_of(image: MetaTensor) -> Any | None:
     """Return the data set of one slice of a scan, without its pixels; None where the scan is no DICOM series."""
     place = _place(image)
-    if not place or not scan_path(place).path.is_dir():
+    if not place or not is_read_as_dicom(scan_path(place).path):
         return None
     words = ["FrameOfReferenceUID", "SeriesInstanceUID"]
     file = only_series(place, "scan").planes[0].file

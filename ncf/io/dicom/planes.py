@@ -36,6 +36,7 @@ HEADER_TAGS = (
     "ActualFrameDuration",
     "ModalityLUTSequence", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
 )  # fmt: skip
+TEXTS = {"UI", "CS", "DA", "TM", "DT", "LO", "SH", "ST", "LT", "AE", "AS"}  # types of values
 PRIVATE_TAGS = (0x00090010, 0x0009100D, 0x70530010, 0x70531000, 0x70531009)  # of PET: `ncf.io.dicom.suv`
 NUMBERS = (
     ("ImagePositionPatient", ("PlanePositionSequence",), 3),
@@ -87,8 +88,13 @@ def head_of(path: Path) -> Head | None:
 
 
 def _drop_unreadable(header: Any) -> None:
-    """Take out values that pydicom cannot convert, so that their tags count as missing."""
+    """Take out values that pydicom cannot convert, so that their tags count as missing.
+
+    Texts are left as they are: any bytes are one, and to convert all takes as long as to read the file.
+    """
     for tag in list(header.keys()):
+        if header.get_item(tag).VR in TEXTS:
+            continue
         try:
             header[tag]
         except Exception:  # whatever pydicom meets in a damaged value
@@ -132,6 +138,9 @@ def _planes(head: Head) -> Iterator[Plane]:
     count = int(header.get("NumberOfFrames", 1) or 1)
     frames = header.get("PerFrameFunctionalGroupsSequence")
     shared = (header.get("SharedFunctionalGroupsSequence") or [header])[0]
+    if not frames and count == 1 and shared is header:
+        yield _plane(head, 0, (header,))
+        return
     if not frames:
         if count > 1:
             yield from _offset_planes(head, count)
@@ -212,7 +221,7 @@ def _plane(head: Head, number: int, groups: tuple[Any, ...]) -> Plane:
 
 def _numbers(word: str, macro: Sequence[str], length: int, *, groups: tuple[Any, ...], name: str) -> np.ndarray:
     """Return the numbers of a tag, (length,); without a tag for the values, these are the stored ones."""
-    value = told(word, macro, groups)
+    value = told(word, macro if len(groups) > 1 else (), groups)  # a file without frames has no macros
     if value is None and word.startswith("Rescale"):
         return np.array([float(word.endswith("Slope"))])
     numbers = np.array([float(v) for v in np.atleast_1d(value)]) if value is not None else np.empty(0)

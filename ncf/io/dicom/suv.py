@@ -7,6 +7,7 @@ DICOM: SUV = Bq/ml x weight in g / dose in Bq at the time to which the scan is c
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -59,6 +60,13 @@ def unit_of_pet(headers: Sequence[Any]) -> Unit:
     Args:
         headers: pydicom data sets of all files of the volume, without pixels.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom's, of values that break rules: they would show them
+        return _unit(headers)
+
+
+def _unit(headers: Sequence[Any]) -> Unit:
+    """Return the same; pydicom may warn of a value when it is looked at first."""
     first = headers[0]
     units = str(first.get("Units", "") or "")
     if len({str(header.get("Units", "") or "") for header in headers}) > 1:

@@ -181,4 +181,15 @@ def save_object(path: Path, data: Any, *, implicit: bool = False) -> None:
     meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian if implicit else pydicom.uid.ExplicitVRLittleEndian
     meta.ImplementationClassUID, meta.ImplementationVersionName = uid_of(MODEL), FAMILY
     data.file_meta = meta
-    write_whole(path, lambda temporary: data.save_as(temporary, enforce_file_format=True))
+    write_whole(path, lambda temporary: _saved(data, temporary))
+
+
+def _saved(data: Any, path: Path) -> None:
+    """Write a data set; raise what the disk raised, which pydicom wraps in several lines of its own."""
+    try:
+        data.save_as(path, enforce_file_format=True)
+    except OSError as error:
+        first: BaseException = error
+        while isinstance(first.__cause__, OSError):
+            first = first.__cause__
+        raise first from None

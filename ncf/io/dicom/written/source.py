@@ -10,6 +10,7 @@ from typing import Any
 from ncf.core.errors import PairError
 from ncf.core.packages import optional
 from ncf.core.scan_paths import scan_path
+from ncf.io.dicom.folder import is_read_as_dicom
 from ncf.io.dicom.series import PET, only_series
 from ncf.io.dicom.stack import affine_of_planes
 from ncf.io.dicom.suv import IN_SUV, unit_of_pet
@@ -24,7 +25,7 @@ class Scan:
     """A DICOM series by its headers, its planes in the order of the third axis of its volume.
 
     Attributes:
-        path: of its folder.
+        path: of its folder, or of one file with frames.
         header: pydicom's data set of the first plane's file, without pixels.
         instances: SOP class UID, SOP instance UID and number of the frame (None for single frames), by plane.
         scales: slope and intercept of stored to real values, by plane.
@@ -104,7 +105,7 @@ def scan_of(path: str | Path, key: str, *, what: str = "a DICOM object") -> Scan
             f"{what} is written by pydicom {OLDEST_WRITER} or later, here is {pydicom.__version__}; run pip install "
             "'pydicom>=3' (the extra dicom)"
         )
-    if not scan_path(path).path.is_dir():
+    if not is_read_as_dicom(scan_path(path).path):
         option = "reference" if key == "fixed" else key
         raise PairError(
             f"{what} takes over patient, study and frame of reference, and the {key} scan {path} is no DICOM series; "

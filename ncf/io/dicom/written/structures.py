@@ -1,10 +1,9 @@
-"""Carried labels on the fixed scan's planes: an RTSTRUCT of closed contours, and a segmentation."""
+"""Carried labels on the fixed scan's planes: as structures in memory, and as an RTSTRUCT of closed contours."""
 
 from __future__ import annotations
 
 import colorsys
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -16,31 +15,15 @@ import numpy as np
 from ncf.core.errors import PairError
 from ncf.core.labels import Labels
 from ncf.core.packages import optional
-from ncf.core.presets import version
 from ncf.io.dicom.written.between import Between
-from ncf.io.dicom.written.identity import (
-    FAMILY,
-    MODEL,
-    NO_SERIAL,
-    PATIENT,
-    STUDY,
-    copy_named,
-    identified,
-    new_object,
-    save_object,
-    set_dates,
-    set_side,
-)
-from ncf.io.dicom.written.planes import decimal, planes_of
-from ncf.io.dicom.written.uids import uid_of
+from ncf.io.dicom.written.identity import copy_named, identified, new_object, save_object, set_dates, set_side
+from ncf.io.dicom.written.planes import planes_of
 
-STRUCTURES_KIND, STRUCTURES_NUMBER, SEGMENTS_NUMBER = "1.2.840.10008.5.1.4.1.1.481.3", 9003, 9004
+STRUCTURES_KIND, STRUCTURES_NUMBER = "1.2.840.10008.5.1.4.1.1.481.3", 9003
 DETACHED_STUDY = "1.2.840.10008.3.1.2.3.1"
 HALFWAY = 0.5  # between a voxel inside and one outside
 GOLDEN = 0.618034  # of a turn of hue from label to label, so that neighbours differ
 DIGITS = 4  # of a contour's millimetres
-# what highdicom says of the time of writing
-NOT_KEPT = ("InstanceCreationDate", "InstanceCreationTime", "TimezoneOffsetFromUTC", "ContributingEquipmentSequence")
 WHAT = "an RTSTRUCT or a segmentation"
 
 
@@ -94,7 +77,7 @@ def save_structures(path: Path, structures: list[Structure], scans: Between) -> 
     Raises:
         PairError: the file cannot be written.
     """
-    data = _new(STRUCTURES_KIND, "RTSTRUCT", (STRUCTURES_NUMBER, "Carried structures"), scans)
+    data = new_structures(STRUCTURES_KIND, "RTSTRUCT", (STRUCTURES_NUMBER, "Carried structures"), scans)
     data.StructureSetDate, data.StructureSetTime = data.ContentDate, data.ContentTime
     del data.ContentDate, data.ContentTime
     data.StructureSetLabel, data.OperatorsName, data.ApprovalStatus = "CARRIED", "", "UNAPPROVED"
@@ -116,8 +99,15 @@ def save_structures(path: Path, structures: list[Structure], scans: Between) -> 
     save_object(path, identified(data, anonymous=scans.anonymous), implicit=True)
 
 
-def _new(kind: str, modality: str, series: tuple[int, str], scans: Between) -> Any:
-    """Return a data set with what both kinds have."""
+def new_structures(kind: str, modality: str, series: tuple[int, str], scans: Between) -> Any:
+    """Return a data set with what an RTSTRUCT and a segmentation share.
+
+    Args:
+        kind: the SOP class UID.
+        modality: of the series.
+        series: its number and its description.
+        scans: the fixed one gives patient and study.
+    """
     data = new_object(kind, scans.fixed, modality=modality, series=series, anonymous=scans.anonymous)
     copy_named(data, scans.fixed.header, ("BodyPartExamined", "Laterality"))
     set_side(data)
@@ -168,79 +158,3 @@ def _joined(outline: np.ndarray, hole: np.ndarray) -> np.ndarray:
     here, there = np.unravel_index(apart.argmin(), apart.shape)
     around = np.roll(hole, -there, axis=0)
     return np.concatenate([outline[: here + 1], around, around[:1], outline[here:]])
-
-
-def save_segments(path: Path, structures: list[Structure], scans: Between) -> None:
-    """Write a binary segmentation by highdicom; equal structures and scans give the same bytes.
-
-    Args:
-        path: of the file.
-        structures: on the fixed scan's grid.
-        scans: the fixed scan is the one that segments lie on.
-
-    Raises:
-        PairError: highdicom is missing, cannot use the fixed scan's headers, or the file cannot be written.
-    """
-    highdicom = optional("highdicom")
-    frames = np.stack([s.mask.transpose(2, 1, 0) for s in structures], axis=-1).astype(np.uint8)
-    planes = planes_of(scans.fixed.grid, WHAT)
-    headers = _headers(scans)
-    places = [
-        highdicom.PlanePositionSequence("PATIENT", [float(v) for v in planes.position(k)])
-        for k in range(planes.shape[2])
-    ]
-    try:
-        made = _quietly(highdicom.seg.Segmentation,
-            headers, frames, "BINARY", [_segment(highdicom, n, s) for n, s in enumerate(structures, start=1)],
-            uid_of("series"), SEGMENTS_NUMBER, uid_of("instance"), 1, FAMILY, MODEL, version(), NO_SERIAL,
-            content_label="SEGMENTATION", content_description="Carried labels", plane_positions=places,
-            plane_orientation=highdicom.PlaneOrientationSequence("PATIENT", [float(v) for v in planes.orientation]),
-            pixel_measures=highdicom.PixelMeasuresSequence(
-                [float(v) for v in planes.pixel_spacing], float(decimal(planes.spacing[2])),
-                float(decimal(planes.spacing[2])),
-            ),
-        )  # fmt: skip
-    except (AttributeError, ValueError, TypeError, KeyError) as error:
-        reason = str(error).partition("\n")[0]
-        raise PairError(
-            f"{scans.fixed.path}: its headers do not do for a segmentation ({reason}); write rtstruct"
-        ) from error
-    own = _new(str(made.SOPClassUID), "SEG", (SEGMENTS_NUMBER, "Carried labels"), scans)
-    for word in (*PATIENT, *STUDY, *NOT_KEPT):
-        if word in made:
-            del made[word]
-    data = optional("pydicom").Dataset({**{e.tag: e for e in made}, **{e.tag: e for e in own}})
-    data.FrameOfReferenceUID = scans.fixed.frame
-    if "Laterality" in data:  # an object of frames tells the side of each frame, if any
-        del data.Laterality
-    dimensions = uid_of("dimensions", scans.fixed.series)
-    for item in (*data.DimensionOrganizationSequence, *data.DimensionIndexSequence):
-        item.DimensionOrganizationUID = dimensions
-    save_object(path, identified(data, anonymous=scans.anonymous))
-
-
-def _headers(scans: Between) -> list[Any]:
-    """Return the data sets of the fixed scan, without their pixels, decoded."""
-    with optional("pydicom").config.disable_value_validation():
-        read = [optional("pydicom").dcmread(file, stop_before_pixels=True) for file in scans.fixed.files]
-        for header in read:
-            header.decode()
-    return read
-
-
-def _quietly(make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Return what a call makes; what pydicom says of odd values in the scan is not printed: it shows the patient's."""
-    with optional("pydicom").config.disable_value_validation(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return make(*args, **kwargs)
-
-
-def _segment(highdicom: Any, number: int, structure: Structure) -> Any:
-    """Return the description of one segment."""
-    code = highdicom.sr.CodedConcept
-    tissue, algorithm = code("85756007", "SCT", "Tissue"), code("113085", "DCM", "Spatial resampling")
-    who = highdicom.AlgorithmIdentificationSequence(MODEL, algorithm, version())
-    colour = highdicom.color.CIELabColor.from_rgb(*structure.colour)
-    return highdicom.seg.SegmentDescription(
-        number, structure.name[:64], tissue, tissue, "AUTOMATIC", who, display_color=colour
-    )

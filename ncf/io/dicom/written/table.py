@@ -21,4 +21,5 @@ DICOM_OBJECTS = {
     "dicom": DicomObject("_warped", "the warped moving scan as a DICOM series of the fixed scan's study"),
     "rtstruct": DicomObject("_rtstruct.dcm", "the carried labels as contours on the fixed series, an RTSTRUCT"),
     "seg": DicomObject("_seg.dcm", "the carried labels as a DICOM segmentation of the fixed series, by highdicom"),
+    "seg-labelmap": DicomObject("_labelmap.dcm", "the same as a label map: one number a voxel, so no overlap"),
 }
