@@ -281,7 +281,7 @@ def test_what_is_missing_is_said_before_anything_is_loaded(
         with pytest.raises(SystemExit, match=f"^error: {telling}"):
             job.start()
     for arguments, telling in (
-        (["apply", "x"], "apply needs --to and --output_dir"),
+        (["apply", "x"], "apply needs --to; see: ncf apply --help"),
         (["invert"], "RESULT and --output_dir"),
     ):
         assert telling in refusal(monkeypatch, *arguments)

@@ -24,8 +24,8 @@ MODES = {
 SIDES, SPACES = ("fixed", "moving"), ("lps", "ras", "voxel")
 # the options that belong to some kinds of files alone
 OWN = {
-    "image": ("interpolation", "reference", "dicom"),
-    "label": ("interpolation", "reference", "moving", "labels"),
+    "image": ("warped", "interpolation", "reference", "dicom"),
+    "label": ("warped", "interpolation", "reference", "moving", "labels"),
     "dose": ("reference", "moving", "dicom", "rule", "sum"),
     "points": ("moving", "from", "space"),
 }
@@ -36,7 +36,8 @@ def apply(
     result: str,
     *files: str,
     to: str,
-    output_dir: str,
+    output_dir: str | None = None,
+    warped: str | None = None,
     reference: str | None = None,
     interpolation: str | None = None,
     labels: str | None = None,
@@ -59,6 +60,7 @@ def apply(
         to: what the files are: image, label, dose or points.
         output_dir: where the results go, under the files' own names; images, labels and doses become .nii.gz, and an
             RTDOSE an RTDOSE where the fixed scan is a DICOM series.
+        warped: the file of the result, in place of a folder, for one image or label map: .nii.gz, .nii, .mha or .nrrd.
         reference: a scan whose grid images, labels and doses go onto; by default the fixed scan's.
         interpolation: for images linear (the default) or cubic, for labels nearest (the default) or soft.
         labels: names or numbers of the labels to carry, such as Heart,Lung_L; by default all.
@@ -78,7 +80,7 @@ def apply(
     given = dict(locals()) | {"from": from_}
     kind = one_of("to", to, tuple(OWN))
     _check_place(given, kind)
-    source, target = absolute("result", result), absolute("output_dir", output_dir)
+    source, target = absolute("result", result), _target(given)
     maps = given_paths(reference=reference, moving=moving, pre_transform=pre_transform, post_transform=post_transform)
     carry = {"dose": _doses, "points": _points}.get(kind, _volumes)(given, kind)
     paths = [absolute("files", file) for file in files]
@@ -89,7 +91,24 @@ def apply(
 
         print("\n".join(map(str, carry(open_map(source, **maps), paths, target))))
 
-    return CallJob(call, output_dir=target)
+    return CallJob(call, output_dir=None if warped is not None else target)
+
+
+def _target(given: Mapping[str, Any]) -> Path:
+    """Return where results go: a folder, or the file of the one result."""
+    if (given["output_dir"] is None) == (given["warped"] is None):
+        refuse("apply needs --output_dir, or --warped for a single result, and not both; see: ncf apply --help")
+    if given["warped"] is None:
+        return absolute("output_dir", given["output_dir"])
+    if len(given["files"]) > 1:
+        refuse(f"--warped is for a single file, and {len(given['files'])} are named; give --output_dir")
+    if _of_dicom(given):
+        refuse("--warped is no DICOM series; give --output_dir, or leave --dicom")
+    from ncf.io.named_files import WRITTEN, check_target  # only where it is asked for
+
+    target = absolute("warped", given["warped"])
+    or_refused(check_target, "warped", target, WRITTEN)
+    return target
 
 
 def _check_place(given: Mapping[str, Any], kind: str) -> None:
@@ -161,7 +180,8 @@ def _volumes(given: Mapping[str, Any], kind: str) -> Carrier:
             return list(carry_series(opened, files, target, mode=mode, **told))
         from ncf.use.carry import apply_to_images
 
-        return list(apply_to_images(opened, files, target, mode=mode, wanted=wanted))
+        named = target if given["warped"] is not None else None
+        return list(apply_to_images(opened, files, target, mode=mode, wanted=wanted, named=named))
 
     return carry
 

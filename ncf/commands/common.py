@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from ncf.core import presets
 from ncf.core.errors import PairError
@@ -21,13 +22,7 @@ from ncf.io.pair_lists import Pairs, read_pairs
 from ncf.run.config import run_config
 
 Result = TypeVar("Result")
-
-
-class Job(Protocol):
-    """A run that is fully described but not begun: nothing starts before every argument was understood."""
-
-    def start(self) -> None:
-        """Run the job; exit with status 1 and one line when it cannot be done."""
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,16 +33,19 @@ class ConfigJob:
         config_files: the base first.
         overrides: of the config's entries.
         check: refuses what can be refused before anything is loaded for the run.
+        reads: what is read, in words, for the first line.
     """
 
     config_files: tuple[str, ...]
     overrides: tuple[tuple[str, Any], ...]
     check: Callable[[], None] | None = None
+    reads: str = ""
 
     def start(self) -> None:
         """Run the config; exit with status 1 and one line when it cannot be done."""
         if self.check is not None:
             self.check()
+        _tell_reading(self.reads)
         run_config(self.config_files, dict(self.overrides))
 
 
@@ -59,14 +57,17 @@ class CallJob:
         call: what is called.
         libraries: True where it needs torch and MONAI.
         output_dir: a folder for its files; it is not left behind empty when the call fails.
+        reads: what is read, in words, for the first line.
     """
 
     call: Callable[[], None]
     libraries: bool = True
     output_dir: Path | None = None
+    reads: str = ""
 
     def start(self) -> None:
         """Call; exit with status 1 and one line when it cannot be done."""
+        _tell_reading(self.reads)
         if self.libraries:
             load_libraries()
         try:
@@ -80,6 +81,15 @@ class CallJob:
         if self.output_dir is None:
             return nullcontext()
         return new_folder(self.output_dir)
+
+
+Job = ConfigJob | CallJob  # described but not begun: nothing starts before every argument was understood
+
+
+def _tell_reading(what: str) -> None:
+    """Say what is read: loading the libraries takes seconds."""
+    if what:
+        logger.info("reading %s", what)
 
 
 def refuse(message: str) -> NoReturn:

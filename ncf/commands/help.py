@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ncf.commands.talking import EVERYWHERE, SWITCHES
 from ncf.core.presets import presets
 from ncf.io.dicom.written.table import DICOM_OBJECTS
 from ncf.io.fields.table import field_formats
@@ -39,6 +40,11 @@ def points_read() -> Rows:
 def presets_offered() -> Rows:
     """List the presets, with a sentence each."""
     return [(preset.name, preset.sentence) for preset in presets().values()]
+
+
+def everywhere() -> Rows:
+    """List the options of every command, with a sentence each."""
+    return [(f"--{name}{'' if name in SWITCHES else '=FILE'}", sentence) for name, sentence in EVERYWHERE.items()]
 
 
 TABLES: Mapping[str, Mapping[str, Callable[[], Rows]]] = {
@@ -76,6 +82,7 @@ def help_of(verb: str, call: Callable[..., Any]) -> str:
     for option in (option_name(p.name) for p in parameters if p.kind is p.KEYWORD_ONLY):
         text = re.sub(rf"^( +){option}: ", rf"\1--{option}: ", text, flags=re.MULTILINE)
     tables = [f"{title}:\n{_aligned(rows())}" for title, rows in TABLES.get(verb, {}).items()]
+    tables.append(f"Every command:\n{_aligned(everywhere())}")
     usage = f"usage: ncf {verb}{f' [{free}]' if free else ''} [--option=value ...]"
     return "\n\n".join([usage, text, *tables])
 

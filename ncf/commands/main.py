@@ -11,10 +11,13 @@ from __future__ import annotations
 import inspect
 import io
 import keyword
+import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
+from dataclasses import replace
 from difflib import get_close_matches
 
 import fire
@@ -33,10 +36,13 @@ from ncf.commands.label_server import label_server
 from ncf.commands.paper_table import paper_table
 from ncf.commands.register import register
 from ncf.commands.report import report
+from ncf.commands.talking import named, taken
 from ncf.commands.tg132 import tg132
 from ncf.commands.view import view
 from ncf.core.refusals import explanation
 from ncf.core.streams import keep_going_unread
+
+logger = logging.getLogger(__name__)
 
 HELP = ("--help", "-h")
 NOTE = "note: "  # how a line of `ncf.core.notes` begins
@@ -81,12 +87,12 @@ def refuse_unknown(arguments: Sequence[str]) -> None:
     free = [parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
     many = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters)
     needed = [option_name(p.name) for p in parameters if p.default is p.empty and p.kind is not p.VAR_POSITIONAL]
-    named, given, rest = 0, set(), iter(arguments[1:])
+    free_given, given, rest = 0, set(), iter(arguments[1:])
     for argument in rest:
         name, equals, _ = argument.partition("=")
         if not argument.startswith("-"):
-            named += 1
-            if named > len(free) and not many:
+            free_given += 1
+            if free_given > len(free) and not many:
                 refuse(f"{verb} takes {' and '.join(free)}, {argument!r} is one too many")
         elif name[2:].replace("-", "_") not in options or not name.startswith("--"):
             refuse(f"unknown option {name}{_now(name.strip('-'), options) or _nearest(name.strip('-'), options, '--')}")
@@ -94,7 +100,7 @@ def refuse_unknown(arguments: Sequence[str]) -> None:
             refuse(f"{name} needs a value")
         else:
             given.add(name[2:].replace("-", "_"))
-    absent = [name for name in needed if name not in {*free[:named], *given}]
+    absent = [name for name in needed if name not in {*free[:free_given], *given}]
     if absent:
         told = " and ".join(name.upper() if name in free else f"--{name}" for name in absent)
         refuse(f"{verb} needs {told}; see: ncf {verb} --help")
@@ -128,6 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: with one line and status 1 where something cannot be done.
     """
     keep_going_unread()
+    begun = time.perf_counter()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments[:1] == ["help"]:
         arguments = [*arguments[1:2], *HELP[:1]]
@@ -136,9 +143,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(help_of(verb, VERBS[verb]) if verb in VERBS else overview(VERBS))
         return
     arguments = [f"{BARE}=true" if argument == BARE else argument for argument in arguments]
+    line, (arguments, talk) = arguments, taken(arguments)
     refuse_unknown(arguments)
+    talk.begin(arguments[0], line)
     try:
-        _job_of(arguments).start()
+        job = replace(_job_of(arguments), reads=named(arguments))
+        job.start()
+        logger.debug("%.1f s in all", time.perf_counter() - begun)
     except KeyboardInterrupt:
         refuse("interrupted; what was not complete was not written")
     except Exception as error:  # a path that the system refuses, wherever it is met; a fault of the program stays one

@@ -58,7 +58,7 @@ def _make_reports(folder: Path, inputs: dict[str, Path]) -> None:
     if inputs and not (folder / RUN_FILE).exists():
         refuse(f"--{next(iter(inputs))} is for a single result; {folder} holds several or none")
     found = [] if is_cohort(folder) and not list(folder.glob(f"*/{RUN_FILE}")) else saved_results(folder)
-    failed = [line for result in found if (line := told_or_reason(result.folder, inputs)) is not None]
+    failed = [line for result in found if (line := told_or_reason(result.folder, inputs, alone=True)) is not None]
     if is_cohort(folder):
         print(f"  index       {make_index(folder)}")
     if failed:
