@@ -21,15 +21,18 @@ from dataclasses import replace
 from difflib import get_close_matches
 
 import fire
+from fire.decorators import SetParseFn
 
 from ncf.commands.apply import apply
+from ncf.commands.choices import SHELLS, option_name
 from ncf.commands.cohort import cohort
-from ncf.commands.common import Job, refuse
+from ncf.commands.common import CallJob, Job, one_of, refuse
+from ncf.commands.completion import script
 from ncf.commands.evaluate import evaluate
 from ncf.commands.export import export
 from ncf.commands.fetch import fetch
 from ncf.commands.files import files
-from ncf.commands.help import help_of, option_name, overview
+from ncf.commands.help import help_of, overview
 from ncf.commands.import_fields import import_fields
 from ncf.commands.invert import invert
 from ncf.commands.label_server import label_server
@@ -47,6 +50,21 @@ logger = logging.getLogger(__name__)
 HELP = ("--help", "-h")
 NOTE = "note: "  # how a line of `ncf.core.notes` begins
 BARE = "--json"  # the one option that may stand alone, as in other programs
+
+
+@SetParseFn(str)
+def completion(shell: str) -> Job:
+    """Print a script for SHELL that completes commands, options and their values.
+
+    For bash, source it in ~/.bashrc: source <(ncf completion bash). docs/options.md has the other shells.
+
+    Args:
+        shell: the one that is to complete.
+    """
+    chosen = one_of("shell", shell, SHELLS)
+    return CallJob(lambda: print(script(chosen, VERBS), end=""), libraries=False)
+
+
 VERBS: dict[str, Callable[..., Job]] = {
     "register": register,
     "apply": apply,
@@ -62,6 +80,7 @@ VERBS: dict[str, Callable[..., Job]] = {
     "fetch": fetch,
     "paper_table": paper_table,
     "label_server": label_server,
+    "completion": completion,
 }
 RENAMED_OPTIONS = {"before": "pre_transform", "after": "post_transform"}  # since 0.6
 

@@ -22,6 +22,7 @@ EVERYWHERE = {  # the options, with the sentence that help shows
     "log": "a text file for all that is said, details too, with times; a log that is there is gone on with.",
 }
 SWITCHES = ("quiet", "verbose")
+READ_NOTHING = ("completion", "fetch")  # commands whose first word is no file
 NAMING = ("--fixed", "--moving", "--pairs")  # options that name what is read first
 CONFIGURED = ("", "ncf", "ncf.notes", "ignite")  # loggers of configs/logging.conf
 PROSE = ("register", "cohort", "evaluate", "import", "paper_table")  # what these print is for people, not for programs
@@ -136,6 +137,8 @@ def named(arguments: Sequence[str]) -> str:
     Args:
         arguments: the command first.
     """
+    if arguments[0] in READ_NOTHING:
+        return ""
     free = [argument for argument in arguments[1:] if not argument.startswith("--")]
     pairs = [argument.partition("=") for argument in arguments]
     return " and ".join(map(shortened, free + [value for option, _, value in pairs if option in NAMING]))
