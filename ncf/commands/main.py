@@ -42,6 +42,7 @@ from ncf.commands.report import report
 from ncf.commands.talking import named, taken
 from ncf.commands.tg132 import tg132
 from ncf.commands.view import view
+from ncf.core.interruption import end_of, interrupted
 from ncf.core.refusals import explanation
 from ncf.core.streams import keep_going_unread
 
@@ -162,6 +163,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(help_of(verb, VERBS[verb]) if verb in VERBS else overview(VERBS))
         return
     arguments = [f"{BARE}=true" if argument == BARE else argument for argument in arguments]
+    try:
+        os.getcwd()
+    except OSError:
+        refuse("the working folder is no longer there; change to another one")
     line, (arguments, talk) = arguments, taken(arguments)
     refuse_unknown(arguments)
     talk.begin(arguments[0], line)
@@ -170,8 +175,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         job.start()
         logger.debug("%.1f s in all", time.perf_counter() - begun)
     except KeyboardInterrupt:
-        refuse("interrupted; what was not complete was not written")
+        raise end_of() from None
     except Exception as error:  # a path that the system refuses, wherever it is met; a fault of the program stays one
+        if interrupted(error):
+            raise end_of() from None
         reason = explanation(error, face="command")
         if reason is None:
             raise
@@ -180,10 +187,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _job_of(arguments: Sequence[str]) -> Job:
     """Return the job that a command line describes; end the process with one line where it is not understood."""
-    try:
-        os.getcwd()
-    except OSError:
-        refuse("the working folder is no longer there; change to another one")
     try:
         with redirect_stderr(
             said := io.StringIO()

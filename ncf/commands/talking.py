@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import logging.config
 import shlex
 import sys
 from collections.abc import Sequence
@@ -63,6 +62,8 @@ class Talk:
 
         Where the output of a command is for other programs, only a person at a terminal sees it, beside the output.
         """
+        import logging.config  # help needs none of what it loads
+
         logging.config.fileConfig(configs_folder() / "logging.conf", disable_existing_loggers=False)
         shown = sys.stdout if prose else sys.stderr
         for handler in {h for name in CONFIGURED for h in logging.getLogger(name).handlers}:

@@ -11,6 +11,7 @@ from ignite.engine import Engine, Events
 from ncf.core.console import tell
 from ncf.core.drawing import load_matplotlib
 from ncf.core.errors import PairError
+from ncf.core.interruption import end_of
 from ncf.core.refusals import explanation
 
 KEPT = ("metrics", "result_dir")  # entries of the evaluator's output that are kept while reports are made
@@ -58,9 +59,14 @@ class Reports:
         """Make the reports of all remembered results.
 
         Raises:
-            SystemExit: with status 1 and one line for each report that could not be made.
+            SystemExit: with status 1 and one line for each report that could not be made; 130 for Ctrl-C.
         """
-        failed = self.made()
+        folders = list(self._folders)
+        try:
+            failed = self.made()
+        except KeyboardInterrupt:
+            again = "; ".join(f"ncf report {folder}" for folder in folders)
+            raise end_of(f"the result is complete, its report may not be; made again by {again}") from None
         if failed:
             sys.exit("error: " + "\n".join(failed))
 
