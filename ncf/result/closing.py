@@ -10,6 +10,7 @@ from ignite.engine import Engine, Events
 
 from ncf.core.console import tell
 from ncf.core.words import counted, label_words
+from ncf.result.organs import organ_lines
 
 if TYPE_CHECKING:
     from ncf.fit.fitted import LevelRecord
@@ -78,6 +79,7 @@ def closing_lines(metrics: Mapping[str, Any], result_dir: str) -> str:
     lines += [f"  {word:11} {_distances(metrics[key])}" for word, key in POINTS.items() if key in metrics]
     if "dice" in metrics:
         lines.append(f"  labels      {_dice_words(metrics)}")
+    lines += organ_lines(metrics)
     for label, body in metrics.get("kept", {}).items():
         rigid, volume = body["rigid_rms_mm"], body["volume_ratio"]
         lines.append(f"  label {label_words(metrics, label):5} {rigid:.2f} mm from rigid, volume x {volume:.3f}")
