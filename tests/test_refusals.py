@@ -255,10 +255,8 @@ def test_the_earlier_result_stays_until_the_new_one_is_whole(
     monkeypatch.setattr(os, "replace", full_at("warped.nii.gz"))
     with pytest.raises(SystemExit, match=rf"cannot write {tmp_path}/pair/warped.nii.gz: No space left"):
         run(tmp_path, pair, name="pair", seed=2)
-    assert (
-        f"the earlier result of these scans in {tmp_path / 'pair'} stays until the new one is complete"
-        in capsys.readouterr().out
-    )
+    told = "stays until the new one is complete and replaces it; another name keeps both"
+    assert f"the earlier result of these scans in {tmp_path / 'pair'} {told}" in capsys.readouterr().out
     assert contents(tmp_path / "pair") == before
     monkeypatch.undo()
     run(tmp_path, pair, name="pair", seed=2)

@@ -179,7 +179,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as error:  # a path that the system refuses, wherever it is met; a fault of the program stays one
         if interrupted(error):
             raise end_of() from None
-        reason = explanation(error, face="command")
+        fits = "preset" in inspect.signature(VERBS[arguments[0]]).parameters
+        reason = explanation(error, face="command" if fits else "other_command")
         if reason is None:
             raise
         refuse(reason)

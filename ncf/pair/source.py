@@ -105,7 +105,8 @@ class HoldOutput(Transform):
                 f"{lost} is to be read, and the result would overwrite it; choose another name or output_dir"
             )
         if (folder / METRICS_FILE).exists():
-            tell(f"the earlier result of these scans in {folder} stays until the new one is complete")
+            told = f"the earlier result of these scans in {folder} stays until the new one is complete and replaces it"
+            tell(f"{told}; another name keeps both")
         return data
 
 

@@ -31,6 +31,7 @@ from ncf.space.geometry import to_mm, to_vox
 from ncf.space.grids import Grid
 from ncf.space.mapping import SpatialMap
 from ncf.space.resampling import IMAGE_MODES, in_type_of, warp
+from ncf.use.odd import note_what_is_odd
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,7 @@ def apply_to_images(
     for file, target in zip(files, targets, strict=True):
         image = read_image("image", str(file)) if mode in IMAGE_MODES else _label(opened, file, wanted)
         check_finite(str(file), image)
+        note_what_is_odd(opened.inputs, file, image.as_tensor() if mode in IMAGE_MODES else None)
         volume, affine = image.as_tensor()[0], np.asarray(image.affine, dtype=np.float64)
         found = warp(opened.map, volume, moving=affine, reference=opened.reference, mode=mode)
         if mode in IMAGE_MODES:
