@@ -350,6 +350,23 @@ def test_what_is_missing_is_said_before_anything_is_loaded(
         assert telling in refusal(monkeypatch, *arguments)
 
 
+def test_a_cohort_without_the_labels_that_it_needs_is_refused_at_once(
+    pair: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [["name", "fixed", "moving", "fixed_label", "moving_label"]]
+    (tmp_path / "scans").mkdir()
+    for n in range(5):
+        (tmp_path / "scans" / f"{n}.nii.gz").symlink_to(pair["moving"])
+    rows += [[f"bare{n}", pair["fixed"], f"scans/{n}.nii.gz", "", ""] for n in range(5)]
+    rows += [["full", *(pair[key] for key in rows[0][1:])]]
+    (tmp_path / "list.csv").write_text("\n".join(map(",".join, rows)), encoding="utf-8")
+    command = ["cohort", str(tmp_path / "list.csv"), f"--output_dir={tmp_path / 'out'}"]
+    for option, needed in (("--guide_labels=true", "fixed_label and moving_label"), ("--rigid_label=1", "fixed_label")):
+        said = refusal(monkeypatch, *command, option)
+        assert f" needs {needed}, which the list does not name for bare0, bare1, bare2 and 2 more; add them" in said
+    assert {path.name for path in tmp_path.iterdir()} == {"list.csv", "scans"}
+
+
 @pytest.mark.parametrize("name", [*ODD_NAMES, "@fixed", "%seed", "$1 + 1"])
 def test_a_name_is_never_evaluated(
     run: Run, pair: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

@@ -16,7 +16,7 @@ from ncf.core.errors import PairError
 from ncf.core.folders import new_folder
 from ncf.core.labels import sides_of
 from ncf.core.names import AUTO, DEFORMABLE, MODALITIES, TRANSFORMS
-from ncf.core.paths import expanded
+from ncf.core.paths import expanded, missing, shortened, there
 from ncf.core.startup import load_libraries
 from ncf.io.pair_lists import Pairs, read_pairs
 from ncf.run.config import run_config
@@ -112,6 +112,23 @@ def absolute(option: str, path: str) -> Path:
 def given_paths(**paths: str | None) -> dict[str, Path]:
     """Return the paths that were given, absolute, by option."""
     return {option: absolute(option, path) for option, path in paths.items() if path is not None}
+
+
+MOVED = ("fixed", "moving", "fixed_label", "moving_label", "landmarks")  # files of a result that may lie elsewhere now
+
+
+def moved_files(given: Mapping[str, Any]) -> dict[str, Path]:
+    """Return the files of a result that were named anew, absolute, by key; end the process where one is not there.
+
+    Args:
+        given: every option as it was given, by its name; others than `MOVED` are not looked at.
+    """
+    found = given_paths(**{key: given[key] for key in MOVED})
+    for key, path in found.items():
+        if missing(path):
+            refuse(f"--{key}: there is no {shortened(path)}")
+        or_refused(there, path, f"--{key}")
+    return found
 
 
 def plain(option: str, value: str) -> str:
