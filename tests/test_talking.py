@@ -101,6 +101,13 @@ def test_what_cannot_be_said_is_refused(
     assert (tmp_path / "scan.nii.gz").read_bytes() == b"\x1f\x8b scan" and len(list(tmp_path.iterdir())) == 2
 
 
+def test_the_options_may_stand_before_the_command_but_not_alone() -> None:
+    with pytest.raises(SystemExit, match="^error: no command 'registr'"):
+        main(["--quiet", "registr"])
+    with pytest.raises(SystemExit, match="^error: --quiet is for a command; see: ncf --help"):
+        main(["--quiet"])
+
+
 def test_a_disk_that_is_full_ends_the_log_and_not_the_run(capsys: pytest.CaptureFixture[str]) -> None:
     full = Log(Path("/dev/full"))
     full.line("one")

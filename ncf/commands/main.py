@@ -168,6 +168,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError:
         refuse("the working folder is no longer there; change to another one")
     line, (arguments, talk) = arguments, taken(arguments)
+    if not arguments:
+        refuse(f"{' '.join(line)} is for a command; see: ncf --help")
     refuse_unknown(arguments)
     talk.begin(arguments[0], line)
     try:

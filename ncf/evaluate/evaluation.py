@@ -109,8 +109,8 @@ class EvaluationTable:
         if found:
             best = known(case.get("tre_mm", {}).get("after", {}).get("mean") for case in found)
             more = {"tre30_mm": learn2reg_tre30(best) if best else None, "failures": failures}
-            tell(save_summary(self.output_dir, STEM, found, columns=COLUMNS, more=more))
-            print(f"\nresults in {self.output_dir / STEM}.json, .csv and .md")
+            tell(save_summary(self.output_dir, STEM, found, columns=COLUMNS, more=more) + "\n")
+            print(f"results in {self.output_dir / STEM}.json, .csv and .md")
         if failures:
             sys.exit("\n".join(f"error: {reason}" for reason in failures))
 
