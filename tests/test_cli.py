@@ -329,6 +329,15 @@ def test_every_option_is_a_knob_and_paths_are_whole(monkeypatch: pytest.MonkeyPa
     assert [Path(name).name for name in register(preset="paper").config_files] == ["inference.json", "paper.json"]
 
 
+def test_two_presets_of_one_pair_are_two_results(tmp_path: Path) -> None:
+    own = tmp_path / "my own.json"
+    own.write_text("{}", encoding="utf-8")
+    for preset, name in (("fast", "a__b__fast"), (str(own), "a__b__my_own"), (None, None)):
+        assert dict(register("x/a.nii.gz", "$y/b.mha", preset=preset).overrides).get("name") == name
+    assert dict(register("a.nii", "b.nii", preset="fast", name="r").overrides)["name"] == "r"
+    assert "name" not in dict(register(preset="fast").overrides)  # the phantom
+
+
 def test_what_is_missing_is_said_before_anything_is_loaded(
     pair: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,9 +102,9 @@ def test_what_cannot_be_said_is_refused(
 
 
 def test_the_options_may_stand_before_the_command_but_not_alone() -> None:
-    with pytest.raises(SystemExit, match="^error: no command 'registr'"):
+    with pytest.raises(SystemExit, match=r"^error: no command 'registr'"):
         main(["--quiet", "registr"])
-    with pytest.raises(SystemExit, match="^error: --quiet is for a command; see: ncf --help"):
+    with pytest.raises(SystemExit, match=r"^error: --quiet is for a command; see: ncf --help"):
         main(["--quiet"])
 
 

@@ -19,8 +19,9 @@ from ncf.commands.common import (
     true_or_false,
     whole_number,
 )
-from ncf.core.names import IMAGES, PAIR_KEYS
+from ncf.core.names import IMAGES, PAIR_KEYS, pair_name, safe_name
 from ncf.core.paths import there
+from ncf.core.presets import OVERLAY_SUFFIX
 from ncf.core.scan_paths import MARK
 
 NAMED = ("warped", "field")  # files under names of the user's
@@ -83,7 +84,7 @@ def register(
             three columns of voxel indices.
         moving_guide_points: the same points, in the same order, in the moving scan.
         output_dir: where the result folder is made.
-        name: of the result folder; by default <fixed>__<moving>.
+        name: of the result folder; by default <fixed>__<moving>, with a preset <fixed>__<moving>__<preset>.
         warped: a file for the warped scan too, under a name of your own: .nii.gz, .nii, .mha or .nrrd.
         field: a file for the displacement field too, under a name of your own: also .h5 or .tfm, as transforms of ITK.
         seed: of the network's first weights.
@@ -115,6 +116,8 @@ def register(
     overrides["phantom_seed"] = whole_number("phantom_seed", phantom_seed)
     overrides |= {option: true_or_false(option, given[option]) for option in ("report", "progress")}
     overrides |= {option: plain(option, given[option]) for option in ("name", "device") if given[option] is not None}
+    if preset is not None and name is None and {"fixed", "moving"} <= set(overrides):
+        overrides["name"] = name_with_preset(overrides["fixed"], overrides["moving"], preset)
     if true_or_false("strict", strict):
         overrides["strict"] = True
     objects, hidden = true_or_false("dicom", dicom), true_or_false("anonymous", anonymous)
@@ -132,6 +135,11 @@ def register(
         tuple(overrides.items()),
         check=lambda: _check_there(inputs, wanted, dicom=objects, anonymous=hidden),
     )
+
+
+def name_with_preset(fixed: Path, moving: Path, preset: str) -> str:
+    """Return the usual name of a result with that of the preset: two presets of one pair are two results."""
+    return f"{pair_name(str(fixed), str(moving))}__{safe_name(Path(preset).name.removesuffix(OVERLAY_SUFFIX))}"
 
 
 def _of_series(key: str, path: str | None, series: str | None) -> str | None:
