@@ -154,6 +154,11 @@ def same_place(one: SimpleITK.Image, other: SimpleITK.Image) -> None:
         np.testing.assert_allclose(getattr(one, own)(), getattr(other, own)(), atol=1e-5)
 
 
+def sitk_field(path: Path) -> SimpleITK.Transform:
+    """A field's file as a transform of SimpleITK."""
+    return SimpleITK.DisplacementFieldTransform(SimpleITK.ReadImage(str(path), SimpleITK.sitkVectorFloat64))
+
+
 def test_warped_scan_and_field_have_the_names_that_were_asked_for(
     tiny: list[str], pair: Mapping[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -166,8 +171,12 @@ def test_warped_scan_and_field_have_the_names_that_were_asked_for(
         np.testing.assert_allclose(*map(SimpleITK.GetArrayFromImage, (made, usual)), atol=1e-5)
     assert {"warped", "field"}.isdisjoint(json.loads((folder / "run.json").read_text(encoding="utf-8"))["config"])
     capsys.readouterr()
-    main(["apply", str(folder), pair["moving"], "--to=image", "--warped=again.nii"])
-    assert capsys.readouterr().out == f"{tmp_path / 'again.nii'}\n"
+    main(["apply", str(folder), pair["moving"], "--to=image", "--warped=again.nii", "--field=again.h5"])
+    assert capsys.readouterr().out == f"{tmp_path / 'again.nii'}\n{tmp_path / 'again.h5'}\n"
+    usual = sitk_field(folder / "displacement.nii.gz")
+    for point in ((0.0, 0.0, 0.0), (20.0, -30.0, 10.0)):
+        carried = SimpleITK.ReadTransform(str(tmp_path / "again.h5")).TransformPoint(point)
+        np.testing.assert_allclose(carried, usual.TransformPoint(point), atol=1e-3)
     again, usual = (SimpleITK.ReadImage(str(path)) for path in (tmp_path / "again.nii", folder / "warped.nii.gz"))
     same_place(again, usual)
     np.testing.assert_array_equal(*map(SimpleITK.GetArrayFromImage, (again, usual)))
@@ -218,6 +227,8 @@ def test_an_earlier_file_stays_where_the_new_one_fails(tmp_path: Path, monkeypat
         (["a", "b", "--to=label", "--warped=a.nii"], "--warped is for a single file, and 2 are named"),
         (["a", "--to=points", "--from=fixed", "--warped=a.csv"], "--warped is for --to=image and --to=label"),
         (["--to=image", "--warped=a.nii", "--dicom=true"], "--warped is no DICOM series"),
+        (["--to=image", "--warped=a.nii", "--field=a.nii"], "--warped and --field name one file"),
+        (["--to=image", "--output_dir=o", "--field=gone/a.nii"], "field: cannot write .*: there is no folder"),
     ],
 )
 def test_apply_goes_to_one_place(given: list[str], telling: str) -> None:

@@ -24,8 +24,8 @@ MODES = {
 SIDES, SPACES = ("fixed", "moving"), ("lps", "ras", "voxel")
 # the options that belong to some kinds of files alone
 OWN = {
-    "image": ("warped", "interpolation", "reference", "dicom"),
-    "label": ("warped", "interpolation", "reference", "moving", "labels"),
+    "image": ("warped", "field", "interpolation", "reference", "dicom"),
+    "label": ("warped", "field", "interpolation", "reference", "moving", "labels"),
     "dose": ("reference", "moving", "dicom", "rule", "sum"),
     "points": ("moving", "from", "space"),
 }
@@ -38,6 +38,7 @@ def apply(
     to: str,
     output_dir: str | None = None,
     warped: str | None = None,
+    field: str | None = None,
     reference: str | None = None,
     interpolation: str | None = None,
     labels: str | None = None,
@@ -61,6 +62,8 @@ def apply(
         output_dir: where the results go, under the files' own names; images, labels and doses become .nii.gz, and an
             RTDOSE an RTDOSE where the fixed scan is a DICOM series.
         warped: the file of the result, in place of a folder, for one image or label map: .nii.gz, .nii, .mha or .nrrd.
+        field: a file for the whole map too, as a displacement field on the grid of the results, pre_transform and
+            post_transform in it: .nii.gz, .nii, .mha, .nrrd, .h5 or .tfm.
         reference: a scan whose grid images, labels and doses go onto; by default the fixed scan's.
         interpolation: for images linear (the default) or cubic, for labels nearest (the default) or soft.
         labels: names or numbers of the labels to carry, such as Heart,Lung_L; by default all.
@@ -84,12 +87,18 @@ def apply(
     maps = given_paths(reference=reference, moving=moving, pre_transform=pre_transform, post_transform=post_transform)
     carry = {"dose": _doses, "points": _points}.get(kind, _volumes)(given, kind)
     paths = [absolute("files", file) for file in files]
+    whole = _named("field", field)
+    if whole is not None and whole == target:
+        refuse("--warped and --field name one file; give two")
 
     def call() -> None:
         """Carry the files and print the paths of the results."""
-        from ncf.use.carry import open_map
+        from ncf.use.carry import open_map, write_field
 
-        print("\n".join(map(str, carry(open_map(source, **maps), paths, target))))
+        opened = open_map(source, **maps)
+        print("\n".join(map(str, carry(opened, paths, target))))
+        if whole is not None:
+            print(write_field(opened, whole))
 
     return CallJob(call, output_dir=None if warped is not None else target)
 
@@ -104,10 +113,19 @@ def _target(given: Mapping[str, Any]) -> Path:
         refuse(f"--warped is for a single file, and {len(given['files'])} are named; give --output_dir")
     if _of_dicom(given):
         refuse("--warped is no DICOM series; give --output_dir, or leave --dicom")
-    from ncf.io.named_files import WRITTEN, check_target  # only where it is asked for
+    target = _named("warped", given["warped"])
+    assert target is not None
+    return target
 
-    target = absolute("warped", given["warped"])
-    or_refused(check_target, "warped", target, WRITTEN)
+
+def _named(option: str, path: str | None) -> Path | None:
+    """Return the path of a file under a name of the user's; end the process where it cannot be written."""
+    if path is None:
+        return None
+    from ncf.io.named_files import FIELDS, WRITTEN, check_target  # only where it is asked for
+
+    target = absolute(option, path)
+    or_refused(check_target, option, target, WRITTEN if option == "warped" else tuple(FIELDS))
     return target
 
 

@@ -63,9 +63,7 @@ class NamedFiles:
         if self.warped is not None:
             save_volume(self.warped, warped, affine)
         if self.field is not None:
-            grid = Grid(tuple(field_vox.shape[1:]), affine)
-            entry = field_formats()[FIELDS[_ending("field", self.field, tuple(FIELDS))]]
-            entry.save(self.field, FieldToSave(field_vox, grid, None))
+            save_field(self.field, field_vox, affine)
 
 
 def check_target(option: str, path: Path, endings: tuple[str, ...], *, read: Iterable[str | Path] = ()) -> None:
@@ -108,6 +106,21 @@ def save_volume(path: Path, array: np.ndarray | torch.Tensor, affine: np.ndarray
         from ncf.io.itk_fields import save_scalar_image
 
         save_scalar_image(path, array, affine)
+
+
+def save_field(path: Path, field_vox: torch.Tensor, affine: np.ndarray) -> None:
+    """Write a displacement field in the format that the ending of its path names.
+
+    Args:
+        path: ends in one of `FIELDS`.
+        field_vox: (3, W, H, D), in voxels of its grid, fixed to moving.
+        affine: (4, 4), of its grid, voxel -> RAS mm.
+
+    Raises:
+        PairError: the file cannot be written, or cannot hold the grid.
+    """
+    entry = field_formats()[FIELDS[_ending("field", path, tuple(FIELDS))]]
+    entry.save(path, FieldToSave(field_vox, Grid(tuple(field_vox.shape[1:]), affine), None))
 
 
 def _ending(option: str, path: Path, endings: tuple[str, ...]) -> str:

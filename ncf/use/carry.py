@@ -22,7 +22,7 @@ from ncf.io.image_files import read_image
 from ncf.io.itk_fields import load_affine
 from ncf.io.label_files import empty_scan, read_label, shown_labels, table_of
 from ncf.io.label_names import save_names
-from ncf.io.named_files import save_volume
+from ncf.io.named_files import save_field, save_volume
 from ncf.io.points.base import in_ras
 from ncf.io.points.table import read_points_file
 from ncf.pair.checks import check_finite
@@ -221,6 +221,22 @@ def apply_to_points(
         points.save(target, in_ras(found, points.space) if there is None else to_vox(found, there.affine), known)
         outside += int((~known).sum())
     return targets, outside
+
+
+def write_field(opened: Applied, path: Path) -> Path:
+    """Write a map as one displacement field on the reference grid.
+
+    Args:
+        opened: the map.
+        path: of the file; its ending names the format (`ncf.io.named_files.FIELDS`).
+
+    Raises:
+        PairError: the file was read, cannot be written, or cannot hold the grid.
+    """
+    (target,) = output_paths([path.name], path.parent, read=opened.read)
+    found, _ = opened.map.on(opened.reference)
+    save_field(target, found.field, found.grid.affine)
+    return target
 
 
 def output_paths(names: Sequence[str], output_dir: str | Path, *, read: Sequence[str | Path]) -> list[Path]:
