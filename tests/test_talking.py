@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ import pytest
 import SimpleITK
 
 from ncf.commands.main import main
-from ncf.commands.talking import EVERYWHERE
+from ncf.commands.talking import EVERYWHERE, named
 from ncf.core.console import Console, Log, set_up, tell
 from ncf.core.errors import PairError
 from tests.conftest import LEVELS, NO_SEARCH
@@ -83,6 +84,7 @@ def test_an_error_is_in_the_log_too(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (["--log=gone/run.log"], "cannot write .*gone/run.log: No such file or directory"),
         (["--log=folder"], "cannot write .*folder: Is a directory"),
         (["--log=scan.nii.gz"], "scan.nii.gz is there and is no log of ncf"),
+        (["--log=pipe"], "pipe is a pipe; choose a file for --log"),
         (["--log"], "--log needs a value"),
         (["--log="], "--log must not be empty"),
         (["--quiet=perhaps"], "--quiet is true or false"),
@@ -95,10 +97,25 @@ def test_what_cannot_be_said_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
     (tmp_path / "scan.nii.gz").write_bytes(b"\x1f\x8b scan")
     with pytest.raises(SystemExit, match=f"^error: .*{telling}"):
         main(["register", "a", "b", *arguments])
-    assert (tmp_path / "scan.nii.gz").read_bytes() == b"\x1f\x8b scan" and len(list(tmp_path.iterdir())) == 2
+    assert (tmp_path / "scan.nii.gz").read_bytes() == b"\x1f\x8b scan" and len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["register", "a", "b", "--name", "r", "--seed=3"], "a and b"),
+        (["register", "--fixed", "a", "--moving=b"], "a and b"),
+        (["cohort", "--pairs=l.csv", "--output_dir", "o"], "l.csv"),
+        (["register", "--phantom_seed=1"], ""),
+        (["fetch", "lungct", "--dir=d"], ""),
+    ],
+)
+def test_what_is_read_is_named(arguments: list[str], told: str) -> None:
+    assert named(arguments) == told
 
 
 def test_the_options_may_stand_before_the_command_but_not_alone() -> None:

@@ -140,6 +140,12 @@ def named(arguments: Sequence[str]) -> str:
     """
     if arguments[0] in READ_NOTHING:
         return ""
-    free = [argument for argument in arguments[1:] if not argument.startswith("--")]
-    pairs = [argument.partition("=") for argument in arguments]
-    return " and ".join(map(shortened, free + [value for option, _, value in pairs if option in NAMING]))
+    free, rest = [], iter(arguments[1:])
+    for argument in rest:
+        option, equals, value = argument.partition("=")
+        if not option.startswith("--"):
+            free.append(argument)
+        else:
+            value = value if equals else next(rest, "")
+            free += [value] if option in NAMING else []
+    return " and ".join(map(shortened, free))

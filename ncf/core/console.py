@@ -39,6 +39,8 @@ class Log:
         try:
             if path.is_file() and path.stat().st_size and not OF_LOGS.match(_head(path)):
                 raise PairError(f"{shortened(path)} is there and is no log of ncf; choose another file for --log")
+            if path.is_fifo():  # opening it would wait for a reader, for ever
+                raise PairError(f"{shortened(path)} is a pipe; choose a file for --log")
             path.open("a").close()
         except OSError as error:
             raise refusal(path, error) from error

@@ -21,7 +21,7 @@ from ncf.io.nifti_read import affine_mm
 from ncf.space.geometry import RAS_TO_LPS, field_to_mm, spacing_mm
 
 REAL = "biuf"  # kinds of numpy's types in which a voxel is one real number
-FORMS = "a path, an array with its affine as (array, affine), a MetaTensor, or an image of nibabel or SimpleITK"
+FORMS = "an array with its affine as (array, affine), a MetaTensor, or an image of nibabel or SimpleITK"
 
 
 def image_of(key: str, given: Any) -> MetaTensor:
@@ -90,7 +90,7 @@ def _parts(key: str, given: Any, *, exact: bool = False) -> tuple[np.ndarray, np
         return values, affine_mm(given)
     if hasattr(given, "GetDirection"):  # SimpleITK's
         return _of_sitk(key, given)
-    raise PairError(f"{key}: expected {FORMS}, got {type(given).__name__}")
+    raise PairError(f"{key}: expected {FORMS}, got {type(given).__name__}; of files, ncf.register takes the paths")
 
 
 def _of_meta_tensor(key: str, given: MetaTensor) -> tuple[np.ndarray, np.ndarray]:
