@@ -1,7 +1,7 @@
 """Neural Correspondence Field: registration of one pair of 3D scans, without training data.
 
-``register`` takes two images in memory, ``RegisterPaird`` is the same as a MONAI transform, and ``open_result`` opens
-the folder of a finished registration. The command ``ncf`` registers files.
+``register`` takes two images in memory or two paths, ``RegisterPaird`` is the same as a MONAI transform, and
+``open_result`` opens the folder of a finished registration. The command ``ncf`` registers files.
 """
 
 from __future__ import annotations

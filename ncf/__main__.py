@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from ncf.core.interruption import end_of, interrupted
+
 VERSION = (["--version"], ["-V"], ["version"])
 
 
@@ -15,9 +17,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: the command and what follows; None for those of this process.
 
     Raises:
-        SystemExit: with one line and status 1 where something cannot be done.
+        SystemExit: with one line and status 1 where something cannot be done, and status 130 after Ctrl-C.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        _carry_out(list(sys.argv[1:] if arguments is None else arguments))
+    except SystemExit:
+        raise
+    except BaseException as error:  # Ctrl-C at any moment, also while libraries are loaded
+        if not interrupted(error):
+            raise
+        raise end_of() from None
+
+
+def _carry_out(given: list[str]) -> None:
+    """Carry out a command line that was given."""
     if given in VERSION:
         from ncf.core.presets import version
         from ncf.core.streams import keep_going_unread

@@ -18,7 +18,7 @@ LEVELS = {
     "only": {"voxels": 3000, "control_points": 300, "iterations": 12, "learning_rate": 1e-3}
 }  # 50 ms, and it moves
 NO_SEARCH = {"inferer::search": None}  # it takes a second; tests/test_search.py has it
-CONFIGURED = ("", "ncf", "ignite")  # loggers of configs/logging.conf
+CONFIGURED = ("", "ncf", "ncf.notes", "ignite")  # loggers of configs/logging.conf
 
 
 LOGGERS = {name: logging.getLogger(name) for name in CONFIGURED}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,9 @@ from scipy.spatial.transform import Rotation
 
 from ncf.fit.initial_alignment import PARAMETERS, InitialAlignment, _Coarse
 from ncf.fit.pyramid import PairImages
-from ncf.phantom.chest import PhantomPair, breathing_thorax
+from ncf.phantom.chest import PhantomPair, breathing_thorax, write
+from ncf.space.geometry import translation
+from tests.conftest import Run
 
 AIR_HU, RANGE_HU = -1045.0, 1470.0  # of the chest: what becomes 0, and how much becomes 1
 FOUND_MM = 6.0  # mean over the fixed image, from the map that undoes the displacement; half a coarse node; seen 1 to 4
@@ -164,3 +168,20 @@ def test_the_same_pair_has_the_same_start_to_the_bit(chest: PhantomPair) -> None
     first = InitialAlignment()(pair).initial
     torch.manual_seed(5)
     np.testing.assert_array_equal(first, InitialAlignment()(pair).initial)
+
+
+@pytest.mark.slow
+def test_it_is_told_once_of_two_contrasts_too(
+    run: Run, chest: PhantomPair, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(chest, tmp_path)
+    moved = translation([60.0, -50.0, 70.0]) @ chest.moving_affine
+    other = np.interp(chest.moving, [-1000, -900, 400], [0, 1000, 100]).astype(np.float32)  # air is dark
+    nib.save(nib.Nifti1Image(other, moved), tmp_path / "other.nii.gz")
+    pair = {"fixed": tmp_path / "fixed.nii.gz", "moving": tmp_path / "other.nii.gz"}
+    with caplog.at_level("INFO", logger="ncf"):
+        run(tmp_path / "output", pair, transform="rigid")
+    told = [record.getMessage() for record in caplog.records]
+    assert [line for line in told if line.startswith("contrast: different")]
+    assert len([line for line in told if line.startswith("initial transform: ")]) == 1
+    assert not [line for line in told if "the headers leave" in line]

@@ -5,8 +5,11 @@ from __future__ import annotations
 import doctest
 import importlib.util
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, LoadImaged
 
-from ncf import Registered, RegisterPaird, register
+from ncf import Registered, RegisterPaird, open_result, register
 from ncf.commands.apply import apply
 from ncf.commands.evaluate import evaluate
 from ncf.commands.invert import invert
@@ -69,7 +72,7 @@ def done(images: Mapping[str, Any], here: Path) -> Registered:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(here)
         patch.setenv("TMPDIR", str(here))
-        done = register(**images, preset="tiny", seed=5, device="cpu")
+        done = register(**images, preset="tiny", seed=5, device="cpu", progress=False)
     return done
 
 
@@ -98,6 +101,102 @@ def test_the_same_bytes_as_the_command_and_nothing_before_save(
         "was saved from Python and knows no files",
         lambda: export_fields(saved, tmp_path / "out", kind="learn2reg"),
     )
+
+
+def test_paths_give_the_same_and_are_told(done: Registered, pair: Mapping[str, str], tmp_path: Path) -> None:
+    paths = {key: Path(path) for key, path in pair.items()}
+    by_path = register(**paths, preset="tiny", seed=5, device="cpu", progress=False)
+    assert torch.equal(by_path.field.as_tensor(), done.field.as_tensor())
+    assert by_path.metrics["tre_mm"] == done.metrics["tre_mm"] and by_path.metrics["dice"] == done.metrics["dice"]
+    saved = by_path.save(tmp_path / "by_path")
+    told = json.loads((saved / "run.json").read_text(encoding="utf-8"))["inputs"]
+    assert {key: entry["path"] for key, entry in told.items()} == dict(pair)
+    apply(str(saved), to="image", warped=str(tmp_path / "w.nii.gz")).start()  # the moving scan is known
+    mixed = register(pair["fixed"], nib.load(pair["moving"]), preset="tiny", seed=5, device="cpu", progress=False)
+    assert not json.loads((mixed.save(tmp_path / "mixed") / "run.json").read_text(encoding="utf-8"))["inputs"]
+    refused("fixed: cannot open .*gone.nii", lambda: register("gone.nii", pair["moving"], preset="tiny"))
+    refused(
+        "moving: expected an array .* got int; of files, ncf.register takes the paths",
+        lambda: register(pair["fixed"], 3, preset="tiny"),
+    )
+
+
+def test_simpleitk_moves_the_scan_as_we_do(done: Registered, pair: Mapping[str, str], tmp_path: Path) -> None:
+    fixed, moving = (sitk.ReadImage(pair[key], sitk.sitkFloat32) for key in ("fixed", "moving"))
+    nothing = float(sitk.GetArrayViewFromImage(moving).min())
+    theirs = sitk.Resample(moving, fixed, done.to_sitk_transform(), sitk.sitkLinear, nothing)
+    ours = done.to_sitk()
+    assert ours.GetSize() == theirs.GetSize() and ours.GetOrigin() == pytest.approx(theirs.GetOrigin(), abs=1e-3)
+    apart = np.abs(sitk.GetArrayFromImage(ours) - sitk.GetArrayFromImage(theirs))
+    assert np.median(apart) < 0.01 and np.mean(apart < 1) > 0.95  # else at the border of the moving scan
+    point_mm = np.array([10.0, -5.0, 20.0])  # RAS; SimpleITK's points are LPS
+    found = np.array(done.to_sitk_transform().TransformPoint((point_mm * [-1, -1, 1]).tolist())) * [-1, -1, 1]
+    np.testing.assert_allclose(found, done.points_in_moving(point_mm[None])[0], atol=1e-2)
+    opened = open_result(done.save(tmp_path / "saved"))
+    np.testing.assert_allclose(
+        opened.to_sitk_transform().TransformPoint((1.0, 2.0, 3.0)),
+        done.to_sitk_transform().TransformPoint((1.0, 2.0, 3.0)),
+        atol=1e-3,
+    )
+
+
+def test_a_result_tells_its_verdict_size_and_seconds(done: Registered, tmp_path: Path) -> None:
+    told = r"(good|doubtful), 24 x 22 x 26 voxels, \d+\.\d s"
+    assert re.fullmatch(rf"Registered\({told}\)", repr(done))
+    folder = done.save(tmp_path / "saved")
+    assert re.fullmatch(rf"OpenedResult\({told}, '{folder}'\)", repr(open_result(folder)))
+
+
+def test_without_simpleitk_the_extra_is_named(done: Registered, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "SimpleITK", None)
+    for asked in (done.to_sitk, done.to_sitk_transform):
+        refused("SimpleITK, which is not installed: run pip install SimpleITK", asked)
+
+
+USER = """
+from pathlib import Path
+
+import ncf
+from ncf import OpenedResult, PairError, Registered, open_result, register
+
+
+def carried(fixed: Path, moving: Path) -> Registered:
+    result: Registered = register(fixed, moving, preset="fast", device="cpu", progress=False)
+    word: str = result.metrics["verdict"]["word"]
+    print(word, result.warped.shape, result.points_in_moving([[0.0, 0.0, 0.0]]).shape, ncf.__version__)
+    saved: Path = result.save(Path("out"))
+    opened: OpenedResult = open_result(saved)
+    return result if opened.warped_label is None else result
+
+
+try:
+    carried(Path("a"), Path("b"))
+except PairError as error:
+    print(error.hint)
+"""
+
+
+@pytest.mark.slow
+def test_a_program_of_a_user_has_types(tmp_path: Path) -> None:
+    (tmp_path / "user.py").write_text(USER, encoding="utf-8")
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--follow-imports=silent",
+        f"--cache-dir={tmp_path}",
+        "user.py",
+    ]
+    ended = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "MYPYPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
 def test_results_lie_on_the_fixed_grid(done: Registered, chest: PhantomPair) -> None:

@@ -28,6 +28,7 @@ from ncf.space.mapping import SpatialMap
 from ncf.space.preimages import CLOSE_VOX
 from ncf.use.carry import apply_to_images, apply_to_points, open_map
 from ncf.use.invert import inverse_consistency_error
+from ncf.use.odd import note_what_is_odd
 from tests.conftest import Run
 from tests.maps import itk_transform, through_itk
 from tests.refusing import refused
@@ -470,6 +471,40 @@ def test_points_of_the_python_api_are_counted(result: Path, tmp_path: Path) -> N
     np.testing.assert_allclose(place, 0, atol=0.01)
     assert first == second == 1
     refused("missing.csv", lambda: apply_to_points(open_map(result), ["missing.csv"], tmp_path / "out", **call))
+
+
+def test_a_file_that_was_hardly_meant_is_noted(
+    result: Path, pair: Mapping[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = tmp_path / "mask.nii.gz"
+    shutil.copyfile(pair["moving_label"], other)
+    opened = open_map(result)
+    for file, mode, telling in (
+        (pair["fixed"], "bilinear", "is the fixed scan that was registered, which lies on the fixed grid already"),
+        (pair["fixed"], "nearest", "is the fixed"),
+        (other, "bilinear", "looks like a label map, and is interpolated as an image; --to=label"),
+        (other, "nearest", ""),
+        (pair["moving"], "bilinear", ""),
+    ):
+        caplog.clear()
+        if Path(file) == Path(pair["fixed"]) and mode == "nearest":
+            note_what_is_odd(opened.inputs, file, None)
+        else:
+            apply_to_images(opened, [file], tmp_path / mode, mode=mode)
+        told = [record.getMessage() for record in caplog.records if record.name == "ncf.notes"]
+        assert len(told) == bool(telling) and all(telling in line and str(file) in line for line in told)
+
+
+def test_a_lack_of_memory_has_advice_that_the_command_knows(monkeypatch: pytest.MonkeyPatch, result: Path) -> None:
+    def lacking(*_: object, **__: object) -> None:
+        raise MemoryError("Unable to allocate 9 TiB")
+
+    monkeypatch.setattr("ncf.use.carry.open_map", lacking)
+    line = refusal(monkeypatch, "apply", result, "--to=image", "--output_dir=o")
+    assert line.startswith("error: out of memory (Unable to allocate 9 TiB); end other programs")
+    assert "--preset" not in line
+    monkeypatch.setattr("ncf.commands.common.run_config", lacking)
+    assert refusal(monkeypatch, "register").endswith("; use --preset=fast, or another --device")
 
 
 def test_a_result_that_was_interrupted_or_whose_scan_changed_is_not_used(

@@ -150,7 +150,7 @@ def test_ctrl_c_is_one_line_and_no_files(bundle: Path, pair: Mapping[str, str], 
         _, said = process.communicate(timeout=PATIENCE_S)
     finally:
         process.kill()
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert said.splitlines() == ["error: interrupted; the result is not complete, nothing of it was written"]
     assert not list((tmp_path / "here").iterdir())
 
@@ -238,14 +238,77 @@ def test_help_is_a_word_too(capsys: pytest.CaptureFixture) -> None:
     assert pages[0] == pages[1] != pages[2] == pages[3] and pages[0].startswith("usage: ncf apply")
 
 
-def test_an_interruption_before_the_fit_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(_: Any) -> None:
-        raise KeyboardInterrupt
+def interrupted(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys, "argv", ["ncf", "register"])
-    monkeypatch.setattr("ncf.commands.common.ConfigJob.start", interrupted)
-    with pytest.raises(SystemExit, match=r"^error: interrupted"):
-        main()
+
+def broken(*_: Any, **__: Any) -> None:
+    """As libraries end that are stopped while they load."""
+    try:
+        interrupted()
+    except KeyboardInterrupt as error:
+        raise ImportError("cannot load the rest") from error
+
+
+@pytest.mark.parametrize("where", ["ncf.commands.common.ConfigJob.start", "ncf.commands.main.taken"])
+@pytest.mark.parametrize("how", [interrupted, broken])
+def test_an_interruption_before_the_fit_is_one_line(
+    where: str, how: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(where, how)
+    with pytest.raises(SystemExit) as stop:
+        of_everything(["register"])
+    assert stop.value.code == 130
+    assert capsys.readouterr().err == "error: interrupted; what was not complete was not written\n"
+
+
+def test_an_interruption_of_the_report_leaves_the_result(
+    run: Run, pair: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr("ncf.report.after._report", interrupted)
+    with pytest.raises(SystemExit) as stop:
+        run(tmp_path / "output", pair, report=True, name="r")
+    assert stop.value.code == 130 and (tmp_path / "output" / "r" / "metrics.json").is_file()
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and said.rstrip().endswith(f"made again by ncf report {tmp_path / 'output' / 'r'}")
+
+
+def test_a_working_folder_that_is_gone_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    for arguments in (["register", "a", "b"], ["register", "--log=x.log"], ["files", "."]):
+        with pytest.raises(SystemExit, match=r"^error: the working folder is no longer there"):
+            main(arguments)
+
+
+@pytest.mark.parametrize("seed", ["9" * 5000, "1e400", "inf", "0x10"])
+def test_a_seed_is_a_whole_number_of_some_length(monkeypatch: pytest.MonkeyPatch, seed: str) -> None:
+    assert len(refusal(monkeypatch, "register", "a", "b", f"--seed={seed}")) < 200
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("closed", ["2>&-", "<&-", "2>&- <&- >&-"])
+def test_a_closed_stream_costs_no_refusal(tmp_path: Path, closed: str) -> None:
+    command = shlex.join([sys.executable, "-m", "ncf", "register", "gone.nii", "gone.nii"])
+    settings = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(
+        ["bash", "-c", f"{command} {closed}"], cwd=tmp_path, env=settings, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 1 and "Traceback" not in ended.stderr and not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after_s", [0.2, 1.0, 3.0])
+def test_ctrl_c_while_libraries_load_is_one_line(tmp_path: Path, after_s: float) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    process = start(ROOT, tmp_path, "ncf", "register", "--phantom_size=32,32,32", "--preset=fast")
+    signal.signal(signal.SIGINT, before)
+    time.sleep(after_s)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode in (130, -signal.SIGINT)  # shells call both 130
+    assert said.count("\n") == 1 and said.startswith("error: interrupted") and not list(tmp_path.iterdir())
 
 
 def test_every_option_is_a_knob_and_paths_are_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -266,6 +329,15 @@ def test_every_option_is_a_knob_and_paths_are_whole(monkeypatch: pytest.MonkeyPa
     assert [Path(name).name for name in register(preset="paper").config_files] == ["inference.json", "paper.json"]
 
 
+def test_two_presets_of_one_pair_are_two_results(tmp_path: Path) -> None:
+    own = tmp_path / "my own.json"
+    own.write_text("{}", encoding="utf-8")
+    for preset, name in (("fast", "a__b__fast"), (str(own), "a__b__my_own"), (None, None)):
+        assert dict(register("x/a.nii.gz", "$y/b.mha", preset=preset).overrides).get("name") == name
+    assert dict(register("a.nii", "b.nii", preset="fast", name="r").overrides)["name"] == "r"
+    assert "name" not in dict(register(preset="fast").overrides)  # the phantom
+
+
 def test_what_is_missing_is_said_before_anything_is_loaded(
     pair: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,10 +353,27 @@ def test_what_is_missing_is_said_before_anything_is_loaded(
         with pytest.raises(SystemExit, match=f"^error: {telling}"):
             job.start()
     for arguments, telling in (
-        (["apply", "x"], "apply needs --to and --output_dir"),
+        (["apply", "x"], "apply needs --to; see: ncf apply --help"),
         (["invert"], "RESULT and --output_dir"),
     ):
         assert telling in refusal(monkeypatch, *arguments)
+
+
+def test_a_cohort_without_the_labels_that_it_needs_is_refused_at_once(
+    pair: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [["name", "fixed", "moving", "fixed_label", "moving_label"]]
+    (tmp_path / "scans").mkdir()
+    for n in range(5):
+        (tmp_path / "scans" / f"{n}.nii.gz").symlink_to(pair["moving"])
+    rows += [[f"bare{n}", pair["fixed"], f"scans/{n}.nii.gz", "", ""] for n in range(5)]
+    rows += [["full", *(pair[key] for key in rows[0][1:])]]
+    (tmp_path / "list.csv").write_text("\n".join(map(",".join, rows)), encoding="utf-8")
+    command = ["cohort", str(tmp_path / "list.csv"), f"--output_dir={tmp_path / 'out'}"]
+    for option, needed in (("--guide_labels=true", "fixed_label and moving_label"), ("--rigid_label=1", "fixed_label")):
+        said = refusal(monkeypatch, *command, option)
+        assert f" needs {needed}, which the list does not name for bare0, bare1, bare2 and 2 more; add them" in said
+    assert {path.name for path in tmp_path.iterdir()} == {"list.csv", "scans"}
 
 
 @pytest.mark.parametrize("name", [*ODD_NAMES, "@fixed", "%seed", "$1 + 1"])

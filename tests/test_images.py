@@ -73,7 +73,7 @@ RGB = [("R", "u1"), ("G", "u1"), ("B", "u1")]
 @pytest.mark.parametrize(
     ("given", "telling"),
     [
-        ("scan.nii.gz", "fixed: expected an array with its affine .* got str; for files, use ncf register"),
+        ("scan.nii.gz", "fixed: expected an array with its affine .* got str; of files, ncf.register takes the paths"),
         (np.zeros((3, 3, 3)), "got ndarray"),
         (nib.Nifti1Image(np.zeros((3, 3, 3), np.complex64), np.eye(4)), "voxels are complex64"),
         (nib.Nifti1Image(np.zeros((3, 3, 3), RGB), np.eye(4)), "expected one real number each"),

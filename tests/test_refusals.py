@@ -255,10 +255,8 @@ def test_the_earlier_result_stays_until_the_new_one_is_whole(
     monkeypatch.setattr(os, "replace", full_at("warped.nii.gz"))
     with pytest.raises(SystemExit, match=rf"cannot write {tmp_path}/pair/warped.nii.gz: No space left"):
         run(tmp_path, pair, name="pair", seed=2)
-    assert (
-        f"the earlier result of these scans in {tmp_path / 'pair'} stays until the new one is complete"
-        in capsys.readouterr().out
-    )
+    told = "stays until the new one is complete and replaces it; another name keeps both"
+    assert f"the earlier result of these scans in {tmp_path / 'pair'} {told}" in capsys.readouterr().out
     assert contents(tmp_path / "pair") == before
     monkeypatch.undo()
     run(tmp_path, pair, name="pair", seed=2)
@@ -273,18 +271,18 @@ def test_ctrl_c_while_writing_leaves_no_metrics(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "replace", interrupted)
-    with pytest.raises(SystemExit, match=r"^error: interrupted[^\n]*$"):
+    with pytest.raises(SystemExit, match=r"^130$"):
         run(tmp_path / "output", pair)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("device", ["cuda:77", "gpu"])
+@pytest.mark.parametrize("device", ["cuda:77", "gpu", "meta", "hpu", "privateuseone"])
 def test_a_device_that_is_not_there(run: Run, pair: Mapping[str, str], tmp_path: Path, device: str) -> None:
     said = message(run, tmp_path / "output", pair, device=device)
     assert (
         f"device '{device}' cannot be used" in said
         and "name another, such as cpu" in said
-        and len(said) < 180
+        and len(said) < 330
         and not list(tmp_path.iterdir())
     )
 
@@ -309,7 +307,7 @@ def test_only_what_a_person_can_change_is_explained() -> None:
     for error, cause, telling in (
         (PairError("do this"), None, "error: do this"),
         (wrapped, PairError("do that"), "error: do that"),
-        (KeyboardInterrupt(), None, "error: interrupted"),
+        (KeyboardInterrupt(), None, "130"),
         (
             MemoryError("Unable to allocate 9 TiB"),
             None,

@@ -34,3 +34,17 @@ from monai.bundle import ConfigWorkflow
 def test_what_is_left_out_can_be_imported_later() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
     subprocess.run([sys.executable, "-c", CHECKS], env={**environment, "PYTHONPATH": str(ROOT)}, check=True)
+
+
+HEAVY = {"numpy", "torch", "monai", "scipy", "nibabel", "tqdm", "filelock", "matplotlib", "pydicom", "logging.config"}
+
+
+def test_help_loads_no_heavy_library() -> None:
+    code = f"""
+import sys
+from ncf.commands.main import main
+main(["register", "--help"])
+sys.exit(str({HEAVY} & set(sys.modules)))
+"""
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.stderr.strip() == "set()" and ended.stdout.startswith("usage: ncf register")

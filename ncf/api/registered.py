@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -14,11 +15,11 @@ from monai.data import MetaTensor
 
 from ncf.core.errors import PairError
 from ncf.core.folders import ResultFolders
-from ncf.core.names import RUN_FILE, WARPED_FILE, WARPED_LABEL_FILE
+from ncf.core.names import METRICS_FILE, RUN_FILE, WARPED_FILE, WARPED_LABEL_FILE
 from ncf.core.paths import expanded
 from ncf.evaluate.measured import WarpToFixedd
 from ncf.io.image_files import read_image
-from ncf.io.image_objects import label_of
+from ncf.io.image_objects import label_of, to_sitk, to_sitk_field_transform
 from ncf.io.label_files import plain_map, read_label, table_of
 from ncf.pair.checks import CheckPaird
 from ncf.pair.keys import Pair, affine_of
@@ -77,6 +78,35 @@ class Mapped(ABC):
         found, known = self._map.to_reference(_points(points_mm))
         return np.where(known[:, None], found, np.nan)
 
+    @property
+    @abstractmethod
+    def warped(self) -> MetaTensor:
+        """The moving scan on the fixed grid, (1, W, H, D)."""
+
+    @property
+    @abstractmethod
+    def metrics(self) -> dict[str, Any]:
+        """The content of metrics.json, see docs/results.md."""
+
+    def to_sitk(self) -> Any:
+        """Return the warped scan as an image of SimpleITK.
+
+        Raises:
+            PairError: SimpleITK is not installed.
+        """
+        return to_sitk(self.warped)
+
+    def to_sitk_transform(self) -> Any:
+        """Return the map as a transform of SimpleITK, from points of the fixed to points of the moving scan, LPS mm.
+
+        ``SimpleITK.Resample(moving, fixed, transform)`` makes the warped scan with it. Off the fixed grid it moves
+        nothing, as all fields do there.
+
+        Raises:
+            PairError: SimpleITK is not installed.
+        """
+        return to_sitk_field_transform(self.field)
+
 
 class Registered(Mapped):
     """A registration that was made just now; nothing of it is written before `save`.
@@ -94,19 +124,28 @@ class Registered(Mapped):
         self._pair, self._record = pair, record
         self._took_s = time.perf_counter() - pair["begun_s"]
         self._field = self._on_fixed(pair["pred"].field_vox[0].cpu())
-        self.warped = self._on_fixed(pair["warped"][None])
+        self._warped = self._on_fixed(pair["warped"][None])
         self.warped_label = self._label(pair["warped_label"], pair["moving_label"]) if "warped_label" in pair else None
-        self.metrics: dict[str, Any] = pair["metrics"]
+        total = {"total": self._took_s, **pair["metrics"]["seconds"]}
+        self._metrics: dict[str, Any] = {**pair["metrics"], "seconds": total}
 
     @property
     def field(self) -> MetaTensor:
         """The displacement field (3, W, H, D), float32, in voxels of the fixed grid, fixed to moving."""
         return self._field
 
+    @property
+    def warped(self) -> MetaTensor:
+        """The moving scan on the fixed grid, (1, W, H, D)."""
+        return self._warped
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The content of metrics.json as far as it is known before anything is written, see docs/results.md."""
+        return self._metrics
+
     def __repr__(self) -> str:
-        alike = self.metrics["similarity"]
-        told = f"correlation {alike['before']['ncc']:.3f} before, {alike['after']['ncc']:.3f} after"
-        return f"Registered({' x '.join(map(str, self.field.shape[1:]))} voxels, {told})"
+        return f"Registered({_in_words(self.metrics, self.field.shape[1:])})"
 
     def _on_fixed(self, values: torch.Tensor) -> MetaTensor:
         """Return values on the fixed grid as a MetaTensor."""
@@ -135,7 +174,7 @@ class Registered(Mapped):
         return self._label(carried["warped_label"], given["moving_label"])
 
     def save(self, folder: str | Path) -> Path:
-        """Write the files that ``ncf register`` writes; run.json has no files to name as inputs.
+        """Write the files that ``ncf register`` writes; run.json names the scans where all of the pair was files.
 
         Args:
             folder: of the result.
@@ -147,7 +186,7 @@ class Registered(Mapped):
             PairError: it cannot be written, or holds the result of scans that were files.
         """
         folder = Path(folder).absolute()
-        check_owner(folder, {})
+        check_owner(folder, self._pair["files"])
         named: dict[str, Any] = {"name": folder.name, "metrics": {**self.metrics, "name": folder.name}}
         folders = ResultFolders(folder.parent)
         try:
@@ -176,7 +215,9 @@ class OpenedResult(Mapped):
         self._saved.require_complete()
 
     def __repr__(self) -> str:
-        return f"OpenedResult({str(self._saved.folder)!r})"
+        folder = self._saved.folder
+        metrics = self.metrics if (folder / METRICS_FILE).exists() else {}
+        return f"OpenedResult({_in_words(metrics, self._saved.grid('fixed').shape)}, {str(folder)!r})"
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -218,6 +259,13 @@ def open_result(folder: str | Path) -> OpenedResult:
         PairError: it is no result folder, or its registration did not come to its end.
     """
     return OpenedResult(folder)
+
+
+def _in_words(metrics: Mapping[str, Any], shape: Sequence[int]) -> str:
+    """Say the verdict, the size of the fixed grid and the seconds, as far as they are known."""
+    verdict, seconds = metrics.get("verdict", {}).get("word"), metrics.get("seconds", {}).get("total")
+    told = [verdict, f"{' x '.join(map(str, shape))} voxels", None if seconds is None else f"{seconds:.1f} s"]
+    return ", ".join(word for word in told if word is not None)
 
 
 def _meta_tensor(values: torch.Tensor, affine: np.ndarray) -> MetaTensor:

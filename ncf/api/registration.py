@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable, Mapping, Sequence
+from os import PathLike
 from typing import Any, cast
 
 import numpy as np
@@ -15,7 +16,9 @@ from ncf.api.registered import Registered
 from ncf.core.errors import PairError
 from ncf.core.labels import sides_of
 from ncf.core.names import GRID_OF, IMAGES, LABEL_KEYS
+from ncf.core.paths import expanded, there
 from ncf.core.refusals import explanation
+from ncf.io.image_files import read_image
 from ncf.io.image_objects import image_of, label_of, mask_of
 from ncf.io.label_partners import matched
 from ncf.pair.keys import Pair
@@ -44,13 +47,13 @@ def register(
     labels: str | Sequence[str | int] | None = None,
     device: str | torch.device | None = None,
     align_centres: bool = False,
-    progress: bool = False,
+    progress: bool = True,
 ) -> Registered:
     """Register one scan to another. Nothing is written, and no argument is changed.
 
     Args:
-        fixed: an array with its affine as (array, affine), a MetaTensor, or an image of nibabel or SimpleITK. Results
-            lie on its grid.
+        fixed: a path, an array with its affine as (array, affine), a MetaTensor, or an image of nibabel or SimpleITK.
+            A path is that of a file or DICOM folder as of ``ncf register``. Results lie on its grid.
         moving: the scan to bring onto it, in one of these forms.
 
     Keyword Args:
@@ -60,7 +63,7 @@ def register(
         fixed_mask: weights on the fixed grid; where it is 0 the images are not compared. Or the path of such an
             image, of an RTSTRUCT or of a DICOM SEG, ``"RS.dcm#Heart,Lung_L"`` for some of its structures.
         moving_mask: the same on the moving grid.
-        landmarks: (N, 6), voxel indices of a point in fixed, then in moving.
+        landmarks: (N, 6), voxel indices of a point in fixed, then in moving; or the path of a CSV of them.
         guide_points: points that are known to belong together, in the same form; they guide the fit.
         preset: the name of one, such as ``fast``, or the path of a JSON overlay of your own.
         modality: ``same`` or ``different`` overrules ``auto``, which asks the scans whether they show one contrast or
@@ -73,7 +76,7 @@ def register(
         labels: names or numbers of the labels that count, such as ``["Heart", "Lung_L"]``; by default all.
         device: as torch names it; by default a CUDA device where there is one.
         align_centres: True starts with the centres of both grids together.
-        progress: True shows a bar.
+        progress: False hides the bar, which only a terminal or a notebook shows.
 
     Returns:
         The field, the warped image and the numbers.
@@ -112,19 +115,8 @@ def register(
 
 def _registered(given: Mapping[str, Any], options: Options) -> Registered:
     """Register what was given, by the options."""
-    pair: dict[str, Any] = {"begun_s": time.perf_counter(), "name": NAME, "files": {}}
-    pair |= {key: image_of(key, given[key]) for key in IMAGES if given.get(key) is not None}
-    masks = [key for key in GRID_OF if given.get(key) is not None and key not in LABEL_KEYS]
-    pair |= {key: mask_of(key, given[key], pair[GRID_OF[key]]) for key in masks}
-    sides = sides_of(options.labels)
-    for side, key in enumerate(LABEL_KEYS):
-        if given.get(key) is not None:
-            pair[key] = label_of(key, given[key], pair[GRID_OF[key]], wanted=[names[side] for names in sides])
-    pair = matched(pair, sides)
-    for key in ("landmarks", "guide_points"):
-        if given.get(key) is not None:
-            pair[key] = np.asarray(given[key], dtype=np.float64)
     try:
+        pair = _read(given, options)
         session = Session(options.config_files, {**options.overrides, **IN_MEMORY})
         return Registered(*session.register_images(cast(Pair, pair)))
     except Exception as error:
@@ -132,6 +124,29 @@ def _registered(given: Mapping[str, Any], options: Options) -> Registered:
         if told is None:
             raise
         raise PairError(told) from error
+
+
+def _read(given: Mapping[str, Any], options: Options) -> dict[str, Any]:
+    """Return a pair of what was given; paths are read as files, and told in run.json where all of a pair is files."""
+    pair: dict[str, Any] = {"begun_s": time.perf_counter(), "name": NAME}
+    given = {key: value for key, value in given.items() if value is not None}
+    paths = {key: str(expanded(value).absolute()) for key, value in given.items() if isinstance(value, (str, PathLike))}
+    pair["files"] = paths if set(paths) == set(given) else {}
+    for key in IMAGES:
+        if key in given:
+            pair[key] = read_image(key, str(there(paths[key], key))) if key in paths else image_of(key, given[key])
+    for key in GRID_OF:
+        if key in given and key not in LABEL_KEYS:
+            pair[key] = mask_of(key, paths.get(key, given[key]), pair[GRID_OF[key]])
+    sides = sides_of(options.labels)
+    for side, key in enumerate(LABEL_KEYS):
+        if key in given:
+            wanted = [names[side] for names in sides]
+            pair[key] = label_of(key, paths.get(key, given[key]), pair[GRID_OF[key]], wanted=wanted)
+    for key in ("landmarks", "guide_points"):
+        if key in given:
+            pair[key] = paths[key] if key in paths else np.asarray(given[key], dtype=np.float64)
+    return matched(pair, sides)
 
 
 class RegisterPaird(Transform):

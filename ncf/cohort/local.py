@@ -7,11 +7,13 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import as_completed
 from multiprocessing import get_context, parent_process
+from pathlib import Path
 from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
 from ncf.cohort.worker import Call, Outcome, Report, Resources, Task, prepare_process
+from ncf.core.folders import remove_begun
 
 
 def run(tasks: Sequence[Task], report: Report, *, call: Call, resources: Resources) -> None:
@@ -33,6 +35,9 @@ def run(tasks: Sequence[Task], report: Report, *, call: Call, resources: Resourc
                 report(outcome_of(future, futures[future]))
         except BaseException:  # Ctrl-C too: tasks that have not begun stay undone
             pool.stop()
+            pool.join()
+            for task in tasks:
+                remove_begun(Path(task.output_dir) / task.name)
             raise
 
 

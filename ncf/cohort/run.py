@@ -5,6 +5,7 @@ Only reports are made later, where results lack them: they come from saved files
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from importlib import import_module
@@ -12,10 +13,13 @@ from importlib import import_module
 from ncf.cohort.lock import only_run
 from ncf.cohort.plan import DONE, Plan, failures, open_pairs, prepared, record_failure, without_report
 from ncf.cohort.worker import REPORTED_BY, Call, Outcome, Resources, register_pair, task_of
+from ncf.core.console import tell
 from ncf.core.drawing import load_matplotlib
 from ncf.core.files import load_json
 from ncf.core.names import DOUBTFUL, METRICS_FILE
 from ncf.io.pair_lists import Pairs
+
+logger = logging.getLogger(__name__)
 
 ENGINES = {"local": "local", "torchrun": "ranks", "dask": "cluster"}  # name -> module of this package
 WORKER_MIB = 2500  # for each worker: 1200 were measured at the usual size, 1500 with a report; the rest is a margin
@@ -109,6 +113,7 @@ def _worked(
                 no_report.append(f"{outcome.name}: {outcome.reason}")
             elif outcome.reason is not None:
                 record_failure(plan, outcome.name, reason=outcome.reason, detail=outcome.detail)
+            logger.debug("%s: %s", outcome.name, outcome.reason or outcome.no_report or "done")
             bar.update()
 
         for call, pairs in work:
@@ -138,7 +143,7 @@ def _told(plan: Plan, no_report: Sequence[str]) -> bool:
     """Write tables, picture and index, and print what a person should know; return True if all went well."""
     from ncf.cohort.collect import collect
 
-    print(collect(plan))
+    tell(collect(plan))
     failed = failures(plan)
     for failure in failed:
         print(f"failed: {failure['name']}: {failure['reason']}")
@@ -149,7 +154,7 @@ def _told(plan: Plan, no_report: Sequence[str]) -> bool:
         make_index(plan.output_dir)
         warned = [pair["name"] for pair in plan.pairs if saved_warnings(plan.folder(pair))]
         if warned:
-            print(f"with warnings in their reports: {', '.join(warned)}")
+            tell(f"with warnings in their reports: {', '.join(warned)}")
     for name, reasons in doubtful(plan).items():
         print(f"doubtful: {name}: {'; '.join(reasons)}")
     for line in no_report:

@@ -25,8 +25,8 @@ SIDES, SPACES = ("fixed", "moving"), ("lps", "ras", "voxel")
 STRUCTURES = ("rtstruct", "seg", "seg-labelmap")  # what labels may be written as; keys of ncf.use.dicom.STRUCTURES
 # the options that belong to some kinds of files alone
 OWN = {
-    "image": ("interpolation", "reference", "dicom"),
-    "label": ("interpolation", "reference", "moving", "labels", "dicom"),
+    "image": ("warped", "field", "interpolation", "reference", "dicom"),
+    "label": ("warped", "field", "interpolation", "reference", "moving", "labels", "dicom"),
     "dose": ("reference", "moving", "dicom", "rule", "sum"),
     "points": ("moving", "from", "space"),
 }
@@ -37,7 +37,9 @@ def apply(
     result: str,
     *files: str,
     to: str,
-    output_dir: str,
+    output_dir: str | None = None,
+    warped: str | None = None,
+    field: str | None = None,
     reference: str | None = None,
     interpolation: str | None = None,
     labels: str | None = None,
@@ -60,6 +62,9 @@ def apply(
         to: what the files are: image, label, dose or points.
         output_dir: where the results go, under the files' own names; images, labels and doses become .nii.gz, and an
             RTDOSE an RTDOSE where the fixed scan is a DICOM series.
+        warped: the file of the result, in place of a folder, for one image or label map: .nii.gz, .nii, .mha or .nrrd.
+        field: a file for the whole map too, as a displacement field on the grid of the results, pre_transform and
+            post_transform in it: .nii.gz, .nii, .mha, .nrrd, .h5 or .tfm.
         reference: a scan whose grid images, labels and doses go onto; by default the fixed scan's.
         interpolation: for images linear (the default) or cubic, for labels nearest (the default) or soft.
         labels: names or numbers of the labels to carry, such as Heart,Lung_L; by default all.
@@ -80,18 +85,50 @@ def apply(
     given = dict(locals()) | {"from": from_}
     kind = one_of("to", to, tuple(OWN))
     _check_place(given, kind)
-    source, target = absolute("result", result), absolute("output_dir", output_dir)
+    source, target = absolute("result", result), _target(given)
     maps = given_paths(reference=reference, moving=moving, pre_transform=pre_transform, post_transform=post_transform)
     carry = {"dose": _doses, "points": _points}.get(kind, _volumes)(given, kind)
     paths = [absolute("files", file) for file in files]
+    whole = _named("field", field)
+    if whole is not None and whole == target:
+        refuse("--warped and --field name one file; give two")
 
     def call() -> None:
         """Carry the files and print the paths of the results."""
-        from ncf.use.carry import open_map
+        from ncf.use.carry import open_map, write_field
 
-        print("\n".join(map(str, carry(open_map(source, **maps), paths, target))))
+        opened = open_map(source, **maps)
+        print("\n".join(map(str, carry(opened, paths, target))))
+        if whole is not None:
+            print(write_field(opened, whole))
 
-    return CallJob(call, output_dir=target)
+    return CallJob(call, output_dir=None if warped is not None else target)
+
+
+def _target(given: Mapping[str, Any]) -> Path:
+    """Return where results go: a folder, or the file of the one result."""
+    if (given["output_dir"] is None) == (given["warped"] is None):
+        refuse("apply needs --output_dir, or --warped for a single result, and not both; see: ncf apply --help")
+    if given["warped"] is None:
+        return absolute("output_dir", given["output_dir"])
+    if len(given["files"]) > 1:
+        refuse(f"--warped is for a single file, and {len(given['files'])} are named; give --output_dir")
+    if _of_dicom(given):
+        refuse("--warped is no DICOM series; give --output_dir, or leave --dicom")
+    target = _named("warped", given["warped"])
+    assert target is not None
+    return target
+
+
+def _named(option: str, path: str | None) -> Path | None:
+    """Return the path of a file under a name of the user's; end the process where it cannot be written."""
+    if path is None:
+        return None
+    from ncf.io.named_files import FIELDS, WRITTEN, check_target  # only where it is asked for
+
+    target = absolute(option, path)
+    or_refused(check_target, option, target, WRITTEN if option == "warped" else tuple(FIELDS))
+    return target
 
 
 def _check_place(given: Mapping[str, Any], kind: str) -> None:
@@ -174,7 +211,8 @@ def _volumes(given: Mapping[str, Any], kind: str) -> Carrier:
             return list(carry_series(opened, files, target, mode=mode, **told))
         from ncf.use.carry import apply_to_images
 
-        return list(apply_to_images(opened, files, target, mode=mode, wanted=wanted))
+        named = target if given["warped"] is not None else None
+        return list(apply_to_images(opened, files, target, mode=mode, wanted=wanted, named=named))
 
     return carry
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from fire.decorators import SetParseFn
 
@@ -20,7 +22,12 @@ from ncf.commands.common import (
     refuse,
     true_or_false,
 )
-from ncf.core.names import DOUBTFUL_STATUS
+from ncf.core.names import DOUBTFUL_STATUS, LABEL_KEYS
+from ncf.io.pair_lists import Pairs
+
+# the label maps that an option needs of every pair
+NEED_LABELS = {"guide_labels": LABEL_KEYS, "rigid_label": LABEL_KEYS[:1], "keep_volume_label": LABEL_KEYS[:1]}
+TOLD = 3  # most pairs named in one line
 
 
 @SetParseFn(str)
@@ -80,6 +87,7 @@ def cohort(
     """
     settings = fit_options(locals()) | {"report": true_or_false("report", report)}
     rows, files = listed_pairs(pairs, which), chosen_configs(preset)
+    _check_labels(rows, settings)
     chosen = one_of("engine", engine, tuple(ENGINES))
     if scheduler is not None and chosen != "dask":
         refuse("--scheduler is for --engine dask")
@@ -100,3 +108,13 @@ def cohort(
             raise SystemExit(DOUBTFUL_STATUS)
 
     return CallJob(call, libraries=False)
+
+
+def _check_labels(rows: Pairs, settings: Mapping[str, Any]) -> None:
+    """Refuse an option that needs label maps where pairs have none: each of them would fail by itself."""
+    for option, keys in NEED_LABELS.items():
+        lacking = [str(row["name"]) for row in rows if option in settings and not set(keys) <= set(row)]
+        if lacking:
+            some = ", ".join(lacking[:TOLD]) + (f" and {len(lacking) - TOLD} more" if len(lacking) > TOLD else "")
+            needed = " and ".join(keys)
+            refuse(f"--{option} needs {needed}, which the list does not name for {some}; add them, or leave the option")

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from ncf.core import presets
 from ncf.core.errors import PairError
 from ncf.core.folders import new_folder
 from ncf.core.labels import sides_of
 from ncf.core.names import AUTO, DEFORMABLE, MODALITIES, TRANSFORMS
-from ncf.core.paths import expanded
+from ncf.core.paths import expanded, missing, shortened, there
 from ncf.core.startup import load_libraries
 from ncf.io.pair_lists import Pairs, read_pairs
 from ncf.run.config import run_config
 
 Result = TypeVar("Result")
-
-
-class Job(Protocol):
-    """A run that is fully described but not begun: nothing starts before every argument was understood."""
-
-    def start(self) -> None:
-        """Run the job; exit with status 1 and one line when it cannot be done."""
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,16 +33,19 @@ class ConfigJob:
         config_files: the base first.
         overrides: of the config's entries.
         check: refuses what can be refused before anything is loaded for the run.
+        reads: what is read, in words, for the first line.
     """
 
     config_files: tuple[str, ...]
     overrides: tuple[tuple[str, Any], ...]
     check: Callable[[], None] | None = None
+    reads: str = ""
 
     def start(self) -> None:
         """Run the config; exit with status 1 and one line when it cannot be done."""
         if self.check is not None:
             self.check()
+        _tell_reading(self.reads)
         run_config(self.config_files, dict(self.overrides))
 
 
@@ -59,14 +57,17 @@ class CallJob:
         call: what is called.
         libraries: True where it needs torch and MONAI.
         output_dir: a folder for its files; it is not left behind empty when the call fails.
+        reads: what is read, in words, for the first line.
     """
 
     call: Callable[[], None]
     libraries: bool = True
     output_dir: Path | None = None
+    reads: str = ""
 
     def start(self) -> None:
         """Call; exit with status 1 and one line when it cannot be done."""
+        _tell_reading(self.reads)
         if self.libraries:
             load_libraries()
         try:
@@ -80,6 +81,15 @@ class CallJob:
         if self.output_dir is None:
             return nullcontext()
         return new_folder(self.output_dir)
+
+
+Job = ConfigJob | CallJob  # described but not begun: nothing starts before every argument was understood
+
+
+def _tell_reading(what: str) -> None:
+    """Say what is read: loading the libraries takes seconds."""
+    if what:
+        logger.info("reading %s", what)
 
 
 def refuse(message: str) -> NoReturn:
@@ -102,6 +112,23 @@ def absolute(option: str, path: str) -> Path:
 def given_paths(**paths: str | None) -> dict[str, Path]:
     """Return the paths that were given, absolute, by option."""
     return {option: absolute(option, path) for option, path in paths.items() if path is not None}
+
+
+MOVED = ("fixed", "moving", "fixed_label", "moving_label", "landmarks")  # files of a result that may lie elsewhere now
+
+
+def moved_files(given: Mapping[str, Any]) -> dict[str, Path]:
+    """Return the files of a result that were named anew, absolute, by key; end the process where one is not there.
+
+    Args:
+        given: every option as it was given, by its name; others than `MOVED` are not looked at.
+    """
+    found = given_paths(**{key: given[key] for key in MOVED})
+    for key, path in found.items():
+        if missing(path):
+            refuse(f"--{key}: there is no {shortened(path)}")
+        or_refused(there, path, f"--{key}")
+    return found
 
 
 def plain(option: str, value: str) -> str:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
-import keyword
-import re
+import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ncf.commands.choices import Option, everywhere, options_of, without_arguments
 from ncf.core.presets import presets
 from ncf.io.dicom.written.table import DICOM_OBJECTS
 from ncf.io.fields.table import field_formats
 from ncf.io.points.table import point_formats
 
 Rows = list[tuple[str, str]]
+WIDTH = 120  # characters of a line
 
 
 def fields_written() -> Rows:
@@ -50,12 +50,6 @@ TABLES: Mapping[str, Mapping[str, Callable[[], Rows]]] = {
 }
 
 
-def option_name(parameter: str) -> str:
-    """Return a parameter's name on the command line, without the underscore that Python needs behind its own words."""
-    word = parameter.removesuffix("_")
-    return word if keyword.iskeyword(word) else parameter
-
-
 def overview(verbs: Mapping[str, Callable[..., Any]]) -> str:
     """List the commands, with the first line of each docstring."""
     rows = [(name, (call.__doc__ or "").partition("\n")[0]) for name, call in verbs.items()]
@@ -69,15 +63,29 @@ def help_of(verb: str, call: Callable[..., Any]) -> str:
         verb: the name of the command.
         call: what it calls; its docstring is the text.
     """
-    parameters = inspect.signature(call).parameters.values()
-    free = " ".join(p.name.upper() for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
-    free += "".join(f" {p.name.upper()} ..." for p in parameters if p.kind is p.VAR_POSITIONAL)
-    text = inspect.getdoc(call) or ""
-    for option in (option_name(p.name) for p in parameters if p.kind is p.KEYWORD_ONLY):
-        text = re.sub(rf"^( +){option}: ", rf"\1--{option}: ", text, flags=re.MULTILINE)
+    options = options_of(call)
+    free = " ".join(f"{o.name.upper()}{' ...' * o.many}" for o in options if o.free)
+    needed = "".join(f" --{o.name}=..." for o in options if o.needed and not o.free)
+    usage = f"usage: ncf {verb}{f' [{free}]' if free else ''}{needed} [--option=value ...]"
+    entries = "\n".join(_entry(option) for option in options)
     tables = [f"{title}:\n{_aligned(rows())}" for title, rows in TABLES.get(verb, {}).items()]
-    usage = f"usage: ncf {verb}{f' [{free}]' if free else ''} [--option=value ...]"
-    return "\n\n".join([usage, text, *tables])
+    common = [(f"--{o.name}{'' if o.bare else '=FILE'}", o.sentence) for o in everywhere()]
+    tables.append(f"Every command:\n{_aligned(common)}")
+    return "\n\n".join([usage, without_arguments(call), *([f"Args:\n{entries}"] if entries else []), *tables])
+
+
+def _entry(option: Option) -> str:
+    """Write what an option is for, with its choices and its default."""
+    named = option.name if option.free else f"--{option.name}"
+    text = f"{named}: {option.sentence} {option.notes}".strip()
+    return textwrap.fill(
+        text,
+        WIDTH,
+        initial_indent="    ",
+        subsequent_indent="        ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _aligned(rows: Rows) -> str:

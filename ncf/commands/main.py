@@ -11,36 +11,61 @@ from __future__ import annotations
 import inspect
 import io
 import keyword
+import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
+from dataclasses import replace
 from difflib import get_close_matches
 
 import fire
+from fire.decorators import SetParseFn
 
 from ncf.commands.apply import apply
+from ncf.commands.choices import SHELLS, option_name
 from ncf.commands.cohort import cohort
-from ncf.commands.common import Job, refuse
+from ncf.commands.common import CallJob, Job, one_of, refuse
+from ncf.commands.completion import script
 from ncf.commands.evaluate import evaluate
 from ncf.commands.export import export
 from ncf.commands.fetch import fetch
 from ncf.commands.files import files
-from ncf.commands.help import help_of, option_name, overview
+from ncf.commands.help import help_of, overview
 from ncf.commands.import_fields import import_fields
 from ncf.commands.invert import invert
 from ncf.commands.label_server import label_server
 from ncf.commands.paper_table import paper_table
 from ncf.commands.register import register
 from ncf.commands.report import report
+from ncf.commands.talking import named, taken
 from ncf.commands.tg132 import tg132
 from ncf.commands.view import view
+from ncf.core.interruption import end_of, interrupted
 from ncf.core.refusals import explanation
 from ncf.core.streams import keep_going_unread
+
+logger = logging.getLogger(__name__)
 
 HELP = ("--help", "-h")
 NOTE = "note: "  # how a line of `ncf.core.notes` begins
 BARE = "--json"  # the one option that may stand alone, as in other programs
+
+
+@SetParseFn(str)
+def completion(shell: str) -> Job:
+    """Print a script for SHELL that completes commands, options and their values.
+
+    For bash, source it in ~/.bashrc: source <(ncf completion bash). docs/options.md has the other shells.
+
+    Args:
+        shell: the one that is to complete.
+    """
+    chosen = one_of("shell", shell, SHELLS)
+    return CallJob(lambda: print(script(chosen, VERBS), end=""), libraries=False)
+
+
 VERBS: dict[str, Callable[..., Job]] = {
     "register": register,
     "apply": apply,
@@ -56,6 +81,7 @@ VERBS: dict[str, Callable[..., Job]] = {
     "fetch": fetch,
     "paper_table": paper_table,
     "label_server": label_server,
+    "completion": completion,
 }
 RENAMED_OPTIONS = {"before": "pre_transform", "after": "post_transform"}  # since 0.6
 
@@ -81,12 +107,12 @@ def refuse_unknown(arguments: Sequence[str]) -> None:
     free = [parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
     many = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters)
     needed = [option_name(p.name) for p in parameters if p.default is p.empty and p.kind is not p.VAR_POSITIONAL]
-    named, given, rest = 0, set(), iter(arguments[1:])
+    free_given, given, rest = 0, set(), iter(arguments[1:])
     for argument in rest:
         name, equals, _ = argument.partition("=")
         if not argument.startswith("-"):
-            named += 1
-            if named > len(free) and not many:
+            free_given += 1
+            if free_given > len(free) and not many:
                 refuse(f"{verb} takes {' and '.join(free)}, {argument!r} is one too many")
         elif name[2:].replace("-", "_") not in options or not name.startswith("--"):
             refuse(f"unknown option {name}{_now(name.strip('-'), options) or _nearest(name.strip('-'), options, '--')}")
@@ -94,7 +120,7 @@ def refuse_unknown(arguments: Sequence[str]) -> None:
             refuse(f"{name} needs a value")
         else:
             given.add(name[2:].replace("-", "_"))
-    absent = [name for name in needed if name not in {*free[:named], *given}]
+    absent = [name for name in needed if name not in {*free[:free_given], *given}]
     if absent:
         told = " and ".join(name.upper() if name in free else f"--{name}" for name in absent)
         refuse(f"{verb} needs {told}; see: ncf {verb} --help")
@@ -128,6 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: with one line and status 1 where something cannot be done.
     """
     keep_going_unread()
+    begun = time.perf_counter()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments[:1] == ["help"]:
         arguments = [*arguments[1:2], *HELP[:1]]
@@ -136,13 +163,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(help_of(verb, VERBS[verb]) if verb in VERBS else overview(VERBS))
         return
     arguments = [f"{BARE}=true" if argument == BARE else argument for argument in arguments]
-    refuse_unknown(arguments)
     try:
-        _job_of(arguments).start()
+        os.getcwd()
+    except OSError:
+        refuse("the working folder is no longer there; change to another one")
+    line, (arguments, talk) = arguments, taken(arguments)
+    if not arguments:
+        refuse(f"{' '.join(line)} is for a command; see: ncf --help")
+    refuse_unknown(arguments)
+    talk.begin(arguments[0], line)
+    try:
+        job = replace(_job_of(arguments), reads=named(arguments))
+        job.start()
+        logger.debug("%.1f s in all", time.perf_counter() - begun)
     except KeyboardInterrupt:
-        refuse("interrupted; what was not complete was not written")
+        raise end_of() from None
     except Exception as error:  # a path that the system refuses, wherever it is met; a fault of the program stays one
-        reason = explanation(error, face="command")
+        if interrupted(error):
+            raise end_of() from None
+        fits = "preset" in inspect.signature(VERBS[arguments[0]]).parameters
+        reason = explanation(error, face="command" if fits else "other_command")
         if reason is None:
             raise
         refuse(reason)
@@ -150,10 +190,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _job_of(arguments: Sequence[str]) -> Job:
     """Return the job that a command line describes; end the process with one line where it is not understood."""
-    try:
-        os.getcwd()
-    except OSError:
-        refuse("the working folder is no longer there; change to another one")
     try:
         with redirect_stderr(
             said := io.StringIO()

@@ -19,9 +19,12 @@ from ncf.commands.common import (
     true_or_false,
     whole_number,
 )
-from ncf.core.names import IMAGES, PAIR_KEYS
+from ncf.core.names import IMAGES, PAIR_KEYS, pair_name, safe_name
 from ncf.core.paths import there
+from ncf.core.presets import OVERLAY_SUFFIX
 from ncf.core.scan_paths import MARK
+
+NAMED = ("warped", "field")  # files under names of the user's
 
 
 @SetParseFn(str)
@@ -41,6 +44,8 @@ def register(
     moving_guide_points: str | None = None,
     output_dir: str = "output",
     name: str | None = None,
+    warped: str | None = None,
+    field: str | None = None,
     seed: str = "0",
     device: str | None = None,
     preset: str | None = None,
@@ -80,7 +85,9 @@ def register(
             three columns of voxel indices.
         moving_guide_points: the same points, in the same order, in the moving scan.
         output_dir: where the result folder is made.
-        name: of the result folder; by default <fixed>__<moving>.
+        name: of the result folder; by default <fixed>__<moving>, with a preset <fixed>__<moving>__<preset>.
+        warped: a file for the warped scan too, under a name of your own: .nii.gz, .nii, .mha or .nrrd.
+        field: a file for the displacement field too, under a name of your own: also .h5 or .tfm, as transforms of ITK.
         seed: of the network's first weights.
         device: cpu, cuda, cuda:1, mps; by default a CUDA device where there is one.
         preset: one of the presets below, or the path of a JSON overlay of your own.
@@ -105,11 +112,13 @@ def register(
     given: dict[str, Any] = dict(locals())
     for key in IMAGES:
         given[key] = _of_series(key, given[key], given[f"{key}_series"])
-    overrides: dict[str, Any] = {**given_paths(**{key: given.get(key) for key in (*PAIR_KEYS, "output_dir")})}
+    overrides: dict[str, Any] = {**given_paths(**{key: given.get(key) for key in (*PAIR_KEYS, "output_dir", *NAMED)})}
     overrides |= {"face": "command", **fit_options(given)}
     overrides["phantom_seed"] = whole_number("phantom_seed", phantom_seed)
     overrides |= {option: true_or_false(option, given[option]) for option in ("report", "progress")}
     overrides |= {option: plain(option, given[option]) for option in ("name", "device") if given[option] is not None}
+    if preset is not None and name is None and {"fixed", "moving"} <= set(overrides):
+        overrides["name"] = name_with_preset(overrides["fixed"], overrides["moving"], preset)
     if true_or_false("strict", strict):
         overrides["strict"] = True
     objects, hidden = true_or_false("dicom", dicom), true_or_false("anonymous", anonymous)
@@ -121,11 +130,17 @@ def register(
     inputs = {key: path for key, path in overrides.items() if key in PAIR_KEYS}
     if inputs and (phantom_size is not None or phantom_seed != "0"):
         refuse("--phantom_size and --phantom_seed are for the phantom that is made when no scans are named")
+    wanted = {key: path for key, path in overrides.items() if key in NAMED}
     return ConfigJob(
         chosen_configs(preset),
         tuple(overrides.items()),
-        check=lambda: _check_there(inputs, dicom=objects, anonymous=hidden),
+        check=lambda: _check_there(inputs, wanted, dicom=objects, anonymous=hidden),
     )
+
+
+def name_with_preset(fixed: Path, moving: Path, preset: str) -> str:
+    """Return the usual name of a result with that of the preset: two presets of one pair are two results."""
+    return f"{pair_name(str(fixed), str(moving))}__{safe_name(Path(preset).name.removesuffix(OVERLAY_SUFFIX))}"
 
 
 def _of_series(key: str, path: str | None, series: str | None) -> str | None:
@@ -137,13 +152,17 @@ def _of_series(key: str, path: str | None, series: str | None) -> str | None:
     return f"{path}{MARK}{series}"
 
 
-def _check_there(inputs: Mapping[str, Path], *, dicom: bool, anonymous: bool) -> None:
+def _check_there(inputs: Mapping[str, Path], wanted: Mapping[str, Path], *, dicom: bool, anonymous: bool) -> None:
     """Refuse one scan without the other, missing files, and scans that no DICOM is made of, before the fit."""
     missing = next((key for key in IMAGES if inputs and key not in inputs), None)
     if missing is not None:
         refuse(f"{missing} is not named; give two scans, or nothing at all for a phantom")
     for key, path in inputs.items():
         or_refused(there, path, key)
+    if wanted:
+        from ncf.io.named_files import NamedFiles  # only where it is asked for
+
+        or_refused(NamedFiles(**wanted).check, inputs.values())
     if dicom:
         from ncf.io.dicom.written.between import between  # only where it is asked for
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from fire.decorators import SetParseFn
 
-from ncf.commands.common import CallJob, absolute, given_paths, or_refused, refuse
-from ncf.core.paths import missing, shortened, there
+from ncf.commands.common import CallJob, absolute, moved_files, or_refused, refuse
+from ncf.core.paths import there
 
 
 @SetParseFn(str)
@@ -33,16 +33,11 @@ def report(
         moving_label: the label map on the moving grid.
         landmarks: the CSV with six columns.
     """
+    given = dict(locals())
     folder = absolute("results", results)
     if not or_refused(there, folder).is_dir():
         refuse(f"{folder} is no folder; give one that register or cohort wrote")
-    scans = {"fixed": fixed, "moving": moving, "fixed_label": fixed_label, "moving_label": moving_label}
-    inputs = given_paths(**scans, landmarks=landmarks)
-    for key, path in inputs.items():
-        if missing(path):
-            refuse(f"--{key}: there is no {shortened(path)}")
-        or_refused(there, path, f"--{key}")
-    return CallJob(partial(_make_reports, folder, inputs))
+    return CallJob(partial(_make_reports, folder, moved_files(given)))
 
 
 def _make_reports(folder: Path, inputs: dict[str, Path]) -> None:
@@ -58,7 +53,7 @@ def _make_reports(folder: Path, inputs: dict[str, Path]) -> None:
     if inputs and not (folder / RUN_FILE).exists():
         refuse(f"--{next(iter(inputs))} is for a single result; {folder} holds several or none")
     found = [] if is_cohort(folder) and not list(folder.glob(f"*/{RUN_FILE}")) else saved_results(folder)
-    failed = [line for result in found if (line := told_or_reason(result.folder, inputs)) is not None]
+    failed = [line for result in found if (line := told_or_reason(result.folder, inputs, alone=True)) is not None]
     if is_cohort(folder):
         print(f"  index       {make_index(folder)}")
     if failed:

@@ -6,8 +6,8 @@ import math
 
 from fire.decorators import SetParseFn
 
-from ncf.commands.common import CallJob, absolute, chosen_configs, given_paths, refuse, true_or_false
-from ncf.core.paths import missing, shortened, there
+from ncf.commands.common import CallJob, absolute, chosen_configs, moved_files, refuse, true_or_false
+from ncf.core.paths import shortened, there
 
 
 @SetParseFn(str)
@@ -40,15 +40,11 @@ def tg132(
         moving_label: a label map on the moving grid.
         landmarks: the CSV with six columns.
     """
+    given = dict(locals())
     folder = absolute("result", result)
     if not there(folder).is_dir():
         refuse(f"{shortened(folder)} is no folder; give one that register wrote")
-    scans = {"fixed": fixed, "moving": moving, "fixed_label": fixed_label, "moving_label": moving_label}
-    inputs = given_paths(**scans, landmarks=landmarks)
-    for key, path in inputs.items():
-        if missing(path):
-            refuse(f"--{key}: there is no {shortened(path)}")
-        there(path, f"--{key}")
+    inputs = moved_files(given)
     twice, as_json = true_or_false("consistency", consistency), true_or_false("json", json)
     if preset is not None and not twice:
         refuse("--preset is for --consistency=true")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from fire.decorators import SetParseFn
 
-from ncf.commands.common import CallJob, absolute, given_paths, or_refused, refuse, true_or_false
-from ncf.core.paths import missing, shortened, there
+from ncf.commands.common import CallJob, absolute, moved_files, or_refused, refuse, true_or_false
+from ncf.core.paths import there
 
 
 @SetParseFn(str)
@@ -33,16 +33,11 @@ def view(
         moving_label: the label map on the moving grid.
         landmarks: the CSV with six columns.
     """
+    given = dict(locals())
     folder, opens = absolute("result", result), true_or_false("browser", browser)
     if not or_refused(there, folder).is_dir():
         refuse(f"{folder} is no folder; give the folder of one result")
-    scans = {"fixed": fixed, "moving": moving, "fixed_label": fixed_label, "moving_label": moving_label}
-    inputs = given_paths(**scans, landmarks=landmarks)
-    for key, path in inputs.items():
-        if missing(path):
-            refuse(f"--{key}: there is no {shortened(path)}")
-        or_refused(there, path, f"--{key}")
-    return CallJob(partial(_serve, folder, inputs, opens))
+    return CallJob(partial(_serve, folder, moved_files(given), opens))
 
 
 def _serve(folder: Path, inputs: dict[str, Path], opens: bool) -> None:

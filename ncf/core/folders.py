@@ -68,6 +68,13 @@ def sweep(folder: Path) -> None:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+def remove_begun(folder: Path) -> None:
+    """Remove what a process that has ended left of a result that it had begun; a folder that holds more stays."""
+    sweep(folder)
+    (folder / LOCK_FILE).unlink(missing_ok=True)
+    remove_empty([folder])
+
+
 class ResultFolder:
     """A result folder that this process alone may write to until it releases it.
 

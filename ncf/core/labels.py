@@ -11,11 +11,12 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from ncf.core.errors import PairError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 ALIKE = re.compile(r"[\s_]+")  # blanks and underscores make no other name
 LABELS = "labels"  # in a label map's meta: its `Labels`
@@ -58,6 +59,8 @@ class Labels:
         Args:
             codes: whole numbers in any type.
         """
+        import numpy as np  # help and refusals need none of it
+
         found = np.asarray(codes)
         if not self.members:
             return found.astype(np.min_scalar_type(int(found.max(initial=0))))

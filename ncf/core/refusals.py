@@ -19,6 +19,11 @@ ADVICE: Mapping[str, Mapping[str, str]] = {
         "two_modalities": "for two modalities, such as CT and MR, give --modality=different",
         "memory": "use --preset=fast, or another --device",
     },
+    "other_command": {
+        "align_centres": "register again with --align_centres=true",
+        "two_modalities": "register again with --modality=different",
+        "memory": "end other programs, take a smaller scan, or use a machine with more memory",
+    },
     "bundle": {
         "align_centres": "pass --align_centres true to start with both centres together",
         "two_modalities": "for two modalities, such as CT and MR, pass --modality different",

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from monai.transforms import Transform
 
+from ncf.core.console import tell
 from ncf.core.files import claim_folder, load_json
 from ncf.core.names import METRICS_FILE
 from ncf.core.refusals import items_or_reasons
@@ -108,8 +109,8 @@ class EvaluationTable:
         if found:
             best = known(case.get("tre_mm", {}).get("after", {}).get("mean") for case in found)
             more = {"tre30_mm": learn2reg_tre30(best) if best else None, "failures": failures}
-            print(save_summary(self.output_dir, STEM, found, columns=COLUMNS, more=more))
-            print(f"\nresults in {self.output_dir / STEM}.json, .csv and .md")
+            tell(save_summary(self.output_dir, STEM, found, columns=COLUMNS, more=more) + "\n")
+            print(f"results in {self.output_dir / STEM}.json, .csv and .md")
         if failures:
             sys.exit("\n".join(f"error: {reason}" for reason in failures))
 

@@ -20,8 +20,8 @@ def check_device(device: str | torch.device) -> None:
     """
     try:
         torch.zeros(1, device=torch.device(device)).item()  # the device meta makes tensors, and keeps no values
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # for devices of other makers also ImportError, AttributeError and others
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         why = "there is none of that name" if NO_DEVICE in reason else reason
         advice = "name another, such as cpu, cuda or cuda:1, or none for the default"
         raise PairError(f"device {str(device)!r:.60} cannot be used ({why:.200}); {advice}") from error

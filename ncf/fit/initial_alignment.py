@@ -160,7 +160,7 @@ class InitialAlignment:
         for own, of_it in zip(parameters, explained, strict=True):  # the simpler kinds first
             if of_it >= best + self.gain:
                 best, chosen = float(of_it), own
-        logger.info(
+        logger.debug(
             "the headers leave the scans apart, and explain %.0f %% of the fixed image's variance; "
             "the transform found %.0f %%",
             max(100 * before, 0.0),

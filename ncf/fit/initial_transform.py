@@ -63,11 +63,29 @@ class Begun:
         pair: the pair.
         evidence: what was compared, if a search found another transform than the headers'.
         seconds: that it took.
+        by_points: whether guide points gave the transform.
     """
 
     pair: PairImages
     evidence: Evidence | None
     seconds: float
+    by_points: bool = False
+
+    def tell(self) -> None:
+        """Log what was found, where the headers' transform was in question."""
+        if self.by_points:
+            logger.info("initial transform: by the guide points, which the headers leave far apart")
+        if self.evidence is not None:
+            found = self.evidence
+            logger.info(
+                "initial transform: loss %.3f by the headers, "
+                "%.3f by the map that was found (size %.2f, turn %.1f degrees); %s",
+                found.headers,
+                found.found,
+                found.size,
+                found.turn_degrees,
+                "it is taken" if found.taken else "the headers are kept",
+            )
 
 
 def begun(
@@ -93,21 +111,11 @@ def begun(
     if pair.guide_points_mm is not None:
         by_points = initial_by_points(pair.guide_points_mm, pair.initial)
         if by_points is not None:
-            logger.info("initial transform: by the guide points, which the headers leave far apart")
-            return Begun(replace(pair, initial=by_points), None, time.perf_counter() - at)
+            return Begun(replace(pair, initial=by_points), None, time.perf_counter() - at, by_points=True)
     found = pair if alignment is None else alignment(pair)
     if found is pair:
         return Begun(pair, None, time.perf_counter() - at)
     chosen, evidence = better_initial(pair, found, loss=loss, warp=warp, points=points, least=least)
-    logger.info(
-        "initial transform: loss %.3f by the headers, "
-        "%.3f by the map that was found (size %.2f, turn %.1f degrees); %s",
-        evidence.headers,
-        evidence.found,
-        evidence.size,
-        evidence.turn_degrees,
-        "it is taken" if evidence.taken else "the headers are kept",
-    )
     return Begun(chosen, evidence, time.perf_counter() - at)
 
 

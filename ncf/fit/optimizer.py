@@ -159,6 +159,7 @@ class PairOptimizer(Inferer):
         Raises:
             PairError: no attempt ends better than a zero field.
         """
+        start.tell()  # here and not in `begin`: of two that were begun, one is fitted
         if self.transform != DEFORMABLE:
             return self._linear(start, network)
         pair, reason = start.pair, ""

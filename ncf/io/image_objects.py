@@ -19,7 +19,7 @@ from ncf.core.packages import optional
 from ncf.io.label_files import labels_of, read_label
 from ncf.io.mask_files import read_mask
 from ncf.io.nifti_read import affine_mm
-from ncf.space.geometry import RAS_TO_LPS, spacing_mm
+from ncf.space.geometry import RAS_TO_LPS, field_to_mm, spacing_mm
 
 REAL = "biuf"  # kinds of numpy's types in which a voxel is one real number
 FORMS = "an array with its affine as (array, affine), a MetaTensor, or an image of nibabel or SimpleITK"
@@ -107,9 +107,7 @@ def _parts(key: str, given: Any, *, exact: bool = False) -> tuple[np.ndarray, np
         return values, affine_mm(given)
     if hasattr(given, "GetDirection"):  # SimpleITK's
         return _of_sitk(key, given)
-    raise PairError(
-        f"{key}: expected {FORMS}, got {type(given).__name__}; for files, use ncf register or read them first"
-    )
+    raise PairError(f"{key}: expected {FORMS}, got {type(given).__name__}; of files, ncf.register takes the paths")
 
 
 def _of_meta_tensor(key: str, given: MetaTensor) -> tuple[np.ndarray, np.ndarray]:
@@ -149,3 +147,18 @@ def to_sitk(image: MetaTensor) -> Any:
     made.SetOrigin((RAS_TO_LPS @ affine[:3, 3]).tolist())
     made.SetDirection((RAS_TO_LPS @ affine[:3, :3] / step).flatten().tolist())
     return made
+
+
+def to_sitk_field_transform(field_vox: MetaTensor) -> Any:
+    """Return a displacement field as a transform of SimpleITK, in LPS mm.
+
+    Args:
+        field_vox: (3, W, H, D), in voxels of its own grid, fixed to moving.
+
+    Raises:
+        PairError: SimpleITK is not installed.
+    """
+    affine = field_vox.affine.cpu().numpy().astype(np.float64)
+    lps_mm = field_to_mm(field_vox.as_tensor().cpu().double(), RAS_TO_LPS @ affine[:3, :3])
+    vectors = to_sitk(MetaTensor(lps_mm, affine=field_vox.affine))
+    return optional("SimpleITK").DisplacementFieldTransform(vectors)

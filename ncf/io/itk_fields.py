@@ -64,6 +64,25 @@ def save_vector_image(path: Path, field_vox: torch.Tensor, affine: np.ndarray) -
     write_whole(path, lambda temporary: _imwrite(image, temporary))
 
 
+def save_scalar_image(path: Path, array: np.ndarray | torch.Tensor, affine: np.ndarray) -> None:
+    """Write a volume as .nrrd or .mha; equal volumes give the same bytes.
+
+    Args:
+        path: of the file.
+        array: (W, H, D), of one number a voxel.
+        affine: (4, 4), voxel -> RAS mm.
+
+    Raises:
+        PairError: the file cannot be written, or the grid is sheared.
+    """
+    itk, (origin, spacing, direction) = optional("itk"), _itk_grid(affine, path)
+    image = itk.image_from_array(np.ascontiguousarray(np.asarray(array).T))
+    image.SetOrigin(origin.tolist())
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection(itk.matrix_from_array(direction))
+    write_whole(path, lambda temporary: _imwrite(image, temporary))
+
+
 def save_transform(path: Path, field_vox: torch.Tensor, affine: np.ndarray) -> None:
     """Write a field as ITK's displacement field transform, .h5 or .tfm; equal fields give the same bytes.
 

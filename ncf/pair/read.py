@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any, cast
 
+import numpy as np
+from monai.data import MetaTensor
 from monai.transforms import Transform
 
 from ncf.core.labels import Wanted, sides_of
@@ -14,6 +17,9 @@ from ncf.io.label_files import read_label
 from ncf.io.label_partners import matched
 from ncf.io.mask_files import read_mask
 from ncf.pair.keys import Pair, PairFiles
+from ncf.space.geometry import spacing_mm
+
+logger = logging.getLogger(__name__)
 
 
 class ReadPaird(Transform):
@@ -44,8 +50,16 @@ class ReadPaird(Transform):
         pair = {**named, **{key: read_image(key, named[key]) for key in IMAGES}}
         masks = [key for key in GRID_OF if key in named and key not in LABEL_KEYS]
         pair |= {key: read_mask(key, named[key], pair[GRID_OF[key]]) for key in masks}
+        for key in (*IMAGES, *masks):
+            logger.debug("%s: %s voxels of %s mm, %s", key, *size_in_words(pair[key]), named[key])
         for side, key in enumerate(LABEL_KEYS):
             if key in named:
                 wanted = [names[side] for names in self.sides]
                 pair[key] = read_label(key, named[key], pair[GRID_OF[key]], wanted=wanted)
         return cast(Pair, matched(pair, self.sides))
+
+
+def size_in_words(image: MetaTensor) -> tuple[str, str]:
+    """Return the voxels along the axes of a volume (1, W, H, D), and their spacing in mm, as in 96 x 96 x 104."""
+    spacing = spacing_mm(np.asarray(image.affine, dtype=np.float64))
+    return " x ".join(map(str, image.shape[1:])), " x ".join(f"{step:.4g}" for step in spacing)

@@ -13,11 +13,13 @@ from typing import Any, cast
 
 from monai.transforms import Transform
 
+from ncf.core.console import tell
 from ncf.core.errors import PairError
 from ncf.core.files import load_json, save_json
 from ncf.core.folders import ResultFolders
 from ncf.core.names import IMAGES, LONGEST_NAME, METRICS_FILE, PAIR_KEYS, RESULT_FILES, RUN_FILE, safe_name
 from ncf.core.paths import missing
+from ncf.io.named_files import NamedFiles
 from ncf.pair.keys import PairFiles
 from ncf.phantom.chest import breathing_thorax, write
 
@@ -71,10 +73,11 @@ class HoldOutput(Transform):
 
     Args:
         folders: of the results.
+        named_files: what is to be written beside it; checked too.
     """
 
-    def __init__(self, folders: ResultFolders) -> None:
-        self.folders = folders
+    def __init__(self, folders: ResultFolders, named_files: NamedFiles | None = None) -> None:
+        self.folders, self.named_files = folders, named_files or NamedFiles()
 
     def __call__(self, data: PairFiles) -> PairFiles:
         """Check and hold the folder of a pair.
@@ -87,6 +90,7 @@ class HoldOutput(Transform):
         """
         folder = self.folders.path(data["name"])
         _check_name(folder)
+        self.named_files.check(data["files"].values())
         nearest = next(path for path in (folder, *folder.parents) if not missing(path))
         if not nearest.is_dir():
             raise PairError(
@@ -101,7 +105,8 @@ class HoldOutput(Transform):
                 f"{lost} is to be read, and the result would overwrite it; choose another name or output_dir"
             )
         if (folder / METRICS_FILE).exists():
-            print(f"the earlier result of these scans in {folder} stays until the new one is complete", flush=True)
+            told = f"the earlier result of these scans in {folder} stays until the new one is complete and replaces it"
+            tell(f"{told}; another name keeps both")
         return data
 
 

@@ -8,8 +8,10 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
+from ncf.core.console import tell
 from ncf.core.drawing import load_matplotlib
 from ncf.core.errors import PairError
+from ncf.core.interruption import end_of
 from ncf.core.refusals import explanation
 
 KEPT = ("metrics", "result_dir")  # entries of the evaluator's output that are kept while reports are made
@@ -57,20 +59,28 @@ class Reports:
         """Make the reports of all remembered results.
 
         Raises:
-            SystemExit: with status 1 and one line for each report that could not be made.
+            SystemExit: with status 1 and one line for each report that could not be made; 130 for Ctrl-C.
         """
-        failed = self.made()
+        folders = list(self._folders)
+        try:
+            failed = self.made()
+        except KeyboardInterrupt:
+            again = "; ".join(f"ncf report {folder}" for folder in folders)
+            raise end_of(f"the result is complete, its report may not be; made again by {again}") from None
         if failed:
             sys.exit("error: " + "\n".join(failed))
 
 
-def told_or_reason(folder: Path, inputs: dict[str, Path] | None = None, *, page: bool = True) -> str | None:
+def told_or_reason(
+    folder: Path, inputs: dict[str, Path] | None = None, *, page: bool = True, alone: bool = False
+) -> str | None:
     """Write the findings about a result, with its report, and print the warnings and the report's path.
 
     Args:
         folder: of the result.
         inputs: scans that have moved since, by key.
         page: False writes the findings only.
+        alone: whether the report is all that the command makes, so that its path is told even by a quiet one.
 
     Returns:
         None, or a line that says why the report could not be made.
@@ -81,7 +91,7 @@ def told_or_reason(folder: Path, inputs: dict[str, Path] | None = None, *, page:
 
         lines = [f"  warning     {text}" for text in saved_warnings(folder)]
         lines += [f"  report      {made}"] if page else []
-        print("\n".join(lines), end="\n" if lines else "", flush=True)
+        tell("\n".join(lines), brief=str(made) if alone else "")
     except Exception as error:  # whatever it is, the result is complete and must stay complete
         told = explanation(error, face="command") or f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         if isinstance(error, PairError):

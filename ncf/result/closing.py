@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ignite.engine import Engine, Events
 
+from ncf.core.console import tell
 from ncf.core.words import counted, label_words
+from ncf.result.organs import organ_lines
+
+if TYPE_CHECKING:
+    from ncf.fit.fitted import LevelRecord
+
+logger = logging.getLogger(__name__)
 
 POINTS = {"landmarks": "tre_mm", "guides": "guide_points_mm"}  # the word for points, and their entry in metrics.json
 
@@ -22,7 +30,39 @@ class PrintClosing:
     def __call__(self, engine: Engine) -> None:
         """Print the closing lines of the pair that the engine has just finished."""
         output: Any = engine.state.output
-        print(closing_lines(output["metrics"], output["result_dir"]), flush=True)
+        metrics, folder = output["metrics"], output["result_dir"]
+        tell(closing_lines(metrics, folder), brief=brief_line(metrics, folder))
+        for line in details(metrics, output["pred"].history):
+            logger.debug(line)
+
+
+def brief_line(metrics: Mapping[str, Any], result_dir: str) -> str:
+    """Say in one line how a registration ended; a doubtful verdict comes with its reasons.
+
+    Args:
+        metrics: the content of metrics.json.
+        result_dir: the result folder.
+    """
+    verdict = metrics.get("verdict", {})
+    reasons = f" ({'; '.join(verdict['reasons'])})" if verdict.get("reasons") else ""
+    word = f", {verdict['word']}{reasons}" if verdict else ""
+    return f"Registered {metrics['name']} in {metrics['seconds']['total']:.1f} s{word}: {result_dir}"
+
+
+def details(metrics: Mapping[str, Any], history: Sequence[LevelRecord]) -> list[str]:
+    """Say the seconds of every stage, the memory, and the first and the last loss of every term and level.
+
+    Args:
+        metrics: the content of metrics.json.
+        history: of the fit.
+    """
+    spent = ", ".join(f"{stage.replace('_', ' ')} {value:.1f}" for stage, value in metrics["seconds"].items())
+    lines = [f"seconds: {spent}"]
+    lines += [f"memory: {value:.0f} MiB, {where}" for where, value in metrics["peak_memory_mib"].items() if value]
+    for level in history:
+        terms = ", ".join(f"{name} {values[0]:.4f} -> {values[-1]:.4f}" for name, values in level.losses.items())
+        lines.append(f"losses of level {level.name}: {terms}")
+    return lines
 
 
 def closing_lines(metrics: Mapping[str, Any], result_dir: str) -> str:
@@ -39,6 +79,7 @@ def closing_lines(metrics: Mapping[str, Any], result_dir: str) -> str:
     lines += [f"  {word:11} {_distances(metrics[key])}" for word, key in POINTS.items() if key in metrics]
     if "dice" in metrics:
         lines.append(f"  labels      {_dice_words(metrics)}")
+    lines += organ_lines(metrics)
     for label, body in metrics.get("kept", {}).items():
         rigid, volume = body["rigid_rms_mm"], body["volume_ratio"]
         lines.append(f"  label {label_words(metrics, label):5} {rigid:.2f} mm from rigid, volume x {volume:.3f}")

@@ -20,6 +20,8 @@ NOT_SETTINGS = frozenset(
         "dataset_data",
         "pairs",
         "fields",
+        "warped",
+        "field",
         "face",
         "strict",
         "handlers",

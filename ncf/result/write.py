@@ -19,6 +19,7 @@ from typing import Any, cast
 import torch
 from monai.transforms import Transform
 
+from ncf.core.errors import PairError
 from ncf.core.files import record_of, save_json
 from ncf.core.folders import ResultFolders
 from ncf.core.names import AFFINE_FILE, FIELD_FILE, METRICS_FILE, NETWORK_FILE, RUN_FILE, WARPED_FILE, WARPED_LABEL_FILE
@@ -28,6 +29,7 @@ from ncf.io.checkpoint import save_checkpoint
 from ncf.io.itk_transforms import affine_transform, save_transforms
 from ncf.io.label_files import shown_labels, table_of
 from ncf.io.label_names import save_names
+from ncf.io.named_files import NamedFiles
 from ncf.io.nifti import save_image, save_itk_field
 from ncf.pair.keys import Pair, affine_of
 from ncf.result.dicom import write_objects
@@ -46,17 +48,31 @@ class SaveResultd(Transform):
         record: what run.json and network.pt keep of the config.
         dicom: whether the folder dicom/ is written too (`ncf.result.dicom`).
         anonymous: whether its objects tell no patient.
+        named_files: what is written once more, under names of the user's.
     """
 
     def __init__(
-        self, folders: ResultFolders, *, record: RunRecord, dicom: bool = False, anonymous: bool = False
+        self,
+        folders: ResultFolders,
+        *,
+        record: RunRecord,
+        dicom: bool = False,
+        anonymous: bool = False,
+        named_files: NamedFiles | None = None,
     ) -> None:
         self.folders, self.record, self.dicom, self.anonymous = folders, record, dicom, anonymous
+        self.named_files = named_files or NamedFiles()
 
     def __call__(self, data: Pair) -> Pair:
         """Write the result of a measured pair; return the pair with ``result_dir``, see `write_result`."""
         objects = partial(write_objects, anonymous=self.anonymous) if self.dicom else None
-        return write_result(data, self.record, self.folders, objects=objects)
+        written = write_result(data, self.record, self.folders, objects=objects)
+        try:
+            warped = in_type_of(data["warped"], data["moving"])
+            self.named_files.save(warped, data["pred"].field_vox[0].cpu(), affine_of(data["fixed"]))
+        except PairError as error:
+            raise PairError(f"the result in {written['result_dir']} is complete, but: {error}") from error
+        return written
 
 
 def write_result(

@@ -8,11 +8,11 @@ from typing import Any
 
 from ncf.core.startup import load_libraries
 
-MONAIS = "monai.bundle.workflows"  # the logger by which MONAI says which logging.conf it found
+MONAIS = "monai.bundle.workflows"  # the logger by which MONAI says which logging.conf it takes
 
 
 def run_config(config_files: Iterable[str], overrides: Mapping[str, Any]) -> None:
-    """Run config files from beginning to end by MONAI's `ConfigWorkflow`.
+    """Run config files from beginning to end by MONAI's `ConfigWorkflow`. Logging stays as it is set up.
 
     Args:
         config_files: the base first.
@@ -24,8 +24,10 @@ def run_config(config_files: Iterable[str], overrides: Mapping[str, Any]) -> Non
     load_libraries()  # takes seconds
     from monai.bundle import ConfigWorkflow
 
-    logging.getLogger(MONAIS).setLevel(logging.ERROR)  # else it says which logging.conf it found
-    workflow = ConfigWorkflow(config_file=list(config_files), workflow_type="inference", **overrides)
+    logging.getLogger(MONAIS).setLevel(logging.ERROR)  # else it says that it was given no logging.conf
+    workflow = ConfigWorkflow(
+        config_file=list(config_files), workflow_type="inference", logging_file=False, **overrides
+    )
     workflow.initialize()
     workflow.run()
     workflow.finalize()

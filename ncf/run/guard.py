@@ -10,6 +10,7 @@ from ignite.engine import Engine, Events
 
 from ncf.core.errors import PairError
 from ncf.core.folders import ResultFolders
+from ncf.core.interruption import end_of, interrupted
 from ncf.core.names import DOUBTFUL, DOUBTFUL_STATUS
 from ncf.core.process import release_memory
 from ncf.core.refusals import explanation
@@ -81,7 +82,7 @@ class Strict:
 
 
 class GuardedRun:
-    """Runs an evaluator; a PairError or Ctrl-C ends the process with one line and status 1, without a traceback.
+    """Runs an evaluator; a PairError or Ctrl-C ends the process with one line, without a traceback.
 
     Args:
         evaluator: the engine.
@@ -96,11 +97,13 @@ class GuardedRun:
         """Run the evaluator through all its pairs.
 
         Raises:
-            SystemExit: with status 1 and one line, for an error that a person can understand.
+            SystemExit: with status 1 and one line, for an error that a person can understand; 130 for Ctrl-C.
         """
         try:
             self.evaluator.run()
         except (Exception, KeyboardInterrupt) as error:
+            if interrupted(error):
+                raise end_of("the result is not complete, nothing of it was written") from None
             message = explanation(error, face=self.face)
             if message is None:
                 raise

@@ -22,7 +22,7 @@ from ncf.io.image_files import read_image
 from ncf.io.itk_fields import load_affine
 from ncf.io.label_files import empty_scan, read_label, shown_labels, table_of
 from ncf.io.label_names import save_names, table_beside
-from ncf.io.nifti import save_image
+from ncf.io.named_files import save_field, save_volume
 from ncf.io.points.base import in_ras
 from ncf.io.points.table import read_points_file
 from ncf.pair.checks import check_finite
@@ -31,6 +31,7 @@ from ncf.space.geometry import to_mm, to_vox
 from ncf.space.grids import Grid
 from ncf.space.mapping import SpatialMap
 from ncf.space.resampling import IMAGE_MODES, in_type_of, warp
+from ncf.use.odd import note_what_is_odd
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,13 @@ def grid_of(path: str | Path, what: str) -> Grid:
 
 
 def apply_to_images(
-    opened: Applied, files: Sequence[str | Path], output_dir: str | Path, *, mode: str, wanted: Sequence[Wanted] = ()
+    opened: Applied,
+    files: Sequence[str | Path],
+    output_dir: str | Path,
+    *,
+    mode: str,
+    wanted: Sequence[Wanted] = (),
+    named: Path | None = None,
 ) -> list[Path]:
     """Carry scans or label maps of the moving side onto the reference grid.
 
@@ -144,6 +151,7 @@ def apply_to_images(
         output_dir: where the results go, as <name>.nii.gz.
         mode: see `ncf.space.resampling.Reader`.
         wanted: names or numbers of labels; by default all. Where labels have names, these lie beside the result.
+        named: the file of the result, in place of the folder, where one is carried (`ncf.io.named_files.WRITTEN`).
 
     Returns:
         The files that were written, without those of names.
@@ -152,15 +160,17 @@ def apply_to_images(
         PairError: two files have one name, an output is an input, values are no labels, or a file cannot be read or
             written.
     """
-    names = [f"{image_stem(str(file))}.nii.gz" for file in files]
-    targets = output_paths(names, output_dir, read=[*files, *opened.read])
+    names = [f"{image_stem(str(file))}.nii.gz" for file in files] if named is None else [named.name]
+    folder = output_dir if named is None else named.parent
+    targets = output_paths(names, folder, read=[*files, *opened.read])
     for file, target in zip(files, targets, strict=True):
         image = read_image("image", str(file)) if mode in IMAGE_MODES else _label(opened, file, wanted)
         check_finite(str(file), image)
+        note_what_is_odd(opened.inputs, file, image.as_tensor() if mode in IMAGE_MODES else None)
         volume, affine = image.as_tensor()[0], np.asarray(image.affine, dtype=np.float64)
         found = warp(opened.map, volume, moving=affine, reference=opened.reference, mode=mode)
         if mode in IMAGE_MODES:
-            save_image(target, in_type_of(found, volume), opened.reference.affine)
+            save_volume(target, in_type_of(found, volume), opened.reference.affine)
             continue
         table = table_of(image)
         _save_labels(target, shown_labels(found, table), opened.reference, names=table.names)
@@ -172,7 +182,7 @@ def _save_labels(target: Path, labels: np.ndarray, grid: Grid, *, names: Mapping
 
     def write(folder: Path) -> None:
         """Write both into a folder."""
-        save_image(folder / target.name, labels, grid.affine)
+        save_volume(folder / target.name, labels, grid.affine)
         save_names(folder / target.name, names)
 
     write_together(target.parent, write)
@@ -223,6 +233,22 @@ def apply_to_points(
         points.save(target, in_ras(found, points.space) if there is None else to_vox(found, there.affine), known)
         outside += int((~known).sum())
     return targets, outside
+
+
+def write_field(opened: Applied, path: Path) -> Path:
+    """Write a map as one displacement field on the reference grid.
+
+    Args:
+        opened: the map.
+        path: of the file; its ending names the format (`ncf.io.named_files.FIELDS`).
+
+    Raises:
+        PairError: the file was read, cannot be written, or cannot hold the grid.
+    """
+    (target,) = output_paths([path.name], path.parent, read=opened.read)
+    found, _ = opened.map.on(opened.reference)
+    save_field(target, found.field, found.grid.affine)
+    return target
 
 
 def output_paths(names: Sequence[str], output_dir: str | Path, *, read: Sequence[str | Path]) -> list[Path]:
