@@ -41,6 +41,7 @@ from ncf.commands.register import register
 from ncf.commands.report import report
 from ncf.commands.talking import named, taken
 from ncf.commands.tg132 import tg132
+from ncf.commands.trust import trust
 from ncf.commands.view import view
 from ncf.core.interruption import end_of, interrupted
 from ncf.core.refusals import explanation
@@ -76,6 +77,7 @@ VERBS: dict[str, Callable[..., Job]] = {
     "import": import_fields,
     "report": report,
     "tg132": tg132,
+    "trust": trust,
     "files": files,
     "view": view,
     "fetch": fetch,

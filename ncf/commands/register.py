@@ -59,6 +59,7 @@ def register(
     strict: str = "false",
     dicom: str = "false",
     anonymous: str = "false",
+    trust: str = "false",
     report: str = "true",
     progress: str = "true",
     phantom_size: str | None = None,
@@ -104,6 +105,7 @@ def register(
         dicom: true also writes DICOM objects into the folder dicom/ of the result: the warped series, the registration,
             and the carried labels; both scans are DICOM series.
         anonymous: true writes these objects without the patient's data, and with other UIDs.
+        trust: true bounds the error at every voxel, in mm, by four more fits (`ncf trust` does so later).
         report: false makes no report.html and no pictures.
         progress: false hides the progress bar.
         phantom_size: voxels of the phantom, such as 64,64,64.
@@ -116,6 +118,7 @@ def register(
     overrides |= {"face": "command", **fit_options(given)}
     overrides["phantom_seed"] = whole_number("phantom_seed", phantom_seed)
     overrides |= {option: true_or_false(option, given[option]) for option in ("report", "progress")}
+    overrides |= {"trust": True} if true_or_false("trust", trust) else {}
     overrides |= {option: plain(option, given[option]) for option in ("name", "device") if given[option] is not None}
     if preset is not None and name is None and {"fixed", "moving"} <= set(overrides):
         overrides["name"] = name_with_preset(overrides["fixed"], overrides["moving"], preset)

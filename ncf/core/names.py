@@ -30,10 +30,11 @@ WARPED_NAMES_FILE = "warped_label.tsv"  # names of these labels, where they have
 AFFINE_FILE = "affine.tfm"
 NETWORK_FILE, RUN_FILE, METRICS_FILE = "network.pt", "run.json", "metrics.json"
 # the report, made from those
-TRUST_FILE = "trust.nii.gz"  # how far the map can be trusted, where something has written it
 REPORT_FILE, FINDINGS_FILE, INDEX_FILE, PICTURES = "report.html", "findings.json", "index.html", "pictures"
 # the page of task group 132, made from a result on demand
 TG132_FILE, TG132_TABLE = "tg132.json", "tg132.md"
+# bounds of the map's error, and what they come from; made from a result on demand
+TRUST_FILE, TRUST_NUMBERS_FILE = "trust.nii.gz", "trust.json"
 # all files of a result; metrics.json, which says that the result is complete, is first
 RESULT_FILES = (
     METRICS_FILE,
@@ -48,6 +49,8 @@ RESULT_FILES = (
     FINDINGS_FILE,
     TG132_FILE,
     TG132_TABLE,
+    TRUST_FILE,
+    TRUST_NUMBERS_FILE,
 )
 DICOM_FOLDER = "dicom"  # of a result: its DICOM objects, where they were asked for
 LONGEST_NAME = 255  # bytes in the name of a file or folder, on every usual file system

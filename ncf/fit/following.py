@@ -2,7 +2,7 @@
 
 Reading a scan at a million places and counting where they lie cost half of a step on the finest level, where a step
 moves them by a small part of a voxel. Between two readings the first two terms of their Taylor series are as good
-(docs/decisions/0028-following.md). This room must not know what the functions are.
+(docs/decisions/0029-following.md). This room must not know what the functions are.
 """
 
 from __future__ import annotations

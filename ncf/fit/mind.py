@@ -7,6 +7,7 @@ with another image. So it stays the same where brightness or contrast change.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -38,20 +39,20 @@ def mind_ssc(image: torch.Tensor, *, distance: int = 1, radius: int = 1) -> torc
     return torch.exp(-apart / noise.clamp(usual * LEAST, usual * MOST))
 
 
-def box_mean(volume: torch.Tensor, radius: int) -> torch.Tensor:
-    """Return the mean over a cube of nodes around each node.
+def box_mean(volume: torch.Tensor, radius: int | Sequence[int]) -> torch.Tensor:
+    """Return the mean over a box of nodes around each node.
 
     Args:
         volume: (B, C, W, H, D); beyond the border the outer nodes are repeated.
-        radius: of the cube, in nodes.
+        radius: of the box, in nodes; one number, or one for each axis.
 
     Returns:
         A volume of the same shape.
     """
-    for axis in range(3):
+    for axis, reach in enumerate([radius] * 3 if isinstance(radius, int) else radius):
         pad, size = [0] * 6, [1, 1, 1]
-        pad[2 * (2 - axis)] = pad[2 * (2 - axis) + 1] = radius
-        size[axis] = 2 * radius + 1
+        pad[2 * (2 - axis)] = pad[2 * (2 - axis) + 1] = reach
+        size[axis] = 2 * reach + 1
         volume = F.avg_pool3d(F.pad(volume, pad, mode="replicate"), size, stride=1)
     return volume
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ncf.core.names import TRUST_FILE
-from ncf.io.image_files import read_image
+from ncf.io.trust_file import load_trust
 from ncf.report import paint
 from ncf.report.label_maps import label_maps, label_numbers, label_rows
 from ncf.report.material import Material
@@ -162,12 +162,14 @@ def _masks(material: Material, factors: Factors) -> dict[str, Volume]:
 
 
 def _trust(material: Material, factors: Factors) -> dict[str, Volume]:
+    """Return the 95 % bound of the map's error, in mm, where there is one; 0 where nothing is known."""
     path = material.result.folder / TRUST_FILE
     if not path.exists():
         return {}
-    values = material.space.turned(read_image("trust", str(path)).as_tensor()[0].numpy())
-    if values.shape != material.space.shape:
+    bounds, grid = load_trust(path)
+    if not grid.same_as(material.space.grid):
         return {}
+    values = material.space.turned(np.nan_to_num(bounds[..., 1], nan=0.0))
     return {"trust": reduced(Volume(values, material.space.affine), factors)}
 
 

@@ -69,7 +69,7 @@ class Session:
         try:
             with redirect_stdout(io.StringIO()):  # the closing lines of a single run
                 self._part("evaluator").run()
-                return self._part("reports").made()
+                return [*self._part("trusts").made(), *self._part("reports").made()]
         finally:
             self._part("folders").release()
             self._workflow.parser.ref_resolver.reset()  # the evaluator, which holds the pair's images

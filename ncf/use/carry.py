@@ -16,7 +16,7 @@ from monai.data import MetaTensor
 from ncf.core.errors import PairError
 from ncf.core.files import claim_folder, unchanged, write_together
 from ncf.core.labels import Wanted
-from ncf.core.names import RESULT_FILES, RUN_FILE, image_stem
+from ncf.core.names import RESULT_FILES, RUN_FILE, TRUST_FILE, image_stem
 from ncf.core.scan_paths import scan_path
 from ncf.io.image_files import read_image
 from ncf.io.itk_fields import load_affine
@@ -32,6 +32,7 @@ from ncf.space.grids import Grid
 from ncf.space.mapping import SpatialMap
 from ncf.space.resampling import IMAGE_MODES, in_type_of, warp
 from ncf.use.odd import note_what_is_odd
+from ncf.use.trust import SUFFIX, write_errors
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Applied:
         read: the files that the map and the grids come from, with all files of a result folder.
         moving_scan: the scan on the moving grid, where it is known.
         matrix: (4, 4), RAS mm, the same map where it is that of a rigid or affine result; None for others.
+        trust: the file of bounds of its error, where the result has one and nothing was put before or behind it.
     """
 
     map: SpatialMap
@@ -57,6 +59,7 @@ class Applied:
     read: tuple[Path, ...] = ()
     moving_scan: Path | None = None
     matrix: np.ndarray | None = None
+    trust: Path | None = None
 
     def registered(self, key: str) -> Path:
         """Return the file of a key that was registered.
@@ -112,7 +115,9 @@ def open_map(
     matrix = result.matrix()
     if matrix is not None:
         matrix = mapping.post_transform @ matrix @ mapping.pre_transform
-    return Applied(mapping, onto, there, result.inputs, result.run["inputs"], read, scan, matrix)
+    bounds = result.folder / TRUST_FILE
+    trust = bounds if bounds.exists() and first is None and last is None else None
+    return Applied(mapping, onto, there, result.inputs, result.run["inputs"], read, scan, matrix, trust)
 
 
 def _read(*paths: str | Path | None) -> tuple[Path, ...]:
@@ -204,7 +209,8 @@ def apply_to_points(
     Args:
         opened: the map.
         files: of points or surfaces.
-        output_dir: where the results go, under the same names.
+        output_dir: where the results go, under the same names; where bounds of the map's error are known, with a
+            table of them beside each.
         side: where the points are: ``fixed`` (the reference side; the map carries them) or ``moving``
             (its inverse does).
         space: of the numbers, see `ncf.io.points.table.read_points_file`. Voxel indices count in that side's grid and
@@ -218,7 +224,7 @@ def apply_to_points(
             be read or written.
     """
     targets = output_paths([Path(file).name for file in files], output_dir, read=[*files, *opened.read])
-    outside = 0
+    outside, tables = 0, []
     for file, target in zip(files, targets, strict=True):
         points = read_points_file(file, space)
         points = points if points.of_side is None else points.of_side(side)
@@ -232,7 +238,11 @@ def apply_to_points(
         found, known = opened.map.to_moving(at) if side == "fixed" else opened.map.to_reference(at)
         points.save(target, in_ras(found, points.space) if there is None else to_vox(found, there.affine), known)
         outside += int((~known).sum())
-    return targets, outside
+        if opened.trust is not None:
+            of_fixed = np.where(known[:, None], at if side == "fixed" else found, np.nan)
+            tables.append(target.with_name(image_stem(target.name) + SUFFIX))
+            write_errors(opened.trust, of_fixed, tables[-1])
+    return [*targets, *tables], outside
 
 
 def write_field(opened: Applied, path: Path) -> Path:

@@ -48,8 +48,9 @@
       return [image];
     },
     trust: async function () {
-      let low = Infinity, high = -Infinity;
-      for (const v of V.volumes.trust.values) { low = Math.min(low, v); high = Math.max(high, v); }
+      let low = 0, high = 1;
+      for (const v of V.volumes.trust.values) high = Math.max(high, v);
+      high = Math.min(high, 10); // mm; beyond it all is wrong
       V.state.trustRange = [low, high];
       const image = await other("trust", () => V.image(V.volumes.trust, "trust", { low: low, high: high, colormap: "trust" }));
       image.opacity = 0.7;

@@ -18,7 +18,7 @@
       ["Jacobian", number(at("det"), 3)],
     ];
     if (volumes.fixed_label) rows.push(["label", label ? (named ? named.name : "label " + label) : "none"]);
-    if (volumes.trust) rows.push(["trust", number(at("trust"), 3)]);
+    if (volumes.trust) rows.push(["error below (95 %)", number(at("trust"), 2) + " mm"]);
     return rows;
   };
   V.readout = function () {
@@ -59,7 +59,7 @@
     difference: () => "Warped minus fixed: blue is darker, red brighter, white equal; slate blue: no data.",
     checkerboard: () => "Fixed and warped in turn; edges run through where the map is right.",
     volume: () => "Jacobian determinant: green grows in the moving scan, violet shrinks, yellow folds.",
-    trust: () => "Trust in the map.",
+    trust: () => "Bound of the error of the map (95 %): yellow is far off, blue is near.",
   };
   function bar(colours, ticks) {
     const box = document.createElement("span"), ramp = document.createElement("span");
@@ -80,7 +80,7 @@
       scale = bar(colours.difference, ticksOf([-range, range], own));
     }
     if (picture === "volume") scale = bar(colours.volume, ["0.5", "1", "2"]);
-    if (picture === "trust") scale = bar([[68, 1, 84], [33, 145, 140], [253, 231, 37]], ticksOf(V.state.trustRange, ""));
+    if (picture === "trust") scale = bar([[68, 1, 84], [33, 145, 140], [253, 231, 37]], ticksOf(V.state.trustRange, " mm"));
     shown.replaceChildren(texts[picture](), scale);
     if (!V.scene.shared) shown.append(" warped:", bar(grey, ticksOf(V.state.windows.warped, unit("warped"))));
   };

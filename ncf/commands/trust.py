@@ -1,0 +1,64 @@
+"""``ncf trust``: bounds of the error of a result in mm, by other fits of the same pair."""
+
+from __future__ import annotations
+
+from fire.decorators import SetParseFn
+
+from ncf.commands.common import CallJob, absolute, chosen_configs, moved_files, refuse, whole_number
+from ncf.core.paths import shortened, there
+
+FEWEST, MEMBERS, PRESET = 2, "4", "fast"
+
+
+@SetParseFn(str)
+def trust(
+    result: str,
+    *,
+    members: str = MEMBERS,
+    preset: str = PRESET,
+    fixed: str | None = None,
+    moving: str | None = None,
+    fixed_label: str | None = None,
+    moving_label: str | None = None,
+) -> CallJob:
+    """Bound the error of RESULT at every voxel of the fixed scan, in mm; write trust.nii.gz and trust.json into it.
+
+    The pair is fitted again, disturbed a little and every second time the other way round. Where these fits disagree
+    with the result, it is not to be trusted. The report shows the bounds, and points that are carried get theirs.
+
+    Args:
+        result: what register wrote.
+        members: how many fits are made, 2 or more.
+        preset: of these fits.
+        fixed: the fixed scan, where it has moved since.
+        moving: the moving scan.
+        fixed_label: the label map on the fixed grid.
+        moving_label: the label map on the moving grid.
+    """
+    given = dict(locals())
+    folder = absolute("result", result)
+    if not there(folder).is_dir():
+        refuse(f"{shortened(folder)} is no folder; give one that register wrote")
+    count = whole_number("members", members)
+    if count < FEWEST:
+        refuse(f"--members is {FEWEST} or more, got {members}")
+    chosen_configs(preset)
+    inputs = moved_files({**given, "landmarks": None})
+
+    def call() -> None:
+        """Make the fits, write the bounds, and make the report again where there is one."""
+        from ncf.api.trust import trust as judge
+        from ncf.core.names import REPORT_FILE
+        from ncf.evaluate.trust import trust_in_words
+        from ncf.report.after import told_or_reason
+
+        found, files = judge(folder, inputs=inputs, members=count, preset=preset)
+        print(f"  error       {trust_in_words(found.summary())}")
+        for file in files:
+            print(f"  files       {file}")
+        if (folder / REPORT_FILE).exists():
+            failed = told_or_reason(folder, inputs)
+            if failed is not None:
+                refuse(failed)
+
+    return CallJob(call)

@@ -1,0 +1,137 @@
+"""How far a map can be trusted: bounds of its error in mm, by how much other fits of the same pair disagree with it.
+
+A fit alone does not know where it is wrong. Fits of the same scans, disturbed a little and the other way round, end in
+other places where the scans do not hold them, so their distance from the map tells its error, up to a factor that was
+found on pairs with landmarks (docs/decisions/0030-trust.md has these, and how far the bounds hold). Nothing is fitted
+here, and no file is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ncf.core.words import percent
+from ncf.fit.mind import box_mean
+from ncf.space.geometry import placed, spacing_mm
+from ncf.space.grids import Lattice, lattice_over, nodes_for_budget
+from ncf.space.interpolation import Upsampler
+from ncf.space.mapping import SpatialMap
+from ncf.space.sampling import inside, through
+
+NODES, LEAST_NODES = 1_000_000, 12  # on which maps are compared; disagreement is smooth
+NEAR_MM = 10.0  # half the edge of the cube over which disagreement is averaged
+FLOOR = 0.2  # of the largest edge of a fixed voxel: an error that no disagreement shows
+# times the disagreement, floor included: below it 68 and 95 % of the landmarks' errors lay
+FACTORS = {68: 1.19, 95: 2.94}
+FINEST_MM = 1 / 64  # bounds are multiples of it: a small file
+LARGE_MM = 5.0  # a bound that findings tell
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Bounds of the error of a map.
+
+    Attributes:
+        bounds_mm: (W, H, D, 2), float32: bounds that hold for 68 and for 95 % of all points; nan where the map leads
+            out of the moving scan.
+        members: what the map was compared with, in words.
+    """
+
+    bounds_mm: np.ndarray
+    members: tuple[str, ...]
+
+    def summary(self, where: np.ndarray | None = None) -> dict[str, float | None]:
+        """Return the median and the 95th percentile of the 95 % bound, and the share of voxels with a large one.
+
+        Args:
+            where: (W, H, D), bool; by default everywhere.
+        """
+        values = self.bounds_mm[..., 1]
+        values = values[np.isfinite(values) if where is None else np.isfinite(values) & where]
+        if not values.size:
+            return {"median_mm": None, "p95_mm": None, "large_share": None}
+        median, high = np.percentile(values, (50, 95))
+        large = float((values > LARGE_MM).mean())
+        return {"median_mm": round(float(median), 3), "p95_mm": round(float(high), 3), "large_share": round(large, 4)}
+
+
+def trust_of(own: SpatialMap, there: Sequence[SpatialMap], back: Sequence[SpatialMap], members: Sequence[str]) -> Trust:
+    """Bound the error of a map by other maps of the same pair.
+
+    Args:
+        own: the map, fixed to moving, on the fixed grid.
+        there: other maps, fixed to moving, on grids of their own.
+        back: maps from moving to fixed.
+        members: what these are, in words.
+    """
+    spacing = spacing_mm(own.grid.affine)
+    shape = (own.grid.shape[0], own.grid.shape[1], own.grid.shape[2])
+    lattice = lattice_over(shape, nodes_for_budget(shape, spacing, NODES, least=LEAST_NODES))
+    squares, known = disagreement(own, there, back, lattice)
+    reach = [max(0, round(NEAR_MM / mm)) for mm in spacing * lattice.step_vox]
+    near = box_mean(squares * known, reach) / box_mean(known.float(), reach).clamp(min=1e-6)
+    floor = FLOOR * float(spacing.max())
+    error = ((squares + near) / 2 + floor**2).sqrt()
+    up = Upsampler(lattice, lattice_over(shape, shape), order=1, device=error.device)
+    dense, seen = up(error)[0, 0], up(known.float())[0, 0] > 0.5
+    bounds = np.empty((*shape, len(FACTORS)), dtype=np.float32)
+    for channel, factor in enumerate(FACTORS.values()):
+        steps = (dense * (factor / FINEST_MM)).ceil() * FINEST_MM
+        bounds[..., channel] = torch.where(seen, steps, torch.nan).numpy()
+    return Trust(bounds, tuple(members))
+
+
+def disagreement(
+    own: SpatialMap, there: Sequence[SpatialMap], back: Sequence[SpatialMap], lattice: Lattice
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return how far other maps lead from where a map leads.
+
+    Args:
+        own: the map, on whose grid the lattice lies.
+        there: other maps, fixed to moving.
+        back: maps from moving to fixed: they should lead home.
+        lattice: over the fixed grid.
+
+    Returns:
+        The mean squared distance in mm^2, and where it is known, bool; both (1, 1, w, h, d).
+    """
+    nodes = lattice.points()[None]
+    led, known = through(own.field[None], nodes)
+    sums, counts = torch.zeros_like(led[:, :1]), torch.zeros_like(led[:, :1])
+    for other in there:
+        at = placed(nodes, np.linalg.solve(other.grid.affine, own.grid.affine))
+        found, sure = through(other.field[None], at)
+        apart = placed(found, np.linalg.solve(own.grid.affine, other.grid.affine)) - led
+        sums, counts = _added(sums, counts, apart, sure & known, own.grid.affine)
+    for other in back:
+        at = placed(led, np.linalg.solve(other.grid.affine, own.grid.affine))
+        found, sure = through(other.field[None], at)
+        sure = sure & inside(at, other.grid.shape)
+        apart = placed(found, np.linalg.solve(own.grid.affine, other.grid.affine)) - nodes
+        sums, counts = _added(sums, counts, apart, sure & known, own.grid.affine)
+    return sums / counts.clamp(min=1), counts > 0
+
+
+def _added(
+    sums: torch.Tensor, counts: torch.Tensor, apart_vox: torch.Tensor, sure: torch.Tensor, affine: np.ndarray
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return sums and counts with the squared length of distances in voxels, where they are sure."""
+    linear = np.eye(4)
+    linear[:3, :3] = affine[:3, :3]
+    squares = (placed(apart_vox, linear) ** 2).sum(dim=1, keepdim=True)
+    return sums + torch.where(sure, squares, 0.0), counts + sure
+
+
+def trust_in_words(summary: dict[str, float | None]) -> str:
+    """Tell a summary of `Trust` in one line."""
+    if summary["median_mm"] is None:
+        return "nothing is known of the error: the map leads out of the moving scan everywhere"
+    large = percent(summary["large_share"])
+    return (
+        f"95 % bound of the error: {summary['median_mm']:.1f} mm in half of the voxels, "
+        f"{summary['p95_mm']:.1f} mm in 95 %; above {LARGE_MM:.0f} mm in {large}"
+    )
