@@ -152,16 +152,16 @@ class ByContrast(Inferer):
         Raises:
             PairError: no attempt ends better than a zero field.
         """
-        known = self._known(inputs)
+        known = self.known(inputs)
         begun = None
         if known is None or known.chosen == SAME:
             begun = self.same.begin(inputs)
-            known = known or _measured(begun.pair)
+            known = known or measured(begun.pair)
         logger.info("contrast: %s (%s)", known.chosen, known.why)
         if begun is None or known.chosen != SAME:
             return self._of_two_contrasts(inputs, network, known)
         fit = replace(self.same.fit(begun, network), contrast=known)
-        left = _left_over(inputs, fit, known)
+        left = left_over(inputs, fit, known)
         return fit if left is None else self._second_opinion(inputs, network, fit, left)
 
     def _second_opinion(self, inputs: PairImages, network: nn.Module, first: Fit, left: Compared) -> Fit:
@@ -205,8 +205,8 @@ class ByContrast(Inferer):
             fit = replace(still, search_s=fit.search_s, search=fit.search, transform=fit.transform)
         return replace(fit, contrast=known)
 
-    def _known(self, pair: PairImages) -> ContrastEvidence | None:
-        """Return the choice where it needs no look at the images."""
+    def known(self, pair: PairImages) -> ContrastEvidence | None:
+        """Return the choice where it needs no look at the images, else None."""
         if self.modality != AUTO:
             return ContrastEvidence(self.modality, "as asked")
         first, second = pair.modalities
@@ -217,7 +217,7 @@ class ByContrast(Inferer):
         return ContrastEvidence(SAME, f"DICOM modality {first}") if first in ONE_CONTRAST else None
 
 
-def _left_over(pair: PairImages, fit: Fit, known: ContrastEvidence) -> Compared | None:
+def left_over(pair: PairImages, fit: Fit, known: ContrastEvidence) -> Compared | None:
     """Return what a fit as one contrast has left, where that may mean two; None where all is well.
 
     By then the scans lie on each other, so what is left tells more than before. A rigid map leaves them apart.
@@ -228,9 +228,9 @@ def _left_over(pair: PairImages, fit: Fit, known: ContrastEvidence) -> Compared 
     return found if found is not None and found.bend > MOST_LEFT_BEND else None
 
 
-def _measured(pair: PairImages) -> ContrastEvidence:
-    """Return the choice by the images of a pair with its initial transform."""
-    found = compared(pair)
+def measured(pair: PairImages, field_vox: torch.Tensor | None = None) -> ContrastEvidence:
+    """Return the choice by the images of a pair with its initial transform, or with a field (`compared`)."""
+    found = compared(pair, field_vox)
     if found is None:
         return ContrastEvidence(SAME, "too little contrast to compare")
     why = f"{100 * (1 + found.agreement) / 2:.0f} % of the local contrast has the same sign in both scans"
