@@ -39,6 +39,7 @@ from ncf.commands.label_server import label_server
 from ncf.commands.paper_table import paper_table
 from ncf.commands.register import register
 from ncf.commands.report import report
+from ncf.commands.series import series
 from ncf.commands.talking import named, taken
 from ncf.commands.tg132 import tg132
 from ncf.commands.view import view
@@ -71,6 +72,7 @@ VERBS: dict[str, Callable[..., Job]] = {
     "apply": apply,
     "invert": invert,
     "cohort": cohort,
+    "series": series,
     "evaluate": evaluate,
     "export": export,
     "import": import_fields,
