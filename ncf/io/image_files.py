@@ -110,11 +110,11 @@ def _found(key: str, path: str, *, exact: bool) -> _Found:
         raise PairError(f"{key}: {path} holds {found.voxel} voxels, expected one real number each; extract one channel")
     while array.ndim > 3 and array.shape[-1] == 1:
         array = array[..., 0]
-    if array.ndim == 4 and path.lower().endswith(NIFTI):
-        what = f"{path} holds {array.shape[3]} volumes, expected one; choose one, such as {path}{MARK}1"
-        raise PairError(f"{key}: {what}, or take all by ncf series")
     if array.ndim != 3:
-        raise PairError(f"{key}: {path} has shape {array.shape}, expected one 3D volume; extract one or stack slices")
+        advice = "extract one or stack slices"
+        if array.ndim == 4 and path.lower().endswith(NIFTI):
+            advice = f"choose one, such as {path}{MARK}1, or take all by ncf series"
+        raise PairError(f"{key}: {path} has shape {array.shape}, expected one 3D volume; {advice}")
     if not is_solid(found.affine):
         raise PairError(f"{key} {path}: affine {found.affine[:3].tolist()} cannot be inverted; correct the header")
     return found._replace(array=array)

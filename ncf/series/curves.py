@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ncf.report.plots import DPI, png_of
-from ncf.series.told import FIXED, PhaseFacts
+from ncf.series.facts import FIXED, PhaseFacts
 
 PANEL_INCHES = (4.4, 2.9)
 FRAME = {"left": 0.075, "right": 0.985, "bottom": 0.2, "top": 0.9, "wspace": 0.22, "hspace": 0.62}

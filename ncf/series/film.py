@@ -1,6 +1,6 @@
 """A film of a series: two slices of every phase, as it was scanned and brought onto the fixed scan.
 
-The slices are those through the place that moves most. Above, the anatomy moves, with the carried labels outlined;
+The slices are those in which most moves. Above, the anatomy moves, with the carried labels outlined;
 below it must stand still.
 """
 
@@ -26,8 +26,8 @@ from ncf.report.paint import MOVING_LINE, grey
 from ncf.report.slices import as_jpeg
 from ncf.report.views import VIEWS, Cut, DisplaySpace, cut_of, pixel_mm
 from ncf.result.folder import SavedResult
+from ncf.series.facts import FIXED, SeriesFacts
 from ncf.series.names import LABELS_FOLDER
-from ncf.series.told import FIXED, SeriesFacts
 from ncf.space.sampling import inside, sample
 
 SHOWN = ("coronal", "sagittal")
@@ -100,14 +100,14 @@ def film(frames: Sequence[Frame]) -> bytes:
 
 
 def _cuts(space: DisplaySpace, motion_mm: np.ndarray) -> list[Cut]:
-    """Return one slice of each view, through the centre of what moves."""
+    """Return one slice of each view, the one in which most moves."""
     weight = space.turned(motion_mm).astype(np.float64) ** 2
     if not weight.any():
         weight = np.ones_like(weight)
     found = []
     for view in (view for view in VIEWS if view.name in SHOWN):
         along = weight.sum(axis=tuple(a for a in range(3) if a != view.stacked))
-        at = round(float(np.arange(len(along)) @ along / along.sum()))
+        at = int(along.argmax())
         cut = cut_of(view, space.shape, side=TALL)
         found.append(Cut(view, np.array([at]), cut.across, cut.down))
     return found

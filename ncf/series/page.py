@@ -13,9 +13,9 @@ from ncf.report.page import environment, number
 from ncf.report.slices import data_uri
 from ncf.result.folder import SavedResult
 from ncf.series.curves import curves
+from ncf.series.facts import FIXED, PhaseFacts, SeriesFacts
 from ncf.series.film import Frame, frames_of, save_film
 from ncf.series.names import CURVES_FILE, FILM_FILE, LABELS_FOLDER, PATHS_FILE, SERIES_REPORT, SERIES_TABLE
-from ncf.series.told import FIXED, PhaseFacts, SeriesFacts
 
 COLUMNS = {
     "TRE before mm": "tre_before_mm",
@@ -25,7 +25,7 @@ COLUMNS = {
     "correlation before": "correlation_before",
     "correlation": "correlation",
     "folds %": "folds_percent",
-    "mean displacement mm": "mean_displacement_mm",
+    "displacement mm": "mean_displacement_mm",
     "largest mm": "max_displacement_mm",
     "s": "seconds",
 }
@@ -63,6 +63,7 @@ def _page(plan: Plan, facts: SeriesFacts, *, frames: Sequence[Frame], drawn: byt
             rows=rows,
             columns=[*shown, *(f"{label} ml" for label in labels)],
             own=[number(facts.phases[0].volumes_ml[label], digits=1) for label in labels],
+            timed=any(phase.time_s is not None for phase in facts.phases),
             blanks=len(shown),
             failures=lost,
             open=[p["name"] for p in plan.pairs if p["name"] not in done and p["name"] not in dict(lost)],
