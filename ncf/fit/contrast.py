@@ -156,7 +156,7 @@ class ByContrast(Inferer):
         begun = None
         if known is None or known.chosen == SAME:
             begun = self.same.begin(inputs)
-            known = known or measured(begun.pair)
+            known = known or chosen_by(compared(begun.pair))
         logger.info("contrast: %s (%s)", known.chosen, known.why)
         if begun is None or known.chosen != SAME:
             return self._of_two_contrasts(inputs, network, known)
@@ -191,16 +191,10 @@ class ByContrast(Inferer):
         if found is not None:
             known = replace(known, agreement=found.agreement, bend=found.bend)
         fit = self.different.fit(begun, network)
-        led = inputs.guide_points_mm is not None or (inputs.labels is not None and bool(inputs.labels.meet))
-        if found is None or led:  # a person who has led the fit answers for its motion
-            return replace(fit, contrast=known)
-        by_edges = EDGES_ALONE[0] < found.agreement < EDGES_ALONE[1]
-        earned = 1 - fit.history[-1].total / fit.history[-1].nothing
-        known = replace(
-            known, earned=earned, moved=earned >= (EARNED_BY_EDGES if by_edges else EARNED), by_edges=by_edges
-        )
+        known = known if found is None else earned_by(inputs, fit, known)
         if not known.moved:
-            logger.info("the motion that was found removes %.0f %% of the loss; no motion is taken", 100 * earned)
+            share = 100 * (known.earned or 0.0)
+            logger.info("the motion that was found removes %.0f %% of the loss; no motion is taken", share)
             still = self.different.unmoved(begun, network, history=fit.history)
             fit = replace(still, search_s=fit.search_s, search=fit.search, transform=fit.transform)
         return replace(fit, contrast=known)
@@ -217,6 +211,22 @@ class ByContrast(Inferer):
         return ContrastEvidence(SAME, f"DICOM modality {first}") if first in ONE_CONTRAST else None
 
 
+def earned_by(pair: PairImages, fit: Fit, known: ContrastEvidence) -> ContrastEvidence:
+    """Return as what a pair of two contrasts was compared, with whether the motion of its fit has earned its place.
+
+    Args:
+        pair: that was fitted.
+        fit: of the pair.
+        known: with the agreement, where it could be measured.
+    """
+    led = pair.guide_points_mm is not None or (pair.labels is not None and bool(pair.labels.meet))
+    if known.agreement is None or led:  # a person who has led the fit answers for its motion
+        return known
+    by_edges = EDGES_ALONE[0] < known.agreement < EDGES_ALONE[1]
+    earned = 1 - fit.history[-1].total / fit.history[-1].nothing
+    return replace(known, earned=earned, moved=earned >= (EARNED_BY_EDGES if by_edges else EARNED), by_edges=by_edges)
+
+
 def left_over(pair: PairImages, fit: Fit, known: ContrastEvidence) -> Compared | None:
     """Return what a fit as one contrast has left, where that may mean two; None where all is well.
 
@@ -228,9 +238,8 @@ def left_over(pair: PairImages, fit: Fit, known: ContrastEvidence) -> Compared |
     return found if found is not None and found.bend > MOST_LEFT_BEND else None
 
 
-def measured(pair: PairImages, field_vox: torch.Tensor | None = None) -> ContrastEvidence:
-    """Return the choice by the images of a pair with its initial transform, or with a field (`compared`)."""
-    found = compared(pair, field_vox)
+def chosen_by(found: Compared | None) -> ContrastEvidence:
+    """Return the choice by what `compared` has found."""
     if found is None:
         return ContrastEvidence(SAME, "too little contrast to compare")
     why = f"{100 * (1 + found.agreement) / 2:.0f} % of the local contrast has the same sign in both scans"

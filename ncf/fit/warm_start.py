@@ -21,7 +21,7 @@ from monai.inferers import Inferer
 from torch import nn
 
 from ncf.core.names import DEFORMABLE, DIFFERENT, SAME
-from ncf.fit.contrast import EARNED, ByContrast, left_over, measured
+from ncf.fit.contrast import ByContrast, chosen_by, compared, earned_by, left_over
 from ncf.fit.field import FieldSpace, dense_field
 from ncf.fit.fitted import ContrastEvidence, Fit, StartEvidence
 from ncf.fit.levels import Level
@@ -129,22 +129,25 @@ class FromNeighbour(Inferer):
                 fit = shorter.coarse_to_fine(pair, network, attempt=1, taught=True)
         except DivergedError as stop:
             return None, replace(evidence, why=f"led nowhere ({stop}); the fit begins without it")
-        fit = replace(fit, contrast=known)
-        if _is_doubtful(inputs, fit, known):
-            return None, replace(
-                evidence, why="led to what two contrasts may explain better; the fit begins without it"
-            )
-        return fit, replace(evidence, taken=True, why="is where the fit begins")
+        if known.chosen == DIFFERENT:
+            known = earned_by(inputs, fit, known)
+        if not known.moved or (known.chosen == SAME and left_over(inputs, fit, known) is not None):
+            why = "led to a motion that has not earned its place; the fit begins without it"
+            return None, replace(evidence, why=why)
+        return replace(fit, contrast=known), replace(evidence, taken=True, why="is where the fit begins")
 
     def _contrast(self, inputs: PairImages, pair: PairImages, start: WarmStart, network: nn.Module) -> ContrastEvidence:
         """Return as what the pair is compared; the network gets the weights of the start."""
         start.load(network)
         network.to(pair.fixed.device)
         known = self.fresh.known(inputs)
-        if known is not None:
+        if known is not None and known.chosen == SAME:
             return known
         space = FieldSpace(pair.fixed_shape, pair.fixed_affine, self.fresh.same.objectives.interpolation, pair.initial)
-        return measured(inputs, dense_field(network, space, space.control(start.control_points)))
+        found = compared(inputs, dense_field(network, space, space.control(start.control_points)))
+        if known is None or found is None:
+            return known or chosen_by(found)
+        return replace(known, agreement=found.agreement, bend=found.bend)
 
     @staticmethod
     @torch.no_grad()
@@ -167,11 +170,3 @@ def shortened(level: Level, share: float) -> Level:
         share: above 0, at most 1.
     """
     return replace(level, iterations=max(1, round(share * level.iterations)))
-
-
-def _is_doubtful(inputs: PairImages, fit: Fit, known: ContrastEvidence) -> bool:
-    """Tell whether a fit has not earned to be kept, by the rules of `ncf.fit.contrast` for any other fit."""
-    if known.chosen != DIFFERENT:
-        return left_over(inputs, fit, known) is not None
-    earned = 1 - fit.history[-1].total / fit.history[-1].nothing
-    return known.agreement is not None and known.agreement < 0 and earned < EARNED
