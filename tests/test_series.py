@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+from PIL import Image
 
+from ncf import register_series
 from ncf.cohort.plan import Plan
 from ncf.commands.main import main
 from ncf.core.errors import PairError
@@ -30,8 +32,9 @@ from ncf.phantom.chest import PhantomPair, write
 from ncf.phantom.series import amplitudes, breathing_series
 from ncf.result.folder import saved_map
 from ncf.series.labels import label_on_phase, volumes_ml
-from ncf.series.run import plan_of, run_series
+from ncf.series.run import is_series, plan_of, run_series, saved_plan
 from ncf.series.scans import SeriesScans, series_scans
+from ncf.series.told import tell_series
 from ncf.space.grids import Grid
 from ncf.space.mapping import SpatialMap
 from ncf.space.sampling import through
@@ -251,22 +254,33 @@ def test_a_phase_that_cannot_be_read_stops_no_other(
     assert not (tmp_path / "never").exists()
 
 
-def test_the_report_shows_a_film_and_curves(done: Plan) -> None:
-    from PIL import Image
-
-    from ncf.series.facts import series_facts
-    from ncf.series.page import make_series_report
-
-    facts = series_facts(done)
-    make_series_report(done, facts)
+def test_the_report_shows_a_film_and_curves_and_is_made_from_the_folder(done: Plan) -> None:
+    assert is_series(done.output_dir) and not is_series(done.output_dir / "t1")
+    table = (done.output_dir / "series.tsv").read_bytes()
+    assert len(tell_series(saved_plan(done.output_dir))) == 3
+    assert (done.output_dir / "series.tsv").read_bytes() == table
     page = (done.output_dir / "report.html").read_text(encoding="utf-8")
     assert page.count("<figure>") == 4 and "http" not in page.replace("http-equiv", "")
+    assert all(f"<td>{word}</td>" in page for word in ("afresh", "good", "t1"))
     with Image.open(done.output_dir / "film.gif") as film:
         assert film.n_frames == 4
-    first = (done.output_dir / "curves.png").read_bytes()
-    make_series_report(done, facts)
-    assert (done.output_dir / "report.html").read_text(encoding="utf-8") == page
-    assert (done.output_dir / "curves.png").read_bytes() == first
+    with Image.open(done.output_dir / "curves.png") as drawn:
+        assert drawn.size == (880, 580)  # four panels: motion, points, landmarks, volumes
+
+
+def test_the_same_from_python(done: Plan, files: list[dict[str, str]], small: Path) -> None:
+    images = [nib.load(pair["moving"]) for pair in files]
+    phases = {pair["name"]: image for pair, image in zip(files[::-1], images[::-1], strict=True)}
+    given = {"preset": str(small), "seed": 3, "device": "cpu"}
+    found = dict(register_series(nib.load(files[0]["fixed"]), phases, **given))
+    for name, result in found.items():
+        expected = saved_map(done.output_dir / name)
+        assert torch.allclose(result.field.as_tensor(), expected.field, atol=1e-5), name
+    for wrong, why in (({}, "needs phases"), ({"landmarks": {"t9": np.zeros((1, 6))}}, "no phase 't9'")):
+        with pytest.raises(PairError, match=why):
+            register_series(images[0], phases if wrong else {}, **wrong)
+    with pytest.raises(TypeError):
+        register_series(images[0], phases, steps=3)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 from ncf.cohort.plan import DONE, Plan, failures
-from ncf.core.files import write_whole
+from ncf.core.files import load_json, write_whole
 from ncf.core.names import DOUBTFUL, REPORT_FILE
 from ncf.report.findings import saved_warnings
 from ncf.report.page import environment, number
@@ -71,7 +71,11 @@ def _page(plan: Plan, facts: SeriesFacts, *, frames: Sequence[Frame], drawn: byt
             frames=[{"name": frame.name, "uri": data_uri(frame.jpeg(), "image/jpeg")} for frame in frames],
             curves=data_uri(drawn, "image/png"),
             files=[SERIES_TABLE, FILM_FILE, CURVES_FILE, *(file for file, there in more if there)],
-            settings=[(key, json.dumps(value)) for key, value in plan.settings().items() if key != "config_files"],
+            settings=[
+                (key, json.dumps(value))
+                for key, value in load_json(plan.output_dir / plan.kept_in)["settings"].items()
+                if key != "config_files"
+            ],
         )
     )
 

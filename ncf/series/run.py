@@ -27,6 +27,7 @@ from ncf.cohort.run import doubtful
 from ncf.cohort.worker import Outcome, register_pair, report_pair, task_of
 from ncf.core.drawing import load_matplotlib
 from ncf.core.errors import PairError
+from ncf.core.files import load_json
 from ncf.core.names import NETWORK_FILE
 from ncf.io.pair_lists import Pairs
 from ncf.pair.checks import CheckFilesd
@@ -55,6 +56,23 @@ def plan_of(
     """
     more = {"times_s": dict(scans.times_s), "told": dict(scans.told), "points": points and str(points), "space": space}
     return Plan(scans.pairs, config_files, output_dir, overrides, SERIES_FILE, more)
+
+
+def is_series(folder: Path) -> bool:
+    """Tell whether ``ncf series`` wrote into this folder."""
+    return (folder / SERIES_FILE).exists()
+
+
+def saved_plan(folder: Path) -> Plan:
+    """Return the plan of a series that was run before, to tell it again; nothing is registered by it.
+
+    Args:
+        folder: the output folder of the series.
+    """
+    kept = load_json(folder / SERIES_FILE)
+    more = {key: value for key, value in kept.items() if key not in ("settings", "pairs")}
+    settings = {key: value for key, value in kept["settings"].items() if key != "config_files"}
+    return Plan(kept["pairs"], (), folder, settings, SERIES_FILE, more)
 
 
 def run_series(plan: Plan, *, retry_failed: bool = False, progress: bool = True) -> bool:
