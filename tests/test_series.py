@@ -381,7 +381,7 @@ def test_what_is_no_series_is_refused(files: list[dict[str, str]], movie: Path, 
 
 @pytest.mark.slow
 def test_phases_that_begin_with_a_neighbour_are_as_good_and_take_less(tmp_path: Path) -> None:
-    """Ten phases by formula: each alone, and as a series; a small preset, so that two minutes are enough."""
+    """Ten phases by formula, each alone and as a series: four minutes of one core."""
     from time import process_time
 
     from ncf.core.presets import config_files
