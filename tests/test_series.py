@@ -32,6 +32,7 @@ from ncf.phantom.chest import PhantomPair, write
 from ncf.phantom.series import amplitudes, breathing_series
 from ncf.result.folder import saved_map
 from ncf.series.labels import label_on_phase, volumes_ml
+from ncf.series.paths import fixed_points
 from ncf.series.run import is_series, plan_of, run_series, saved_plan
 from ncf.series.scans import SeriesScans, series_scans
 from ncf.series.told import tell_series
@@ -211,6 +212,19 @@ def test_points_are_followed_through_all_phases(done: Plan) -> None:
         )
 
 
+def test_points_are_taken_in_the_space_that_is_named(files: list[dict[str, str]], tmp_path: Path) -> None:
+    fixed = files[0]["fixed"]
+    affine = np.asarray(nib.load(fixed).affine)
+    at = np.array([[3.0, 4.0, 5.5]])
+    expected = at @ affine[:3, :3].T + affine[:3, 3]
+    for space, values in (("voxel", at), ("ras", expected), ("lps", expected * (-1, -1, 1))):
+        path = tmp_path / f"{space}.csv"
+        path.write_text("x,y,z\n" + ",".join(f"{v:.6f}" for v in values[0]) + "\n", encoding="utf-8")
+        found = fixed_points({"points": str(path), "space": space}, fixed)
+        assert found is not None and np.abs(found - expected).max() < 1e-4, space
+    assert fixed_points({"points": None, "space": None}, fixed) is None
+
+
 def test_labels_of_the_fixed_scan_lie_right_on_a_phase(breath: Sequence[PhantomPair]) -> None:
     pair = breath[1]  # by the exact field; what is compared with comes by formula from the inverse motion
     mapping = SpatialMap(torch.from_numpy(pair.field_vox), Grid(pair.fixed.shape, pair.affine))
@@ -248,6 +262,9 @@ def test_a_phase_that_cannot_be_read_stops_no_other(
     said = capsys.readouterr().out
     assert "failed: bad: phase: cannot read" in said and "1 of 2 phases done" in said
     assert "\nbad\t\t\t\tfailed\t" in (tmp_path / "out" / "series.tsv").read_text(encoding="utf-8")
+    shutil.rmtree(tmp_path / "out" / "t1")  # as if the run had ended before it
+    assert not run_series(planned(rows, tmp_path / "out"), progress=False)
+    assert "1 of 2 phases done" in capsys.readouterr().out
     lost = [{**files[0], "moving": str(tmp_path / "lost.nii.gz")}]
     with pytest.raises(PairError, match=r"lost\.nii\.gz"):
         run_series(planned(lost, tmp_path / "never"), progress=False)
@@ -362,11 +379,14 @@ def test_what_is_no_series_is_refused(files: list[dict[str, str]], movie: Path, 
     rows = [dict(files[0]), {**files[1], "fixed": files[2]["moving"]}]
     listed.write_text(json.dumps({"pairs": rows}), encoding="utf-8")
     (tmp_path / "points.csv").write_text("x,y,z\n", encoding="utf-8")
+    damaged = tmp_path / "damaged.nii.gz"
+    damaged.write_bytes(Path(fixed).read_bytes()[:-2000])
     points = (f"--points={tmp_path / 'points.csv'}", "--space=ras")
     for arguments, why in (
         ((out,), "series needs FIXED and PHASE"),
         ((fixed, out), "is one volume; a series needs phases"),
         ((fixed, str(tmp_path / "no.nii.gz"), out), "phase: cannot open"),
+        ((str(damaged), fixed, out), "fixed: cannot read"),
         ((fixed, fixed, out), "is one volume; a series needs phases"),
         ((fixed, files[1]["moving"], "--reference=2", out), "--reference chooses among several volumes"),
         ((str(movie), "--reference=7", out), "has no volume 7 that can be read; there are 1, 2, 3, 4"),

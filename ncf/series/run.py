@@ -95,7 +95,7 @@ def run_series(plan: Plan, *, retry_failed: bool = False, progress: bool = True)
     load_matplotlib()
     for pair in plan.pairs:
         CheckFilesd()(pair)
-    _check_points(plan)
+    _check_fixed(plan)
     with only_run(plan.output_dir):
         prepared(plan, threads=torch.get_num_threads())
         no_report = _registered(plan, open_pairs(plan, retry_failed=retry_failed), progress=progress)
@@ -105,10 +105,13 @@ def run_series(plan: Plan, *, retry_failed: bool = False, progress: bool = True)
         return _told(plan, no_report)
 
 
-def _check_points(plan: Plan) -> None:
-    """Raise PairError where the points cannot be read."""
+def _check_fixed(plan: Plan) -> None:
+    """Raise PairError where the points cannot be read, or, before a first run, the fixed scan, which all need."""
+    from ncf.io.image_files import read_image
     from ncf.series.paths import fixed_points
 
+    if not plan.output_dir.exists():
+        read_image("fixed", plan.pairs[0]["fixed"])
     fixed_points(plan.more, plan.pairs[0]["fixed"])
 
 
@@ -119,7 +122,7 @@ def _registered(plan: Plan, left: Pairs, *, progress: bool) -> list[str]:
     if not left:
         return []
     no_report: list[str] = []
-    order, names = _order(plan, left), {pair["name"] for pair in left}
+    order, names = _order(plan), {pair["name"] for pair in left}
     pairs = {pair["name"]: pair for pair in plan.pairs}
     begun = len(plan.pairs) - len([name for name in order if name in names])
     with tqdm(total=len(plan.pairs), initial=begun, desc="phases", disable=None if progress else True) as bar:
@@ -142,7 +145,7 @@ def _register(plan: Plan, pair: Mapping[str, str], neighbour: str | None) -> Out
     return register_pair(task_of({**pair, **start}, plan.config_files, plan.overrides, plan.output_dir))
 
 
-def _order(plan: Plan, left: Pairs) -> dict[str, list[str]]:
+def _order(plan: Plan) -> dict[str, list[str]]:
     """Return the phases in the order of fitting, each with those before it, the most alike first.
 
     A phase that cannot be read is recorded as failed, and left out.
@@ -155,7 +158,7 @@ def _order(plan: Plan, left: Pairs) -> dict[str, list[str]]:
         try:
             found.add(pair["name"], read_image("phase", pair["moving"]))
         except PairError as error:
-            if pair not in left:
+            if plan.state(pair) == DONE:
                 raise
             record_failure(plan, pair["name"], reason=str(error), detail="")
     order = found.order()
