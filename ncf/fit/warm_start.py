@@ -2,7 +2,7 @@
 
 Phases of a breath or of a heart beat differ little, so what was found for one is nearly right for the next: no initial
 transform, no search and no teaching are needed, and fewer steps. The free offsets are not taken over: they hold the
-noise of the neighbour too (docs/decisions/0027-series.md). A start that is no better than none is left alone. This room
+noise of the neighbour too (docs/decisions/0028-series.md). A start that is no better than none is left alone. This room
 must not know which scans are neighbours, nor any file.
 """
 
