@@ -1,7 +1,8 @@
 """Neural Correspondence Field: registration of one pair of 3D scans, without training data.
 
-``register`` takes two images in memory or two paths, ``RegisterPaird`` is the same as a MONAI transform, and
-``open_result`` opens the folder of a finished registration. The command ``ncf`` registers files.
+``register`` takes two images in memory or two paths, ``register_series`` many phases and one fixed image,
+``RegisterPaird`` is ``register`` as a MONAI transform, and ``open_result`` opens the folder of a finished registration.
+The command ``ncf`` registers files.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ncf.api.registered import OpenedResult, Registered, open_result
     from ncf.api.registration import RegisterPaird, register
+    from ncf.api.series import register_series
     from ncf.core.errors import PairError
 
-__all__ = ["OpenedResult", "PairError", "RegisterPaird", "Registered", "open_result", "register"]
+__all__ = ["OpenedResult", "PairError", "RegisterPaird", "Registered", "open_result", "register", "register_series"]
 
 _HOMES = {  # each is loaded when it is asked for: torch and MONAI take seconds
     "OpenedResult": "ncf.api.registered",
@@ -23,6 +25,7 @@ _HOMES = {  # each is loaded when it is asked for: torch and MONAI take seconds
     "Registered": "ncf.api.registered",
     "open_result": "ncf.api.registered",
     "register": "ncf.api.registration",
+    "register_series": "ncf.api.series",
 }
 
 

@@ -27,7 +27,7 @@ FLOORS = (
     ("run", "use"),
     ("report", "api"),
     ("cohort",),
-    ("label", "paper"),
+    ("label", "paper", "series"),
     ("commands",),
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

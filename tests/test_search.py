@@ -243,7 +243,7 @@ def test_a_network_learns_a_field_between_its_nodes_too() -> None:
 
 def test_a_search_that_leads_astray_is_not_followed_twice(chest: PhantomPair, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    coarse_to_fine = PairOptimizer._coarse_to_fine
+    coarse_to_fine = PairOptimizer.coarse_to_fine
 
     def diverges(self: PairOptimizer, *args: Any, taught: bool, **kwargs: Any) -> Fit:
         seen.append(taught)
@@ -251,7 +251,7 @@ def test_a_search_that_leads_astray_is_not_followed_twice(chest: PhantomPair, mo
             raise DivergedError("led astray")
         return coarse_to_fine(self, *args, taught=taught, **kwargs)
 
-    monkeypatch.setattr(PairOptimizer, "_coarse_to_fine", diverges)
+    monkeypatch.setattr(PairOptimizer, "coarse_to_fine", diverges)
     fit = optimizer(GENTLE, search=DiscreteSearch(STAGES), teaching=Teaching(steps=3))(images_of(chest), NCF(width=16))
     assert seen == [True, False] and fit.search is not None and not fit.search.taken and fit.attempt == 2
 
@@ -267,7 +267,7 @@ def test_a_fit_that_drifts_off_the_images_is_tried_again_on_the_body(
     bright = replace(pair, fixed=torch.ones_like(pair.fixed))
     assert without_background(bright) is None  # nothing is darker than the body
     seen: list[float] = []
-    coarse_to_fine = PairOptimizer._coarse_to_fine
+    coarse_to_fine = PairOptimizer.coarse_to_fine
 
     def drifts(self: PairOptimizer, pair: PairImages, *args: Any, **kwargs: Any) -> Fit:
         seen.append(float(pair.fixed_weight.mean()))
@@ -275,7 +275,7 @@ def test_a_fit_that_drifts_off_the_images_is_tried_again_on_the_body(
             raise error("left 41 % of the images in common")
         return coarse_to_fine(self, pair, *args, **kwargs)
 
-    monkeypatch.setattr(PairOptimizer, "_coarse_to_fine", drifts)
+    monkeypatch.setattr(PairOptimizer, "coarse_to_fine", drifts)
     fit = optimizer(GENTLE)(pair, NCF(width=16))
     drifted = error is DriftedError
     assert (seen[1] < seen[0]) == drifted and (fit.background, fit.attempt) == ((False, 1) if drifted else (True, 2))

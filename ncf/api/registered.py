@@ -18,6 +18,7 @@ from ncf.core.folders import ResultFolders
 from ncf.core.names import METRICS_FILE, RUN_FILE, WARPED_FILE, WARPED_LABEL_FILE
 from ncf.core.paths import expanded
 from ncf.evaluate.measured import WarpToFixedd
+from ncf.fit.warm_start import WarmStart
 from ncf.io.image_files import read_image
 from ncf.io.image_objects import label_of, to_sitk, to_sitk_field_transform
 from ncf.io.label_files import plain_map, read_label, table_of
@@ -154,6 +155,14 @@ class Registered(Mapped):
     def _label(self, codes: torch.Tensor, source: MetaTensor) -> MetaTensor:
         """Return carried codes of a label map as labels on the fixed grid."""
         return plain_map(codes, table_of(source), affine_of(self._pair["fixed"]))
+
+    def start(self, name: str) -> WarmStart | None:
+        """Return the start that this result offers to a neighbour; None where its map has no network.
+
+        Args:
+            name: by which the neighbour's ``metrics`` call it.
+        """
+        return WarmStart.of(self._pair["pred"], name)
 
     def carry_label(self, label: Any) -> MetaTensor:
         """Carry a label map of the moving grid to the fixed grid, by nearest neighbour.

@@ -110,10 +110,10 @@ def register(
     )
     given = {"fixed": fixed, "moving": moving, "fixed_label": fixed_label, "moving_label": moving_label}
     masks = {"fixed_mask": fixed_mask, "moving_mask": moving_mask}
-    return _registered({**given, **masks, "landmarks": landmarks, "guide_points": guide_points}, options)
+    return registered({**given, **masks, "landmarks": landmarks, "guide_points": guide_points}, options)
 
 
-def _registered(given: Mapping[str, Any], options: Options) -> Registered:
+def registered(given: Mapping[str, Any], options: Options) -> Registered:
     """Register what was given, by the options."""
     try:
         pair = _read(given, options)
@@ -129,7 +129,9 @@ def _registered(given: Mapping[str, Any], options: Options) -> Registered:
 def _read(given: Mapping[str, Any], options: Options) -> dict[str, Any]:
     """Return a pair of what was given; paths are read as files, and told in run.json where all of a pair is files."""
     pair: dict[str, Any] = {"begun_s": time.perf_counter(), "name": NAME}
-    given = {key: value for key, value in given.items() if value is not None}
+    if given.get("start") is not None:
+        pair["start"] = given["start"]
+    given = {key: value for key, value in given.items() if value is not None and key != "start"}
     paths = {key: str(expanded(value).absolute()) for key, value in given.items() if isinstance(value, (str, PathLike))}
     pair["files"] = paths if set(paths) == set(given) else {}
     for key in IMAGES:
@@ -210,6 +212,6 @@ class RegisterPaird(Transform):
                 f"the dictionary has no {missing[0]!r}; keys are those of the fixed and of the moving image"
             )
         given = dict(zip(IMAGES, (data[key] for key in self.keys), strict=True))
-        done = _registered({**given, **{name: data.get(key) for name, key in self.others.items()}}, self.options)
+        done = registered({**given, **{name: data.get(key) for name, key in self.others.items()}}, self.options)
         found = {**data, "warped": done.warped, "field": done.field, "metrics": done.metrics}
         return found if done.warped_label is None else {**found, "warped_label": done.warped_label}

@@ -36,12 +36,16 @@ class Plan:
         config_files: the base first.
         output_dir: each pair gets ``<output_dir>/<name>/``.
         overrides: of config entries, plain data.
+        kept_in: the file that keeps pairs and settings.
+        more: what else that file keeps, plain data; it may change from run to run.
     """
 
     pairs: Pairs
     config_files: tuple[str, ...]
     output_dir: Path
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    kept_in: str = COHORT_FILE
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     def folder(self, pair: Mapping[str, str]) -> Path:
         """Return the folder of a pair's result."""
@@ -110,7 +114,7 @@ def prepared(plan: Plan, *, threads: int) -> None:
     Raises:
         PairError: an input or a setting has changed; it is named before anything runs.
     """
-    path = claim_folder(plan.output_dir) / COHORT_FILE
+    path = claim_folder(plan.output_dir) / plan.kept_in
     settings = {**plan.settings(), "threads": threads}
     if path.exists():
         before = load_json(path).get("settings", {})
@@ -125,7 +129,7 @@ def prepared(plan: Plan, *, threads: int) -> None:
     for pair in plan.pairs:
         if plan.state(pair) == DONE:
             _check_inputs(plan, pair)
-    save_json(path, {"settings": settings, "pairs": plan.pairs})
+    save_json(path, {"settings": settings, "pairs": plan.pairs, **plan.more})
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

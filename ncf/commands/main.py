@@ -39,6 +39,7 @@ from ncf.commands.label_server import label_server
 from ncf.commands.paper_table import paper_table
 from ncf.commands.register import register
 from ncf.commands.report import report
+from ncf.commands.series import series
 from ncf.commands.talking import named, taken
 from ncf.commands.tg132 import tg132
 from ncf.commands.trust import trust
@@ -72,6 +73,7 @@ VERBS: dict[str, Callable[..., Job]] = {
     "apply": apply,
     "invert": invert,
     "cohort": cohort,
+    "series": series,
     "evaluate": evaluate,
     "export": export,
     "import": import_fields,

@@ -23,10 +23,11 @@ def report(
 ) -> CallJob:
     """Make the report of RESULTS again: report.html and its pictures, from the saved files and the registered scans.
 
-    For a folder of results it makes the report of each; in a cohort's output folder also index.html.
+    For a folder of results it makes the report of each; in a cohort's output folder also index.html, and in that of a
+    series the report of the series.
 
     Args:
-        results: what register or cohort wrote.
+        results: what register, cohort or series wrote.
         fixed: the fixed scan, where it has moved since; for a single result, like all that follow.
         moving: the moving scan.
         fixed_label: the label map on the fixed grid.
@@ -49,6 +50,9 @@ def _make_reports(folder: Path, inputs: dict[str, Path]) -> None:
     from ncf.cohort.index import is_cohort, make_index
     from ncf.report.after import told_or_reason
     from ncf.result.folder import saved_results
+    from ncf.series.names import SERIES_REPORT
+    from ncf.series.run import is_series, saved_plan
+    from ncf.series.told import tell_series
 
     if inputs and not (folder / RUN_FILE).exists():
         refuse(f"--{next(iter(inputs))} is for a single result; {folder} holds several or none")
@@ -56,5 +60,8 @@ def _make_reports(folder: Path, inputs: dict[str, Path]) -> None:
     failed = [line for result in found if (line := told_or_reason(result.folder, inputs, alone=True)) is not None]
     if is_cohort(folder):
         print(f"  index       {make_index(folder)}")
+    if is_series(folder):
+        tell_series(saved_plan(folder))
+        print(f"  series      {folder / SERIES_REPORT}")
     if failed:
         refuse("\n".join(failed))

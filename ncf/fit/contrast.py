@@ -152,16 +152,16 @@ class ByContrast(Inferer):
         Raises:
             PairError: no attempt ends better than a zero field.
         """
-        known = self._known(inputs)
+        known = self.known(inputs)
         begun = None
         if known is None or known.chosen == SAME:
             begun = self.same.begin(inputs)
-            known = known or _measured(begun.pair)
+            known = known or chosen_by(compared(begun.pair))
         logger.info("contrast: %s (%s)", known.chosen, known.why)
         if begun is None or known.chosen != SAME:
             return self._of_two_contrasts(inputs, network, known)
         fit = replace(self.same.fit(begun, network), contrast=known)
-        left = _left_over(inputs, fit, known)
+        left = left_over(inputs, fit, known)
         return fit if left is None else self._second_opinion(inputs, network, fit, left)
 
     def _second_opinion(self, inputs: PairImages, network: nn.Module, first: Fit, left: Compared) -> Fit:
@@ -191,22 +191,16 @@ class ByContrast(Inferer):
         if found is not None:
             known = replace(known, agreement=found.agreement, bend=found.bend)
         fit = self.different.fit(begun, network)
-        led = inputs.guide_points_mm is not None or (inputs.labels is not None and bool(inputs.labels.meet))
-        if found is None or led:  # a person who has led the fit answers for its motion
-            return replace(fit, contrast=known)
-        by_edges = EDGES_ALONE[0] < found.agreement < EDGES_ALONE[1]
-        earned = 1 - fit.history[-1].total / fit.history[-1].nothing
-        known = replace(
-            known, earned=earned, moved=earned >= (EARNED_BY_EDGES if by_edges else EARNED), by_edges=by_edges
-        )
+        known = known if found is None else earned_by(inputs, fit, known)
         if not known.moved:
-            logger.info("the motion that was found removes %.0f %% of the loss; no motion is taken", 100 * earned)
+            share = 100 * (known.earned or 0.0)
+            logger.info("the motion that was found removes %.0f %% of the loss; no motion is taken", share)
             still = self.different.unmoved(begun, network, history=fit.history)
             fit = replace(still, search_s=fit.search_s, search=fit.search, transform=fit.transform)
         return replace(fit, contrast=known)
 
-    def _known(self, pair: PairImages) -> ContrastEvidence | None:
-        """Return the choice where it needs no look at the images."""
+    def known(self, pair: PairImages) -> ContrastEvidence | None:
+        """Return the choice where it needs no look at the images, else None."""
         if self.modality != AUTO:
             return ContrastEvidence(self.modality, "as asked")
         first, second = pair.modalities
@@ -217,7 +211,23 @@ class ByContrast(Inferer):
         return ContrastEvidence(SAME, f"DICOM modality {first}") if first in ONE_CONTRAST else None
 
 
-def _left_over(pair: PairImages, fit: Fit, known: ContrastEvidence) -> Compared | None:
+def earned_by(pair: PairImages, fit: Fit, known: ContrastEvidence) -> ContrastEvidence:
+    """Return as what a pair of two contrasts was compared, with whether the motion of its fit has earned its place.
+
+    Args:
+        pair: that was fitted.
+        fit: of the pair.
+        known: with the agreement, where it could be measured.
+    """
+    led = pair.guide_points_mm is not None or (pair.labels is not None and bool(pair.labels.meet))
+    if known.agreement is None or led:  # a person who has led the fit answers for its motion
+        return known
+    by_edges = EDGES_ALONE[0] < known.agreement < EDGES_ALONE[1]
+    earned = 1 - fit.history[-1].total / fit.history[-1].nothing
+    return replace(known, earned=earned, moved=earned >= (EARNED_BY_EDGES if by_edges else EARNED), by_edges=by_edges)
+
+
+def left_over(pair: PairImages, fit: Fit, known: ContrastEvidence) -> Compared | None:
     """Return what a fit as one contrast has left, where that may mean two; None where all is well.
 
     By then the scans lie on each other, so what is left tells more than before. A rigid map leaves them apart.
@@ -228,9 +238,8 @@ def _left_over(pair: PairImages, fit: Fit, known: ContrastEvidence) -> Compared 
     return found if found is not None and found.bend > MOST_LEFT_BEND else None
 
 
-def _measured(pair: PairImages) -> ContrastEvidence:
-    """Return the choice by the images of a pair with its initial transform."""
-    found = compared(pair)
+def chosen_by(found: Compared | None) -> ContrastEvidence:
+    """Return the choice by what `compared` has found."""
     if found is None:
         return ContrastEvidence(SAME, "too little contrast to compare")
     why = f"{100 * (1 + found.agreement) / 2:.0f} % of the local contrast has the same sign in both scans"

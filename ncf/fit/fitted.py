@@ -51,6 +51,27 @@ class SearchEvidence:
 
 
 @dataclass(frozen=True)
+class StartEvidence:
+    """How a neighbour's network compares as a start, by the loss of the fit on its first level.
+
+    Attributes:
+        neighbour: the name of the pair whose network it is.
+        nothing: the loss of no motion, by the headers.
+        found: the loss of the neighbour's motion.
+        taken: True where the result comes from that start.
+        why: in words.
+        seconds: that the comparison and the fit from that start took.
+    """
+
+    neighbour: str
+    nothing: float
+    found: float
+    taken: bool
+    why: str
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class ContrastEvidence:
     """As what a pair was compared.
 
@@ -97,6 +118,7 @@ class Fit:
             ``space.initial`` is.
         background: False where the fit looked at the body of the fixed scan alone, because with all of the scan it
             diverged.
+        start: how the network of a neighbour compares as a start; None where there was none.
     """
 
     field_vox: torch.Tensor
@@ -114,3 +136,4 @@ class Fit:
     contrast: ContrastEvidence | None = None
     transform: str = "deformable"
     background: bool = True
+    start: StartEvidence | None = None

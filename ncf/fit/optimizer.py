@@ -198,7 +198,7 @@ class PairOptimizer(Inferer):
             if found is not None:
                 self.teaching(network, self.objectives.space(pair), *found)
             seconds = time.perf_counter() - at
-            return self._coarse_to_fine(pair, network, attempt=attempt, taught=found is not None), seconds
+            return self.coarse_to_fine(pair, network, attempt=attempt, taught=found is not None), seconds
 
     def _linear(self, start: Begun, network: nn.Module) -> Fit:
         """Return a rigid or affine fit: a network that gives a zero field, after the map that was found."""
@@ -247,8 +247,11 @@ class PairOptimizer(Inferer):
         )
         return found if compared.taken else None, compared
 
-    def _coarse_to_fine(self, pair: PairImages, network: nn.Module, *, attempt: int, taught: bool) -> Fit:
-        """Run one attempt; raise DivergedError where it ends worse than it began."""
+    def coarse_to_fine(self, pair: PairImages, network: nn.Module, *, attempt: int, taught: bool) -> Fit:
+        """Run one attempt from the network's present weights; raise DivergedError where it ends worse than it began.
+
+        ``taught``: the weights hold a motion, so the first steps are small. Later attempts (from 1) are more careful.
+        """
         space = self.objectives.space(pair)
         adam = Adam()
         weights = adam.add(network.parameters(), 0.0)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,6 +43,7 @@ class PairImages:
             rest of the map, which comes before it: initial(x + v(x)).
         guide_points_mm: (N, 6), RAS mm: points of the fixed image, then their partners in the moving one; or None.
         labels: what is wanted of labelled organs, or None.
+        start: the network of a neighbour to begin with (`ncf.fit.warm_start`), or None.
         modalities: of the fixed and of the moving scan as DICOM calls them, such as CT; empty where nobody has said.
     """
 
@@ -55,6 +57,7 @@ class PairImages:
     guide_points_mm: np.ndarray | None = None
     labels: LabelWishes | None = None
     modalities: tuple[str, str] = ("", "")
+    start: Any = None
 
     @property
     def initial_affine(self) -> np.ndarray:

@@ -7,6 +7,7 @@ module must not know networks, losses or configs, and must not resample anything
 
 from __future__ import annotations
 
+import math
 import re
 import zlib
 from collections.abc import Callable
@@ -24,11 +25,11 @@ from ncf.core.names import MODALITY
 from ncf.core.notes import note
 from ncf.core.packages import optional
 from ncf.core.paths import there
-from ncf.core.scan_paths import scan_path
+from ncf.core.scan_paths import MARK, scan_path
 from ncf.io.dicom.folder import is_read_as_dicom
 from ncf.io.dicom.series import read_series
 from ncf.io.itk_headers import checked_header
-from ncf.io.nifti_read import first_bytes, open_nifti, placement
+from ncf.io.nifti_read import first_bytes, one_volume, open_nifti, placement
 from ncf.space.geometry import is_solid
 
 # what readers raise for damaged files: truncated ones, and ones with random bytes
@@ -110,7 +111,10 @@ def _found(key: str, path: str, *, exact: bool) -> _Found:
     while array.ndim > 3 and array.shape[-1] == 1:
         array = array[..., 0]
     if array.ndim != 3:
-        raise PairError(f"{key}: {path} has shape {array.shape}, expected one 3D volume; extract one or stack slices")
+        advice = "extract one or stack slices"
+        if array.ndim == 4 and path.lower().endswith(NIFTI):
+            advice = f"choose one, such as {path}{MARK}1, or take all by ncf series"
+        raise PairError(f"{key}: {path} has shape {array.shape}, expected one 3D volume; {advice}")
     if not is_solid(found.affine):
         raise PairError(f"{key} {path}: affine {found.affine[:3].tolist()} cannot be inverted; correct the header")
     return found._replace(array=array)
@@ -130,10 +134,13 @@ def _is_no_nifti(path: str) -> bool:
 
 def _reader(path: str, key: str, *, exact: bool) -> Callable[[str], _Found]:
     """Return the function that reads a path; a folder is DICOM, as is a file that begins like it."""
-    place = scan_path(path).path
+    place, choice = scan_path(path)
+    name = place.name.lower()
     if is_read_as_dicom(place):
         return lambda folder: _Found(SCALAR, *read_series(folder, key))
-    return partial(_read_nifti if path.lower().endswith(NIFTI) else _read_itk, exact=exact)
+    if choice and not name.endswith(NIFTI):
+        raise PairError(f"{key}: {place} holds one volume, {MARK}{choice} chooses none; leave it out")
+    return partial(_read_nifti if name.endswith(NIFTI) else _read_itk, exact=exact)
 
 
 def _reason(error: Exception) -> str:
@@ -149,12 +156,18 @@ def _read_nifti(path: str, *, exact: bool) -> _Found:
     MONAI's NibabelReader is not used: where a header has an sform but its pixdim was never set, it overwrites the good
     sform by a qform that was never set either (`monai.data.utils.rectify_header_sform_qform`).
     """
-    with open_nifti(path) as image:
+    file, choice = scan_path(path)
+    with open_nifti(file) as image:
         dtype = image.get_data_dtype()
         if dtype.fields or dtype.kind == "c":
             return _Found("RGB" if dtype.fields else "complex", np.empty(0), np.eye(4))
         place = placement(image)
-        values = np.asarray(image.dataobj) if exact else image.get_fdata(dtype=np.float32, caching="unchanged")
+        if choice:
+            values = one_volume(image, choice, path=file)
+        elif math.prod(image.shape[3:]) > 1:
+            values = np.broadcast_to(np.float32(0), image.shape)  # it is refused by its shape, before it is read
+        else:
+            values = np.asarray(image.dataobj) if exact else image.get_fdata(dtype=np.float32, caching="unchanged")
         return _Found(SCALAR, values, place.affine, notes=place.notes)
 
 

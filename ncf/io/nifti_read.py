@@ -20,6 +20,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.imageglobals import logger
 from nibabel.spatialimages import HeaderDataError
 
+from ncf.core.errors import PairError
 from ncf.core.paths import file_there
 from ncf.space.geometry import RAS_TO_LPS, is_sheared, is_solid, spacing_mm, to_mm
 
@@ -28,6 +29,7 @@ READ_BYTES = 2**20  # bytes read at a time
 PACKING = 1032  # zlib's best, for one byte
 HEADER_BYTES = 540  # of NIfTI-2, the longer one
 UNIT_BITS = 7  # the bits of the header's xyzt_units that hold the unit of length
+S_OF = {8: 1.0, 16: 0.001, 24: 1e-6}  # of the bits that hold the unit of time: s, ms, us
 MM_OF = {1: 1000.0, 3: 0.001}  # metres, micrometres; 2 is millimetres, and 0 is taken as millimetres, as in ITK
 SCANNER = 1  # the one code of an sform that ITK prefers to a qform
 APART_VOX = 0.01  # two grids whose corners differ by less are one: headers are float32
@@ -121,6 +123,38 @@ def _check_size(raw: Any, held: int, *, packed: bool) -> None:
     wanted = math.prod(max(int(n), 0) for n in raw.get_data_shape()) * raw.get_data_dtype().itemsize
     if wanted > held * (PACKING if packed else 1):
         raise HeaderDataError(f"its header asks for {wanted} bytes, the file holds {held}")
+
+
+def volumes_of(header: Any) -> int:
+    """Return how many volumes a header tells of: the length of its fourth axis; later axes must not be there."""
+    shape = [int(n) for n in header.get_data_shape()]
+    return shape[3] if len(shape) > 3 and math.prod(shape[4:]) == 1 else 1
+
+
+def times_s(header: Any) -> list[float] | None:
+    """Return the times of a header's volumes in s, from 0; None where it names no step or no unit."""
+    unit, step = S_OF.get(int(header["xyzt_units"]) & ~UNIT_BITS), float(header["pixdim"][4])
+    return [n * step * unit for n in range(volumes_of(header))] if unit and step > 0 else None
+
+
+def one_volume(image: Any, choice: str, *, path: Path) -> np.ndarray:
+    """Return one volume (W, H, D) of an image that `open_nifti` has opened; the others are not kept.
+
+    Args:
+        image: of one volume or several.
+        choice: the number of the volume, from 1.
+        path: of its file, for the message.
+
+    Raises:
+        PairError: there is no such volume.
+    """
+    count = volumes_of(image.extra["raw_header"])
+    if not choice.isdecimal() or not 1 <= int(choice) <= count:
+        raise PairError(f"{path} has no volume {choice}; it holds {count}, counted from 1")
+    if len(image.shape) == 3:
+        return np.asarray(image.dataobj)
+    number = int(choice) - 1
+    return np.asarray(image.dataobj[:, :, :, number : number + 1]).reshape(image.shape[:3])
 
 
 def affine_mm(image: Any) -> np.ndarray:

@@ -85,7 +85,7 @@ class CheckFilesd(Transform):
             only_series(path, key)
             return str(path)
         try:
-            with (place if key in GRID_OF else path).open("rb") as file:
+            with place.open("rb") as file:
                 empty = not file.read(1)
         except OSError as error:
             what = f"cannot open {shortened(path)} ({error.strerror})"

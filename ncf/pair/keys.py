@@ -14,6 +14,7 @@ from monai.data import MetaTensor
 
 from ncf.fit.fitted import Fit
 from ncf.fit.label_guidance import LabelWishes
+from ncf.fit.warm_start import WarmStart
 
 
 class PairFiles(TypedDict, total=False):
@@ -31,6 +32,7 @@ class PairFiles(TypedDict, total=False):
     guide_points: str
     fixed_guide_points: str
     moving_guide_points: str
+    start: str
     name: str
     begun_s: float
     files: dict[str, str]
@@ -50,6 +52,7 @@ class Pair(TypedDict, total=False):
     moving_label: MetaTensor
     fixed_mask: MetaTensor
     moving_mask: MetaTensor
+    start: WarmStart
     # checked
     landmarks: np.ndarray
     guide_points: np.ndarray

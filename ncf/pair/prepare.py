@@ -58,6 +58,7 @@ def pair_images(pair: Pair, device: torch.device | str | None, *, non_blocking: 
         initial=translation(pair["initial_mm"]),
         guide_points_mm=_guide_points_mm(pair),
         labels=_on_device(pair.get("wishes"), device),
+        start=pair.get("start"),
         modalities=(str(pair["fixed"].meta.get(MODALITY, "")), str(pair["moving"].meta.get(MODALITY, ""))),
     )
 

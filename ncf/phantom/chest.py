@@ -219,14 +219,14 @@ def breathing_thorax(
         PairError: a grid or a number makes no sense.
     """
     _check_numbers(seed=seed, motion=motion, noise_hu=noise_hu, landmarks=landmarks)
-    grid = _grid(shape, spacing_mm=spacing_mm, affine=affine)
+    grid = grid_of(shape, spacing_mm=spacing_mm, affine=affine)
     moving_shape = grid.shape if moving_shape is None else moving_shape
-    other = _grid(moving_shape, affine=grid.affine if moving_affine is None else moving_affine)
+    other = grid_of(moving_shape, affine=grid.affine if moving_affine is None else moving_affine)
     own, spots, *noise = np.random.SeedSequence(seed).spawn(4)
     chest = Chest.filling(grid, motion=motion, seed=own)
     fixed, fixed_label = chest.image(grid, inhale=False)
     moving, moving_label = chest.image(other, inhale=True)
-    fixed, moving = (_noisy(hu, noise_hu, seed=s) for hu, s in zip((fixed, moving), noise, strict=True))
+    fixed, moving = (noisy(hu, noise_hu, seed=s) for hu, s in zip((fixed, moving), noise, strict=True))
     marks, field = chest.landmarks(grid, other, count=landmarks, seed=spots), chest.field_vox(grid)
     return PhantomPair(fixed, moving, fixed_label, moving_label, grid.affine, other.affine, field, marks)
 
@@ -263,7 +263,7 @@ def write(pair: PhantomPair, folder: str | Path) -> dict[str, str]:
     return paths
 
 
-def _noisy(hu: np.ndarray, noise_hu: float, *, seed: np.random.SeedSequence) -> np.ndarray:
+def noisy(hu: np.ndarray, noise_hu: float, *, seed: np.random.SeedSequence) -> np.ndarray:
     """Return ``hu`` with Gaussian noise added, float32."""
     return hu + np.float32(noise_hu) * np.random.default_rng(seed).standard_normal(hu.shape, np.float32)
 
@@ -275,7 +275,9 @@ def _check_numbers(**numbers: float) -> None:
             raise PairError(f"phantom: {name} must be a finite number, zero or more, not {value}")
 
 
-def _grid(shape: Sequence[int], *, spacing_mm: Sequence[float] | None = None, affine: np.ndarray | None = None) -> Grid:
+def grid_of(
+    shape: Sequence[int], *, spacing_mm: Sequence[float] | None = None, affine: np.ndarray | None = None
+) -> Grid:
     """Return the checked grid of a shape and an affine, or of a shape and a spacing about the world's origin."""
     if len(shape) != 3 or any(int(n) != n or n < SMALLEST_SHAPE for n in shape):
         raise PairError(f"phantom: a shape is three whole numbers of at least {SMALLEST_SHAPE}, not {tuple(shape)}")

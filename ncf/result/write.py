@@ -151,6 +151,7 @@ def _run(pair: Pair, record: RunRecord) -> dict[str, Any]:
         "background": fit.background,
         "contrast": None if fit.contrast is None else asdict(fit.contrast),
         "search_evidence": None if fit.search is None else asdict(fit.search),
+        "start_evidence": None if fit.start is None else asdict(fit.start),
         "device": str(fit.field_vox.device),
         "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
