@@ -1,4 +1,4 @@
-"""The check that a device can be used."""
+"""The check that a device can be used, and what it is good at."""
 
 from __future__ import annotations
 
@@ -25,3 +25,18 @@ def check_device(device: str | torch.device) -> None:
         why = "there is none of that name" if NO_DEVICE in reason else reason
         advice = "name another, such as cpu, cuda or cuda:1, or none for the default"
         raise PairError(f"device {str(device)!r:.60} cannot be used ({why:.200}); {advice}") from error
+
+
+def has_bfloat16(device: str | torch.device) -> bool:
+    """Tell whether a processor multiplies matrices in bfloat16; others emulate it, slowly.
+
+    Args:
+        device: as torch names it. False for all but the CPU: a GPU's network takes a small part of a step.
+    """
+    try:
+        if torch.device(device).type != "cpu":
+            return False
+    except (RuntimeError, TypeError):  # `check_device` tells it
+        return False
+    known: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # torch before 2.9 cannot say
+    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
