@@ -173,7 +173,7 @@ def test_equal_images_stay_where_they_are(chest: PhantomPair) -> None:
 
 def test_half_precision_and_the_interpolation_are_details(chest: PhantomPair) -> None:
     plain, half, linear = (
-        optimizer(level(20), **options)(images_of(chest), NCF())
+        optimizer(level(20, bfloat16=True), **options)(images_of(chest), NCF())
         for options in ({}, {"amp": True}, {"interpolation": 1})
     )
     assert half.field_vox.dtype == torch.float32

@@ -182,7 +182,7 @@ def _without(image: MetaTensor, cut: list[int]) -> MetaTensor:
     affine = affine_of(image).copy()
     affine[:3, 3] += affine[:3, :3] @ np.array(cut)
     values = image.as_tensor()[:, cut[0] :, cut[1] :, cut[2] :].contiguous()
-    return MetaTensor(values, affine=torch.as_tensor(affine), meta=dict(image.meta))
+    return _like(image, values, affine)
 
 
 def _noisy(image: MetaTensor, random: torch.Generator) -> MetaTensor:
@@ -192,7 +192,13 @@ def _noisy(image: MetaTensor, random: torch.Generator) -> MetaTensor:
     low, high = np.percentile(sample, PERCENTILES)
     noise = torch.randn(values.shape, generator=random) * (NOISE * float(high - low))
     found = torch.where(values == values.min(), values, values + noise)
-    return MetaTensor(found, affine=image.affine, meta=dict(image.meta))
+    return _like(image, found, affine_of(image))
+
+
+def _like(image: MetaTensor, values: torch.Tensor, affine: np.ndarray) -> MetaTensor:
+    """Return other values with all that is known of an image, on the grid of an affine."""
+    meta = {key: value for key, value in image.meta.items() if key != "affine"}
+    return MetaTensor(values, affine=torch.as_tensor(affine), meta=meta)
 
 
 def _map(fit: Fit, fixed: MetaTensor) -> SpatialMap:

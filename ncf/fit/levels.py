@@ -25,6 +25,8 @@ class Level:
             to gain, and offsets would follow the noise.
         read_every: the moving scan is read, and the occupancy counted, at every so many steps, and followed along their
             slopes between (`ncf.fit.following`).
+        bfloat16: the network is evaluated in bfloat16 here where ``amp`` of the fit allows it. Its noise is a few tenths
+            of a percent of a displacement, which matters where motion is still being found.
         guidance: factor of the terms by which a person guides the fit (`ncf.fit.guidance`). A point is clicked less
             exactly than images can be compared, so it is small on the last level.
 
@@ -40,6 +42,7 @@ class Level:
     offset_points: int = 0
     offset_rate: float = 0.0
     read_every: int = 1
+    bfloat16: bool = False
     guidance: float = 1.0
 
     def __post_init__(self) -> None:

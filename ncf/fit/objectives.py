@@ -27,7 +27,7 @@ class Objectives:
         loss: named terms.
         warp: reads the moving image.
         interpolation: between the control nodes: 1 linear, 3 cubic B-spline.
-        amp: True evaluates the network in bfloat16 (fields and images stay float32).
+        amp: True evaluates the network in bfloat16 on the levels that allow it (fields and images stay float32).
         least_nodes: along every axis of every level.
     """
 
@@ -77,7 +77,7 @@ class Objectives:
             images=images,
             space=space,
             control=space.control(level.control_points),
-            amp=self.amp,
+            amp=self.amp and level.bfloat16,
             read_every=level.read_every,
             guides=guides,
             labels=labels,

@@ -73,7 +73,7 @@ class PairOptimizer(Inferer):
         linear: how; by default `LinearFit`'s own numbers.
         seed: of the network's first weights.
         interpolation: between the control nodes: 1 linear, 3 cubic B-spline.
-        amp: True evaluates the network in bfloat16 (fields and images stay float32).
+        amp: True evaluates the network in bfloat16 on the levels that allow it (fields and images stay float32).
         attempts: number of tries before a diverging pair is given up, each with a third of the learning rates of the
             one before.
         least_nodes: along every axis of every level.

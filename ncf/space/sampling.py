@@ -195,11 +195,21 @@ def image_on_lattice(
             last = reading_matrix(through.shape[a], lattice.axis(a).numpy() / through.step_vox[a])
         linear.append((last @ reading_matrix(n, at.numpy()) @ smooth).to(image))
         cubic.append((last @ cardinal_matrix(n, at) @ smooth).to(image))
-    both = torch.cat([image * weight, weight], dim=1)
-    parts, sharp = separable(both, linear), separable(both, cubic)
-    total = parts[:, 1:].clamp(0, 1)
-    plain = parts[:, :1] / total.clamp(min=PADDING_NOISE)
-    return torch.where(total > ALL_DATA, sharp[:, :1] / sharp[:, 1:].clamp(min=0.5), plain), total
+    (plain, total), (sharp, all_of_it) = (_weighted(image, weight, matrices) for matrices in (linear, cubic))
+    total = total.clamp(0, 1)
+    plain = plain / total.clamp(min=PADDING_NOISE)
+    return torch.where(total > ALL_DATA, sharp / all_of_it.clamp(min=0.5), plain), total
+
+
+def _weighted(
+    image: torch.Tensor, weight: torch.Tensor, matrices: Sequence[torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Apply a matrix along each axis to an image times its weight, and to the weight."""
+    if not bool((weight == 1).all()):
+        found = separable(torch.cat([image * weight, weight], dim=1), matrices)
+        return found[:, :1], found[:, 1:]
+    first, second, third = (matrix.sum(dim=1) for matrix in matrices)  # what they make of ones
+    return separable(image, matrices), (first[:, None, None] * second[:, None] * third)[None, None]
 
 
 class Warp(MonaiWarp):

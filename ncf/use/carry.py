@@ -240,7 +240,7 @@ def apply_to_points(
         outside += int((~known).sum())
         if opened.trust is not None:
             of_fixed = np.where(known[:, None], at if side == "fixed" else found, np.nan)
-            tables.append(target.with_name(image_stem(target.name) + SUFFIX))
+            tables.append(target.with_name(target.stem + SUFFIX))
             write_errors(opened.trust, of_fixed, tables[-1])
     return [*targets, *tables], outside
 
