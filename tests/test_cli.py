@@ -86,6 +86,7 @@ def test_both_commands_give_the_same_bytes(bundle: Path, pair: Mapping[str, str]
     assert told[0]["inputs"]["fixed"]["sha256"] == told[1]["inputs"]["fixed"]["sha256"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "how", ["| head -c 1 | cat > /dev/null", *(pytest.param(h, marks=pytest.mark.slow) for h in (">&- 2>&-", ">&-"))]
 )
@@ -136,6 +137,7 @@ def wait_until(true: Callable[[], bool]) -> None:
     raise AssertionError("it did not happen in time")
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_one_line_and_no_files(bundle: Path, pair: Mapping[str, str], tmp_path: Path) -> None:
     both = ["--fixed", pair["fixed"], "--moving", pair["moving"], "--progress", "False"]
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a child of nohup inherits that it is ignored

@@ -146,6 +146,7 @@ def test_missing_reports_are_made_by_the_workers_and_one_that_fails_stops_no_oth
     assert started(grown, stand_ins.die_some)  # nothing is left to do
 
 
+@pytest.mark.slow
 def test_a_process_that_ends_after_the_result_costs_the_report_alone(
     plan: Plan, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -250,6 +251,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_table(plan: Plan, tmp_path:
     assert table(plan) == table(other) and not any(path.exists() for path in half)
 
 
+@pytest.mark.slow
 def test_a_second_run_is_refused_and_harms_nothing(plan: Plan, tmp_path: Path) -> None:
     process = begun(plan, tmp_path, "finish_slowly")
     while not any(plan.output_dir.rglob(".*.nii.gz")):

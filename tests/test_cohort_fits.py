@@ -51,6 +51,7 @@ def bytes_of(folder: Path) -> list[bytes]:
     return [(folder / name).read_bytes() for name in RESULTS]
 
 
+@pytest.mark.slow
 def test_a_pair_gets_the_same_bytes_first_and_after_others_and_beside_others(listed: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     assert not run_cohort(plan_of(listed, one, "back", "bad", "there"), resources=Resources(1, 1), progress=False)

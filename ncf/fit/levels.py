@@ -25,7 +25,7 @@ class Level:
             to gain, and offsets would follow the noise.
         read_every: the moving scan is read, and the occupancy counted, at every so many steps, and followed along their
             slopes between (`ncf.fit.following`).
-        bfloat16: the network is evaluated in bfloat16 here where ``amp`` of the fit allows it. Its noise is a few tenths
+        bfloat16: the network is evaluated in bfloat16 here where the ``amp`` of the fit allows it. Its noise is tenths
             of a percent of a displacement, which matters where motion is still being found.
         guidance: factor of the terms by which a person guides the fit (`ncf.fit.guidance`). A point is clicked less
             exactly than images can be compared, so it is small on the last level.
