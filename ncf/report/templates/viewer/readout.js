@@ -18,7 +18,7 @@
       ["Jacobian", number(at("det"), 3)],
     ];
     if (volumes.fixed_label) rows.push(["label", label ? (named ? named.name : "label " + label) : "none"]);
-    if (volumes.trust) rows.push(["error below (95 %)", number(at("trust"), 2) + " mm"]);
+    if (volumes.trust) rows.push(["error below (95 %)", at("trust") > 0 ? number(at("trust"), 2) + " mm" : "not known"]);
     return rows;
   };
   V.readout = function () {
