@@ -36,7 +36,7 @@ SURE_AGREEMENT, MOST_BEND = 0.97, 0.05  # with less than the first and more than
 MOST_LEFT_BEND = 0.008  # after a fit as one contrast
 # share of the loss that a motion between two contrasts must remove, or the initial transform stands. Where about as
 # many structures are inverted as not, as in CT and MR, scans are matched by edges alone, and it is the larger one
-EARNED, EARNED_BY_EDGES = 0.1, 0.3
+EARNED, EARNED_BY_EDGES = 0.1, 0.22
 EDGES_ALONE = (-LEAST_AGREEMENT, 0.0)  # agreements between which this is so; below, nearly all structures are inverted
 NODES, LEAST_NODES = 30_000, 12  # of the lattice on which pairs are compared
 SIZE, SIGMA = 7, 1.0  # of the windows, in nodes
