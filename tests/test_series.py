@@ -19,6 +19,7 @@ from PIL import Image
 
 from ncf import register_series
 from ncf.cohort.plan import Plan
+from ncf.cohort.worker import Outcome
 from ncf.commands.main import main
 from ncf.core.errors import PairError
 from ncf.core.files import load_json
@@ -31,6 +32,7 @@ from ncf.pair.neighbours import Neighbours
 from ncf.phantom.chest import PhantomPair, write
 from ncf.phantom.series import amplitudes, breathing_series
 from ncf.result.folder import saved_map
+from ncf.series import run as running
 from ncf.series.labels import label_on_phase, volumes_ml
 from ncf.series.paths import fixed_points
 from ncf.series.run import is_series, plan_of, run_series, saved_plan
@@ -252,6 +254,27 @@ def test_no_result_depends_on_the_order_or_on_an_interruption(
     assert stamps == [(tmp_path / name / "metrics.json").stat().st_mtime_ns for name in ("t1", "t2", "t3")]
 
 
+def test_a_doubtful_phase_lends_its_network_to_none(
+    files: list[dict[str, str]], planned: Planned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, str | None] = {}
+
+    def pretended(plan: Plan, pair: Mapping[str, str], neighbour: str | None) -> Outcome:
+        asked[pair["name"]] = neighbour
+        folder = plan.output_dir / pair["name"]
+        folder.mkdir(parents=True)
+        word = "doubtful" if len(asked) == 1 else "good"
+        verdict = {"verdict": {"word": word, "reasons": ["x"]}}
+        (folder / "metrics.json").write_text(json.dumps(verdict), encoding="utf-8")
+        return Outcome(pair["name"])
+
+    monkeypatch.setattr(running, "_register", pretended)
+    plan = planned(files, tmp_path)
+    running._registered(plan, plan.pairs, progress=False)
+    first, second, third = asked
+    assert (asked[first], asked[second], asked[third]) == (None, None, second)
+
+
 def test_a_phase_that_cannot_be_read_stops_no_other(
     files: list[dict[str, str]], planned: Planned, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -406,7 +429,6 @@ def test_phases_that_begin_with_a_neighbour_are_as_good_and_take_less(tmp_path: 
 
     from ncf.core.presets import config_files
     from ncf.run.session import Session
-    from ncf.series import run as running
 
     rows = []
     for number, pair in enumerate(breathing_series((72, 62, 66), phases=6, landmarks=100), start=1):

@@ -78,15 +78,17 @@ class Again:
     Args:
         result: a result folder.
         preset: says how long to fit, in place of the settings of the result.
+        transform: what the maps may do, in place of that of the result.
 
     Raises:
         PairError: there is no such preset.
     """
 
-    def __init__(self, result: SavedResult, preset: str | None = None) -> None:
+    def __init__(self, result: SavedResult, preset: str | None = None, *, transform: str | None = None) -> None:
         config = result.run["config"]
         wanted = [key for key in SETTINGS if preset is None or key not in OF_PRESETS]
         settings = {key: config[key] for key in (*wanted, *WISHES) if config.get(key) is not None}
+        settings |= {} if transform is None else {"transform": transform}
         self.seed = int(config.get("seed") or 0)
         self._session = Session(config_files(preset), {**settings, **IN_MEMORY, "progress": False})
 

@@ -12,6 +12,7 @@ from ncf.api.options import Options
 from ncf.api.registered import Registered
 from ncf.api.registration import registered
 from ncf.core.errors import PairError
+from ncf.core.names import GOOD
 from ncf.core.paths import expanded, there
 from ncf.fit.warm_start import WarmStart
 from ncf.io.image_files import read_image
@@ -90,11 +91,13 @@ def _one_by_one(
     options: Options,
 ) -> Iterator[tuple[str, Registered]]:
     """Yield the results."""
-    starts: dict[str, WarmStart | None] = {}
+    starts: dict[str, WarmStart] = {}
     for name in found.order():
         neighbours = found.ranked(name, list(starts))
         own = {key: named.get(name) for key, named in beside.items()}
         start = starts[neighbours[0]] if neighbours else None
         result = registered({**given, **own, "moving": phases[name], "start": start}, options)
-        starts[name] = result.start(name)
+        offered = result.start(name)
+        if offered is not None and result.metrics["verdict"]["word"] == GOOD:
+            starts[name] = offered
         yield name, result

@@ -19,8 +19,9 @@ from tqdm import tqdm
 
 from ncf.api.again import Again, exchanged, read_again
 from ncf.core.errors import PairError
-from ncf.core.files import save_json
-from ncf.core.names import GRID_OF, IMAGES, TRUST_FILE, TRUST_NUMBERS_FILE
+from ncf.core.files import save_json, write_together
+from ncf.core.interruption import end_of
+from ncf.core.names import DEFORMABLE, GRID_OF, IMAGES, TRUST_FILE, TRUST_NUMBERS_FILE
 from ncf.evaluate.trust import FACTORS, FLOOR, NEAR_MM, Trust, trust_in_words, trust_of
 from ncf.fit.fitted import Fit
 from ncf.io.trust_file import save_trust
@@ -61,8 +62,8 @@ def trust(
         The bounds, and the files that were written.
 
     Raises:
-        PairError: the result is not complete or of another program, a file is not there or has changed, or a fit
-            fails.
+        PairError: the result is not complete or of another program, it has no motion (between two contrasts), a file
+            is not there or has changed, or a fit fails.
         ValueError: there are fewer than two members.
     """
     if members < LEAST_MEMBERS:
@@ -70,9 +71,14 @@ def trust(
     begun = time.perf_counter()
     result = SavedResult(Path(folder))
     pair = read_again(result, inputs or {})
+    if not (result.run.get("contrast") or {}).get("moved", True):
+        raise PairError(
+            f"{result.name}: between these two contrasts no motion was taken, and other fits would agree in that "
+            "alone; the error of such a result is not known"
+        )
     field, _ = result.field()
     own = SpatialMap(torch.as_tensor(field), Grid(tuple(field.shape[1:]), affine_of(pair["fixed"])))
-    again = Again(result, preset)
+    again = Again(result, preset, transform=DEFORMABLE)  # what a rigid map leaves is an error too
     there: list[SpatialMap] = []
     back: list[SpatialMap] = []
     told = []
@@ -84,11 +90,17 @@ def trust(
             fit, _ = again(cast(Pair, {**given, "name": result.name}), what, seed=again.seed + number + 1)
         (back if other_way else there).append(_map(fit, given["fixed"]))
         told.append(f"{'exchanged' if other_way else 'as it was'}, disturbed, seed {again.seed + number + 1}")
-    found = trust_of(own, there, back, told)
-    files = [result.folder / name for name in (TRUST_FILE, TRUST_NUMBERS_FILE)]
-    save_trust(files[0], found.bounds_mm, own.grid.affine)
-    save_json(files[1], {**_numbers(found, pair), "preset": preset, "seconds": round(time.perf_counter() - begun, 2)})
-    return found, files
+    moving = Grid(tuple(pair["moving"].shape[1:]), affine_of(pair["moving"]))
+    found = trust_of(own, moving, there, back, told)
+    numbers = {**_numbers(found, pair), "preset": preset, "seconds": round(time.perf_counter() - begun, 2)}
+
+    def write(place: Path) -> None:
+        """Write both files into a folder."""
+        save_trust(place / TRUST_FILE, found.bounds_mm, own.grid.affine)
+        save_json(place / TRUST_NUMBERS_FILE, numbers)
+
+    write_together(result.folder, write)
+    return found, [result.folder / name for name in (TRUST_FILE, TRUST_NUMBERS_FILE)]
 
 
 def disturbed(pair: Mapping[str, Any], number: int) -> dict[str, Any]:
@@ -151,8 +163,17 @@ class Trusts:
         return failed
 
     def run(self) -> None:
-        """Bound the errors of all remembered results, and remember what could not be done."""
-        self.failed = self.made()
+        """Bound the errors of all remembered results, and remember what could not be done.
+
+        Raises:
+            SystemExit: with status 130 for Ctrl-C.
+        """
+        folders = list(self._folders)
+        try:
+            self.failed = self.made()
+        except KeyboardInterrupt:
+            again = "; ".join(f"ncf trust {folder}" for folder in folders)
+            raise end_of(f"the result is complete, its error is not bounded; done again by {again}") from None
 
     def end(self) -> None:
         """End the process with status 1 and one line for each result whose error could not be bounded, if any."""

@@ -17,7 +17,7 @@ import torch
 from ncf.core.words import percent
 from ncf.fit.mind import box_mean
 from ncf.space.geometry import placed, spacing_mm
-from ncf.space.grids import Lattice, lattice_over, nodes_for_budget
+from ncf.space.grids import Grid, Lattice, lattice_over, nodes_for_budget
 from ncf.space.interpolation import Upsampler
 from ncf.space.mapping import SpatialMap
 from ncf.space.sampling import inside, through
@@ -28,7 +28,7 @@ FLOOR = 0.2  # of the largest edge of a fixed voxel: an error that no disagreeme
 # times the disagreement, floor included: below it 68 and 95 % of the landmarks' errors lay
 FACTORS = {68: 1.19, 95: 2.94}
 FINEST_MM = 1 / 64  # bounds are multiples of it: a small file
-LARGE_MM = 5.0  # a bound that findings tell
+LARGE_MM = 5.0  # a bound that the summary counts as large
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,14 @@ class Trust:
         return {"median_mm": round(float(median), 3), "p95_mm": round(float(high), 3), "large_share": round(large, 4)}
 
 
-def trust_of(own: SpatialMap, there: Sequence[SpatialMap], back: Sequence[SpatialMap], members: Sequence[str]) -> Trust:
+def trust_of(
+    own: SpatialMap, moving: Grid, there: Sequence[SpatialMap], back: Sequence[SpatialMap], members: Sequence[str]
+) -> Trust:
     """Bound the error of a map by other maps of the same pair.
 
     Args:
         own: the map, fixed to moving, on the fixed grid.
+        moving: the grid of the moving scan; where the map leads out of it, agreement tells nothing.
         there: other maps, fixed to moving, on grids of their own.
         back: maps from moving to fixed.
         members: what these are, in words.
@@ -71,7 +74,7 @@ def trust_of(own: SpatialMap, there: Sequence[SpatialMap], back: Sequence[Spatia
     spacing = spacing_mm(own.grid.affine)
     shape = (own.grid.shape[0], own.grid.shape[1], own.grid.shape[2])
     lattice = lattice_over(shape, nodes_for_budget(shape, spacing, NODES, least=LEAST_NODES))
-    squares, known = disagreement(own, there, back, lattice)
+    squares, known = disagreement(own, moving, there, back, lattice)
     reach = [max(0, round(NEAR_MM / mm)) for mm in spacing * lattice.step_vox]
     near = box_mean(squares * known, reach) / box_mean(known.float(), reach).clamp(min=1e-6)
     floor = FLOOR * float(spacing.max())
@@ -86,12 +89,13 @@ def trust_of(own: SpatialMap, there: Sequence[SpatialMap], back: Sequence[Spatia
 
 
 def disagreement(
-    own: SpatialMap, there: Sequence[SpatialMap], back: Sequence[SpatialMap], lattice: Lattice
+    own: SpatialMap, moving: Grid, there: Sequence[SpatialMap], back: Sequence[SpatialMap], lattice: Lattice
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return how far other maps lead from where a map leads.
 
     Args:
         own: the map, on whose grid the lattice lies.
+        moving: the grid of the moving scan.
         there: other maps, fixed to moving.
         back: maps from moving to fixed: they should lead home.
         lattice: over the fixed grid.
@@ -101,6 +105,7 @@ def disagreement(
     """
     nodes = lattice.points()[None]
     led, known = through(own.field[None], nodes)
+    known = known & inside(placed(led, np.linalg.solve(moving.affine, own.grid.affine)), moving.shape)
     sums, counts = torch.zeros_like(led[:, :1]), torch.zeros_like(led[:, :1])
     for other in there:
         at = placed(nodes, np.linalg.solve(other.grid.affine, own.grid.affine))
@@ -110,7 +115,6 @@ def disagreement(
     for other in back:
         at = placed(led, np.linalg.solve(other.grid.affine, own.grid.affine))
         found, sure = through(other.field[None], at)
-        sure = sure & inside(at, other.grid.shape)
         apart = placed(found, np.linalg.solve(own.grid.affine, other.grid.affine)) - nodes
         sums, counts = _added(sums, counts, apart, sure & known, own.grid.affine)
     return sums / counts.clamp(min=1), counts > 0

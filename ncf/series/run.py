@@ -1,7 +1,7 @@
 """A series from beginning to end: compared, registered phase by phase, told. What is done is never done again.
 
 The first phase is the one most like the fixed scan. Each of the others begins with the network of the phase that is
-most like it among those before it. So a result depends on the scans of the series, not on the order of their names in
+most like it among those before it, if its verdict is good. So a result depends on the scans of the series, not on the order of their names in
 a command, nor on where a run was interrupted.
 """
 
@@ -129,7 +129,8 @@ def _registered(plan: Plan, left: Pairs, *, progress: bool) -> list[str]:
         for name, neighbours in order.items():
             if name not in names:
                 continue
-            good = [other for other in neighbours if plan.state(pairs[other]) == DONE]
+            odd = doubtful(plan)
+            good = [other for other in neighbours if plan.state(pairs[other]) == DONE and other not in odd]
             outcome = _register(plan, pairs[name], good[0] if good else None)
             if outcome.no_report is not None:
                 no_report.append(outcome.no_report)
