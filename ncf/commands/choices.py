@@ -42,7 +42,18 @@ VALUES: dict[str, Callable[[], tuple[str, ...]]] = {
 SWITCHED = ("dicom", "sum")  # true or false, where nothing given is a third
 MOST_TOLD = 4  # choices that help names behind an option; more are in its sentence or in a table
 OPEN = ("preset", "device")  # take other values too: a file, another device
-NO_FILES = ("name", "seed", "labels", "rigid_label", "keep_volume_label", "workers", "threads", "devices", "scheduler")
+NO_FILES = (
+    "name",
+    "seed",
+    "labels",
+    "rigid_label",
+    "keep_volume_label",
+    "members",
+    "workers",
+    "threads",
+    "devices",
+    "scheduler",
+)
 
 
 @dataclass(frozen=True)

@@ -85,23 +85,34 @@ def cohort(
         report: false makes no report of each pair and no index.html; run again with true, they are made.
         progress: false hides the progress bar.
     """
-    settings = fit_options(locals()) | {"report": true_or_false("report", report)}
-    rows, files = listed_pairs(pairs, which), chosen_configs(preset)
+    return _job(dict(locals()))
+
+
+def _job(given: Mapping[str, Any]) -> CallJob:
+    """Return the job that a command line describes; end the process where an option is wrong.
+
+    Args:
+        given: every option as it was given, by its name.
+    """
+    settings = fit_options(given) | {"report": true_or_false("report", given["report"])}
+    rows, files = listed_pairs(given["pairs"], given["which"]), chosen_configs(given["preset"])
     _check_labels(rows, settings)
-    chosen = one_of("engine", engine, tuple(ENGINES))
-    if scheduler is not None and chosen != "dask":
+    chosen = one_of("engine", given["engine"], tuple(ENGINES))
+    if given["scheduler"] is not None and chosen != "dask":
         refuse("--scheduler is for --engine dask")
-    count = at_least_one("workers", workers) if workers is not None else None
-    each = at_least_one("threads", threads)
-    careful = true_or_false("strict", strict)
-    again, bar = true_or_false("retry_failed", retry_failed), true_or_false("progress", progress)
-    named = None if devices is None else tuple(part.strip() for part in plain("devices", devices).split(","))
-    plan = Plan(rows, files, absolute("output_dir", output_dir), settings)
+    count = at_least_one("workers", given["workers"]) if given["workers"] is not None else None
+    each = at_least_one("threads", given["threads"])
+    careful = true_or_false("strict", given["strict"])
+    again, bar = (true_or_false(name, given[name]) for name in ("retry_failed", "progress"))
+    named = given["devices"]
+    if named is not None:
+        named = tuple(part.strip() for part in plain("devices", named).split(","))
+    plan = Plan(rows, files, absolute("output_dir", given["output_dir"]), settings)
 
     def call() -> None:
         """Run the cohort; exit with status 1 where a pair has no result or no report."""
         resources = default_resources(workers=count, threads=each, devices=all_devices() if named is None else named)
-        resources = replace(resources, scheduler=scheduler)
+        resources = replace(resources, scheduler=given["scheduler"])
         if not run_cohort(plan, engine=chosen, resources=resources, retry_failed=again, progress=bar):
             raise SystemExit(1)
         if careful and doubtful(plan):

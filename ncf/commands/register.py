@@ -111,33 +111,40 @@ def register(
         phantom_size: voxels of the phantom, such as 64,64,64.
         phantom_seed: of the phantom's anatomy and noise.
     """
-    given: dict[str, Any] = dict(locals())
+    return _job(dict(locals()))
+
+
+def _job(given: dict[str, Any]) -> ConfigJob:
+    """Return the job that a command line describes; end the process where an option is wrong.
+
+    Args:
+        given: every option as it was given, by its name.
+    """
     for key in IMAGES:
         given[key] = _of_series(key, given[key], given[f"{key}_series"])
     overrides: dict[str, Any] = {**given_paths(**{key: given.get(key) for key in (*PAIR_KEYS, "output_dir", *NAMED)})}
     overrides |= {"face": "command", **fit_options(given)}
-    overrides["phantom_seed"] = whole_number("phantom_seed", phantom_seed)
+    overrides["phantom_seed"] = whole_number("phantom_seed", given["phantom_seed"])
     overrides |= {option: true_or_false(option, given[option]) for option in ("report", "progress")}
-    overrides |= {"trust": True} if true_or_false("trust", trust) else {}
+    overrides |= {option: True for option in ("strict", "trust") if true_or_false(option, given[option])}
     overrides |= {option: plain(option, given[option]) for option in ("name", "device") if given[option] is not None}
-    if preset is not None and name is None and {"fixed", "moving"} <= set(overrides):
-        overrides["name"] = name_with_preset(overrides["fixed"], overrides["moving"], preset)
-    if true_or_false("strict", strict):
-        overrides["strict"] = True
-    objects, hidden = true_or_false("dicom", dicom), true_or_false("anonymous", anonymous)
+    if given["preset"] is not None and given["name"] is None and {"fixed", "moving"} <= set(overrides):
+        overrides["name"] = name_with_preset(overrides["fixed"], overrides["moving"], given["preset"])
+    objects, hidden = (true_or_false(option, given[option]) for option in ("dicom", "anonymous"))
     if hidden and not objects:
         refuse("--anonymous is for DICOM objects; add --dicom=true")
     overrides |= {"dicom": True, "anonymous": hidden} if objects else {}
-    if phantom_size is not None:
-        overrides["phantom_size"] = [whole_number("phantom_size", n) for n in phantom_size.strip("()[] ").split(",")]
+    if given["phantom_size"] is not None:
+        sizes = given["phantom_size"]
+        overrides["phantom_size"] = [whole_number("phantom_size", n) for n in sizes.strip("()[] ").split(",")]
     inputs = {key: path for key, path in overrides.items() if key in PAIR_KEYS}
     if "trust" in overrides and not inputs:
         refuse("--trust fits two scans again, and no scans are named")
-    if inputs and (phantom_size is not None or phantom_seed != "0"):
+    if inputs and (given["phantom_size"] is not None or given["phantom_seed"] != "0"):
         refuse("--phantom_size and --phantom_seed are for the phantom that is made when no scans are named")
     wanted = {key: path for key, path in overrides.items() if key in NAMED}
     return ConfigJob(
-        chosen_configs(preset),
+        chosen_configs(given["preset"]),
         tuple(overrides.items()),
         check=lambda: _check_there(inputs, wanted, dicom=objects, anonymous=hidden),
     )

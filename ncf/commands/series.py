@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from fire.decorators import SetParseFn
@@ -76,19 +77,26 @@ def series(
         report: false makes no report of the series and of each phase; run again with true, they are made.
         progress: false hides the progress bar.
     """
-    settings: dict[str, Any] = fit_options(locals()) | {"report": true_or_false("report", report)}
-    if device is not None:
-        settings["device"] = plain("device", device)
-    if not scans:
+    return _job(dict(locals()))
+
+
+def _job(given: Mapping[str, Any]) -> CallJob:
+    """Return the job that a command line describes; end the process where an option is wrong.
+
+    Args:
+        given: every option as it was given, by its name.
+    """
+    settings: dict[str, Any] = fit_options(given) | {"report": true_or_false("report", given["report"])}
+    if given["device"] is not None:
+        settings["device"] = plain("device", given["device"])
+    if not given["scans"]:
         refuse("series needs FIXED and PHASE..., a 4D file, a DICOM folder or a list; see: ncf series --help")
-    paths = [absolute("scans", scan) for scan in scans]
-    beside = given_paths(fixed_label=fixed_label, points=points)
-    if space is not None:
-        one_of("space", space, SPACES)
-    number = None if reference is None else at_least_one("reference", reference)
-    configs, target = chosen_configs(preset), absolute("output_dir", output_dir)
-    again, bar = true_or_false("retry_failed", retry_failed), true_or_false("progress", progress)
-    careful = true_or_false("strict", strict)
+    paths = [absolute("scans", scan) for scan in given["scans"]]
+    beside = given_paths(fixed_label=given["fixed_label"], points=given["points"])
+    space = None if given["space"] is None else one_of("space", given["space"], SPACES)
+    number = None if given["reference"] is None else at_least_one("reference", given["reference"])
+    configs, target = chosen_configs(given["preset"]), absolute("output_dir", given["output_dir"])
+    again, bar, careful = (true_or_false(name, given[name]) for name in ("retry_failed", "progress", "strict"))
 
     def call() -> None:
         """Run the series; exit with status 1 where a phase has no result or no report."""

@@ -24,7 +24,15 @@ SWITCHES = ("quiet", "verbose")
 READ_NOTHING = ("completion", "fetch")  # commands whose first word is no file
 NAMING = ("--fixed", "--moving", "--pairs")  # options that name what is read first
 CONFIGURED = ("", "ncf", "ncf.notes", "ignite")  # loggers of configs/logging.conf
-PROSE = ("register", "cohort", "series", "evaluate", "import", "paper_table")  # these print for people, not programs
+PROSE = (
+    "register",
+    "cohort",
+    "series",
+    "trust",
+    "evaluate",
+    "import",
+    "paper_table",
+)  # these print for people, not programs
 
 
 @dataclass(frozen=True)

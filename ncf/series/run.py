@@ -1,8 +1,8 @@
 """A series from beginning to end: compared, registered phase by phase, told. What is done is never done again.
 
 The first phase is the one most like the fixed scan. Each of the others begins with the network of the phase that is
-most like it among those before it, if its verdict is good. So a result depends on the scans of the series, not on the order of their names in
-a command, nor on where a run was interrupted.
+most like it, among those before it whose verdict is good. So a result depends on the scans of the series, not on the
+order of their names in a command, nor on where a run was interrupted.
 """
 
 from __future__ import annotations
