@@ -140,9 +140,9 @@ class SpoilsLastStep(Emits):
     ("network", "learning_rate", "telling"),
     [
         (NCF(), 1e3, "0 % of the images in common"),
-        (Emits(float("nan")), 1e-3, "0 % of the images in common"),
-        (Emits(float("inf"), call=4), 1e-3, "0 % of the images in common"),
-        (SpoilsLastStep(float("nan"), call=5), 1e-3, "0 % of the images in common"),
+        (Emits(float("nan")), 1e-3, "ended at a loss of nan"),
+        (Emits(float("inf"), call=4), 1e-3, "ended at a loss of nan"),
+        (SpoilsLastStep(float("nan"), call=5), 1e-3, "ended at a loss of nan"),
     ],
     ids=["steps", "nan", "late", "last"],
 )

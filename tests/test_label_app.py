@@ -222,7 +222,8 @@ def test_nothing_stays_of_what_passed_through(running: Server, server: Client, s
     assert "ask with image=ID" in server.upload("/infer/ncf", "file", scan, name="x.nii.gz", method="POST").sentence
     assert "no DICOM" in server.infer("anna_day1", "dicom_seg", preset="tiny").sentence
     assert "plain name" in server.infer("anna_day1", preset="tiny", save_label=True, label_tag="../x").sentence
-    assert not running.passing and not list(study.rglob("anna_day1__*.*"))  # result folders have no dot
+    wait_for(lambda: not running.passing, running.log)
+    assert not list(study.rglob("anna_day1__*.*"))  # result folders have no dot
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_series_are_scans_and_structures_their_labels(server: Client, study: Pat
     assert scan.shape == label.shape == SHAPE and np.allclose(scan.affine, label.affine)
     numbers = np.asarray(label.dataobj)
     assert set(np.unique(numbers)) - {0} == set(range(1, len(NAMES) + 1))
-    assert not running.passing  # what was sent is gone
+    wait_for(lambda: not running.passing, running.log)  # what was sent goes when the answer has left
     following = server.ask("POST", "/activelearning/random", body=b"{}").json
     assert following["id"] in held and "path" not in following
 

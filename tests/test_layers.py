@@ -36,7 +36,6 @@ NO_TORCH = ("torch", "monai", "ignite")  # loaded when a module of core is: that
 SAMPLING = {
     r"\bgrid_sample\(": {"space/sampling.py"},
     r"\balign_corners\b": {"space/sampling.py"},
-    r"\bgrid_sampler": {"fit/losses/occupancy.py"},  # the adjoint, which torch has under this name only
     r"\b2(\.0)?\s*/\s*\(?(max\()?\w+(\[\w+\])?\s*-\s*1\b": {"space/sampling.py"},  # positions of n voxels to [-1, 1]
 }
 

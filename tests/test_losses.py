@@ -20,7 +20,7 @@ from ncf.fit.losses.occupancy import OccupancyLoss, exact_occupancy, occupancy
 from ncf.fit.losses.ssim import SSIMLoss
 from ncf.fit.mind import mind_ssc
 from ncf.fit.terms import ControlTerm, CorrelationTerm, FieldTerm, ImageTerm, OccupancyTerm, Sampled, WeightedSum
-from ncf.space.sampling import normalised, sample
+from ncf.space.sampling import sample
 
 # MONAI 1.6.1 slices with lists in its field losses, which torch says it will not take for ever
 pytestmark = pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")
@@ -156,15 +156,13 @@ def test_ssim_refuses_what_it_cannot_do() -> None:
 def test_visits_in_whole_numbers_are_the_same_in_any_order() -> None:
     """What CUDA does, here held to the kernel of the CPU, where the two can be compared."""
     at, shape = smooth_motion((9, 8, 7), height=1.6).float(), (8, 9, 7)
-    grid = normalised(at, shape)
-    found = exact_occupancy(grid, shape)
+    flat = at[0].flatten(1)
+    found = exact_occupancy(flat, shape)
     assert found.dtype == torch.float32 and found.shape == (1, 1, *shape)
     np.testing.assert_allclose(found.numpy(), occupancy(at, shape).numpy(), atol=NODE_ROUNDING)
-    shuffled = grid.reshape(1, -1, 1, 1, 3)[:, torch.randperm(9 * 8 * 7, generator=torch.Generator().manual_seed(0))]
+    shuffled = flat[:, torch.randperm(9 * 8 * 7, generator=torch.Generator().manual_seed(0))]
     assert torch.equal(exact_occupancy(shuffled, shape), found)
-    assert exact_occupancy(normalised(3 + at, (16, 16, 16)), (16, 16, 16)).sum().item() == pytest.approx(
-        9 * 8 * 7, rel=1e-6
-    )
+    assert exact_occupancy(3 + flat, (16, 16, 16)).sum().item() == pytest.approx(9 * 8 * 7, rel=1e-6)
 
 
 def test_visits_are_the_brute_force_splat(threads: int) -> None:

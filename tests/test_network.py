@@ -131,8 +131,16 @@ def test_a_constant_is_constant_to_the_edge() -> None:
 
 @pytest.mark.parametrize("omega", [10.0, 30.0])
 def test_sine_layers_keep_their_spread_as_siren_promises(omega: float) -> None:
-    ccm, seen = CCM(depth=8, width=128, activation=Sine(omega)), []
-    ccm.activation.register_forward_hook(lambda _, __, out: seen.append(out.std().item()))
+    seen = []
+
+    class Watched(Sine):
+        def after(self, layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
+            out = super().after(layer, x)
+            torch.testing.assert_close(out, self(layer(x)), rtol=1e-4, atol=1e-4)
+            seen.append(out.std().item())
+            return out
+
+    ccm = CCM(depth=8, width=128, activation=Watched(omega))
     ccm(torch.rand(4000, 3) * 2 - 1)
     # Weights U(-b, b) with b = sqrt(6 / 128) / omega make omega w x normal; its variance is 128 omega^2 b^2 / 3 = 2
     # times the mean square of x. torch's biases U(-1, 1) / sqrt(128) add omega^2 / 384. The sine of N(0, v) has the

@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter1d, map_coordinates
 from scipy.spatial.transform import Rotation
 
 from ncf.space import geometry as g
-from ncf.space import grids, sampling
+from ncf.space import grids, sampling, trilinear
 from tests.grids import OBLIQUE, SHAPE, each_affine, points_inside, random
 
 pytestmark = pytest.mark.filterwarnings("ignore:monai.networks.blocks.Warp")  # it announces torch's own grid sampler
@@ -73,6 +73,44 @@ def test_normalised_has_corners_at_one_and_turns_the_axes() -> None:
         -1,
         1,
     ]
+
+
+@pytest.mark.parametrize("padding", ["zeros", "border"])
+@pytest.mark.parametrize("shape", [SHAPE, (5, 1, 6), (1, 1, 9), (2, 2, 2)], ids=str)
+def test_values_and_slopes_are_those_of_torchs_own_sampler(
+    padding: str, shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond the image too, on its outer voxels, and along an axis of one voxel; in pieces as in one."""
+    image, wanted = torch.from_numpy(random(1, 2, *shape)), torch.from_numpy(random(2, 600, seed=2))
+    at = torch.from_numpy(random(3, 600, seed=1)) * (torch.tensor(shape).view(3, 1) + 4) - 2.5
+    on_voxels = (
+        at[:, :60].round() if padding == "zeros" else at[:, :60]
+    )  # torch's border has no slope on the outer ones
+    at = torch.cat([on_voxels, at[:, 60:]], dim=1)
+    grid = sampling.normalised(at[None], shape).view(1, -1, 1, 1, 3).requires_grad_()
+    truth = torch.nn.functional.grid_sample(image, grid, padding_mode=padding, align_corners=True).view(2, -1)
+    (of_grid,) = torch.autograd.grad((truth * wanted).sum(), grid)
+    steps = torch.tensor([2 / max(n - 1, 1) for n in shape]).view(3, 1)
+    for size in (2**15, 7):
+        monkeypatch.setattr(trilinear, "POINTS_AT_A_TIME", size)
+        places = at.clone().requires_grad_()
+        found = trilinear.read_linear(image[0], places, border=padding == "border")
+        (slope,) = torch.autograd.grad((found * wanted).sum(), places)
+        np.testing.assert_allclose(found.detach().numpy(), truth.detach().numpy(), atol=EXACT)
+        np.testing.assert_allclose(slope.numpy(), (of_grid.view(-1, 3).T.flip(0) * steps).numpy(), atol=EXACT)
+
+
+def test_where_a_position_is_no_number_nothing_is_read() -> None:
+    image, at = torch.from_numpy(random(1, *SHAPE)), torch.full((3, 3), 1.5, dtype=torch.float64)
+    at[1, 1] = torch.nan
+    assert trilinear.read_linear(image, at, border=False).isnan().tolist() == [[False, True, False]]
+
+
+def test_an_image_that_is_fitted_itself_has_a_gradient() -> None:
+    image = torch.ones(1, 1, *SHAPE, requires_grad=True)
+    at = torch.from_numpy(points_inside(SHAPE)).float()[None]
+    (found,) = torch.autograd.grad(sampling.sample(image, at).sum(), image)
+    assert found.sum().item() == pytest.approx(at[0, 0].numel(), rel=1e-5)
 
 
 @each_affine

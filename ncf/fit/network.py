@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 
@@ -25,6 +26,10 @@ class Sine(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the sine of every entry."""
         return torch.sin(self.omega * x)
+
+    def after(self, layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
+        """Return the sine of a layer's output; it is the layer's few weights that are scaled, not its many outputs."""
+        return torch.sin(F.linear(x, self.omega * layer.weight, self.omega * layer.bias))
 
 
 class CCM(nn.Module):
@@ -61,7 +66,10 @@ class CCM(nn.Module):
     def forward(self, points: torch.Tensor) -> torch.Tensor:
         """Return coarse offsets (..., 3) of positions (..., 3)."""
         for layer in self.layers[:-1]:
-            points = self.activation(layer(points))
+            if isinstance(self.activation, Sine) and isinstance(layer, nn.Linear):
+                points = self.activation.after(layer, points)
+            else:
+                points = self.activation(layer(points))
         return self.layers[-1](points)
 
 

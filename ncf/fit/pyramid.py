@@ -9,12 +9,13 @@ extent, so the fit can bring in what lies outside the fixed field of view. It is
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from ncf.fit.label_guidance import LabelWishes
 from ncf.space.geometry import spacing_mm
@@ -25,6 +26,9 @@ DATA_SHARE = 0.5  # the fit uses a fixed node when at least this share of its ne
 # nodes on which an image is kept for one node of the level, along an axis; it is interpolated between. Two where the
 # image then still fits the processor's cache: between fewer, noise is smoothed, and places between them look better
 DENSITY, FINE_DENSITY, CACHED = 1.5, 2.0, 2**19
+KEPT = (
+    100_000  # levels of at most so many nodes are kept as long as the fixed scan: several parts of a fit ask for them
+)
 NEARLY_ALL = 0.75  # of an axis's voxels: instead of more nodes than this the voxels are kept, which are not blurred
 
 
@@ -98,8 +102,11 @@ class LevelImages:
     offset: tuple[float, float, float]
 
 
+_kept: MutableMapping[torch.Tensor, dict[tuple, tuple[LevelImages, tuple]]] = WeakTensorKeyDictionary()
+
+
 def level_images(pair: PairImages, points: int, *, least: int) -> LevelImages:
-    """Bring a pair to a level of about ``points`` fixed nodes.
+    """Bring a pair to a level of about ``points`` fixed nodes. A small one that was asked for before is given again.
 
     Args:
         pair: on its own grids.
@@ -109,6 +116,19 @@ def level_images(pair: PairImages, points: int, *, least: int) -> LevelImages:
     Returns:
         The images of the level.
     """
+    if points > KEPT:
+        return _level(pair, points, least=least)
+    scans = (pair.fixed, pair.moving, pair.fixed_weight, pair.moving_weight)
+    affines = (pair.fixed_affine, pair.moving_affine, pair.initial)
+    key = (points, least, *(id(scan) for scan in scans), *(affine.tobytes() for affine in affines))
+    of_fixed = _kept.setdefault(pair.fixed, {})
+    if key not in of_fixed:  # with the scans, so that no other one can get the id of one of them
+        of_fixed[key] = (_level(pair, points, least=least), scans[1:])
+    return of_fixed[key][0]
+
+
+def _level(pair: PairImages, points: int, *, least: int) -> LevelImages:
+    """Bring a pair to a level."""
     spacing, moving_shape = spacing_mm(pair.fixed_affine), pair.moving.shape[2:]
     lattice = lattice_over(pair.fixed_shape, nodes_for_budget(pair.fixed_shape, spacing, points, least=least))
     affine = lattice.affine(pair.fixed_affine)

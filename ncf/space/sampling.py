@@ -18,6 +18,7 @@ from monai.networks.blocks import Warp as MonaiWarp
 from ncf.space.geometry import placed
 from ncf.space.grids import Lattice, lattice_over
 from ncf.space.interpolation import cardinal_matrix, separable
+from ncf.space.trilinear import faster_on, read_linear
 
 BLUR = 0.3  # standard deviation before sampling, in steps; some detail may alias: docs/decisions/0021-detail.md
 ALL_DATA = 0.9  # weight above which a node's whole neighbourhood counts as data
@@ -53,24 +54,25 @@ def reading_matrix(size: int, positions: np.ndarray) -> torch.Tensor:
 
 
 def normalised(positions: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
-    """Return positions in voxels as torch's sampling grid (B, W, H, D, 3), with the coordinate of the last axis first.
+    """Return positions in voxels as torch's sampling grid (B, ..., 3), with the coordinate of the last axis first.
 
     The corners are at -1 and +1; an axis of one voxel is at -1.
 
     Args:
-        positions: (B, 3, W, H, D), in voxels of the image.
+        positions: (B, 3, ...), in voxels of the image.
         shape: of the image (3,).
     """
-    return (positions * _unit_steps(tuple(shape), positions.device, positions.dtype) - 1).flip(1).movedim(1, -1)
+    steps = _unit_steps(tuple(shape), positions.device, positions.dtype)
+    return (positions * steps.view(1, 3, *[1] * (positions.ndim - 2)) - 1).flip(1).movedim(1, -1)
 
 
 @lru_cache(maxsize=32)
 def _unit_steps(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """Return the size of a voxel in [-1, 1], (1, 3, 1, 1, 1).
+    """Return the size of a voxel in [-1, 1], (3,).
 
     It is cached, because on CUDA making it is a copy from the host at every step.
     """
-    return torch.tensor([2 / max(n - 1, 1) for n in shape], device=device, dtype=dtype).view(1, 3, 1, 1, 1)
+    return torch.tensor([2 / max(n - 1, 1) for n in shape], device=device, dtype=dtype)
 
 
 def threaded(grid: torch.Tensor) -> torch.Tensor:
@@ -86,11 +88,14 @@ def threaded(grid: torch.Tensor) -> torch.Tensor:
     return grid.reshape(parts, count // parts, 1, 1, 3)
 
 
-def _read(image: torch.Tensor, grid: torch.Tensor, *, mode: str, padding_mode: str) -> torch.Tensor:
-    """Read ``image`` (1, C, W, H, D) at the points of torch's sampling grid (..., 3): (C, points)."""
+def _read(image: torch.Tensor, at: torch.Tensor, *, mode: str, padding_mode: str) -> torch.Tensor:
+    """Read an image (1, C, W, H, D) at positions (3, N) in its voxels: (C, N)."""
     if len(image) != 1:  # `threaded` uses the batch axis for threads
         raise ValueError(f"one image is read at a time, not shape {tuple(image.shape)}")
-    grid = threaded(grid)
+    known = mode == "bilinear" and padding_mode in ("zeros", "border")
+    if known and faster_on(image) and not image.requires_grad:
+        return read_linear(image[0], at, border=padding_mode == "border")
+    grid = threaded(normalised(at[None], image.shape[2:]))
     found = F.grid_sample(
         image.expand(len(grid), -1, -1, -1, -1), grid, mode=mode, padding_mode=padding_mode, align_corners=True
     )
@@ -111,7 +116,7 @@ def sample(
     Returns:
         Values (1, C, w, h, d).
     """
-    found = _read(image, normalised(positions, image.shape[2:]), mode=mode, padding_mode=padding_mode)
+    found = _read(image, positions[0].flatten(1), mode=mode, padding_mode=padding_mode)
     return found.reshape(1, image.shape[1], *positions.shape[2:])
 
 
@@ -238,22 +243,19 @@ class Warp(MonaiWarp):
         Returns:
             The warped image (1, C, W, H, D).
         """
-        self._prepare(image.shape[2:], ddf, np.eye(4) if placement is None else placement)
-        # one product for the placement, the scaling to [-1, 1] and torch's order of the axes
-        grid = torch.addmm(self.ref_grid, self._matrix, ddf[0].reshape(3, -1)).T
-        found = _read(image, grid, mode=self._interp_mode_native, padding_mode=self._padding_mode_native)
+        self._prepare(ddf, np.eye(4) if placement is None else placement)
+        at = torch.addmm(self.ref_grid, self._matrix, ddf[0].reshape(3, -1))
+        found = _read(image, at, mode=self._interp_mode_native, padding_mode=self._padding_mode_native)
         return found.reshape(1, image.shape[1], *ddf.shape[2:])
 
-    def _prepare(self, shape: Sequence[int], ddf: torch.Tensor, placement: np.ndarray) -> None:
-        """Compute and keep the matrix (3, 3) and reference grid (3, points) of torch's sampling coordinates."""
-        key = (tuple(shape), tuple(ddf.shape[2:]), placement.tobytes(), ddf.device, ddf.dtype)
+    def _prepare(self, ddf: torch.Tensor, placement: np.ndarray) -> None:
+        """Compute and keep the matrix (3, 3) and where the nodes lie in the image without a field, (3, points)."""
+        key = (tuple(ddf.shape[2:]), placement.tobytes(), ddf.device, ddf.dtype)
         if key == self._key:
             return
-        step = np.array([2 / max(n - 1, 1) for n in shape])
-        matrix = (step[:, None] * placement[:3, :3])[::-1].copy()
-        origin = (step * placement[:3, 3] - 1)[::-1].copy()
         nodes = torch.meshgrid(*[torch.arange(n, dtype=torch.float64) for n in ddf.shape[2:]], indexing="ij")
         points = torch.stack(nodes).reshape(3, -1)
-        grid = torch.from_numpy(matrix) @ points + torch.from_numpy(origin)[:, None]
-        self._matrix, self.ref_grid = torch.from_numpy(matrix).to(ddf), grid.to(ddf)
+        linear = torch.as_tensor(placement[:3, :3], dtype=torch.float64)
+        grid = linear @ points + torch.as_tensor(placement[:3, 3:], dtype=torch.float64)
+        self._matrix, self.ref_grid = linear.to(ddf), grid.to(ddf)
         self._key = key

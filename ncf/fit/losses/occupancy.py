@@ -1,7 +1,7 @@
 """Occupancy: how often a map visits each voxel of the moving image (paper section 3.2), and the loss of its roughness.
 
-On the CPU torch's own kernel adds floats in a fixed order. On other devices the order is not fixed, so whole numbers
-are added there: the same seed gives the same bytes.
+On the CPU floats are added in a fixed order. On other devices the order is not fixed, so whole numbers are added there:
+the same seed gives the same bytes.
 """
 
 from __future__ import annotations
@@ -13,29 +13,28 @@ from typing import Any
 import torch
 from torch import nn
 
-from ncf.space.sampling import normalised, threaded
+from ncf.space.sampling import sample
+from ncf.space.trilinear import faster_on, slopes_of_visits, visits
 
 # units in which one visit is counted: as fine as float32, and a voxel can take 2^39 visits before it overflows
 VISIT_UNITS = 2**24
 
 
-def exact_occupancy(grid: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
+def exact_occupancy(at: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
     """Count the occupancy in whole numbers: the sum has the same bits in whatever order it is made.
 
     On CUDA thousands of threads add to one voxel, and a sum of floats would differ from run to run.
 
     Args:
-        grid: torch's sampling grid, (B, W, H, D, 3), -1 to 1, with the last axis first.
+        at: (3, N), in voxels of the moving image.
         shape: of the moving image, in voxels.
 
     Returns:
-        (1, 1, *shape), in the dtype of ``grid``.
+        (1, 1, *shape), in the dtype of the positions.
     """
-    flat = grid.reshape(-1, 3)
-    count = torch.zeros(math.prod(shape), dtype=torch.int64, device=grid.device)
-    # in voxels; the grid has its last axis first
-    at = [(flat[:, 2 - a] + 1) * (0.5 * (n - 1)) for a, n in enumerate(shape)]
-    low = [p.floor() for p in at]
+    count = torch.zeros(math.prod(shape), dtype=torch.int64, device=at.device)
+    at = torch.stack([p if n > 1 else torch.zeros_like(p) for p, n in zip(at, shape, strict=True)])  # as it is read
+    low = at.floor()
     for corner in itertools.product((0, 1), repeat=3):
         weight, index = torch.ones_like(at[0]), torch.zeros_like(at[0], dtype=torch.int64)
         for p, first, step, n in zip(at, low, corner, shape, strict=True):
@@ -44,32 +43,28 @@ def exact_occupancy(grid: torch.Tensor, shape: tuple[int, int, int]) -> torch.Te
             weight = weight * ((node >= 0) & (node < n))
             index = index * n + node.clamp(0, n - 1)
         count.index_add_(0, index, (weight * VISIT_UNITS).round().long())
-    return (count.to(grid.dtype) / VISIT_UNITS).view(1, 1, *shape)
+    return (count.to(at.dtype) / VISIT_UNITS).view(1, 1, *shape)
 
 
 class _Occupancy(torch.autograd.Function):
-    """The occupancy of a sampling grid: the adjoint of trilinear sampling, applied to ones."""
+    """The occupancy of positions: the adjoint of trilinear sampling, applied to ones."""
 
     @staticmethod
-    def forward(ctx: Any, grid: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
+    def forward(ctx: Any, at: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
         """Return how often each voxel is visited, (1, 1, *shape)."""
-        ctx.save_for_backward(grid)
-        ctx.shape = shape
-        if grid.device.type != "cpu":
-            return exact_occupancy(grid, shape)
-        ones = grid.new_ones(()).expand(grid.shape[0], 1, *grid.shape[1:4])
-        image = grid.new_zeros(()).expand(grid.shape[0], 1, *shape)
-        counted, _ = torch.ops.aten.grid_sampler_3d_backward(ones, image, grid, 0, 0, True, [True, False])
-        return counted.sum(dim=0, keepdim=True)
+        ctx.save_for_backward(at)
+        return visits(at, shape) if faster_on(at) else exact_occupancy(at, shape)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
-        """Return the gradient with respect to the sampling grid."""
-        (grid,) = ctx.saved_tensors
-        image = grads[0].expand(grid.shape[0], 1, *ctx.shape)
-        ones = grid.new_ones(()).expand(grid.shape[0], 1, *grid.shape[1:4])
-        _, to_grid = torch.ops.aten.grid_sampler_3d_backward(ones, image, grid, 0, 0, True, [False, True])
-        return to_grid, None
+        """Return the gradient with respect to the positions."""
+        (at,) = ctx.saved_tensors
+        if faster_on(at):
+            return slopes_of_visits(grads[0], at), None
+        with torch.enable_grad():
+            leaf = at.detach().requires_grad_()
+            (found,) = torch.autograd.grad(sample(grads[0].detach(), leaf.view(1, 3, -1, 1, 1)).sum(), leaf)
+        return found, None
 
 
 def occupancy(positions: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
@@ -82,7 +77,7 @@ def occupancy(positions: torch.Tensor, shape: tuple[int, int, int]) -> torch.Ten
     Returns:
         (1, 1, *shape).
     """
-    return _Occupancy.apply(threaded(normalised(positions, shape)), shape)
+    return _Occupancy.apply(positions[0].flatten(1), shape)
 
 
 class OccupancyLoss(nn.Module):
