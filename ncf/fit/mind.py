@@ -17,6 +17,7 @@ SIX = ((-1, 0, 0), (1, 0, 0), (0, -1, 0), (0, 1, 0), (0, 0, -1), (0, 0, 1))
 PAIRS = [(i, j) for i, j in itertools.combinations(range(6), 2) if sum(map(lambda a, b: a * b, SIX[i], SIX[j])) == 0]
 CHANNELS = len(PAIRS)
 LEAST, MOST = 1e-3, 1e3  # times the mean noise: the range of a place's own noise
+MOST_SUMMED = 5  # nodes of a box along an axis, up to which they are added one by one
 FLAT = 1e-12  # squared intensity: an image without any contrast
 
 
@@ -50,10 +51,16 @@ def box_mean(volume: torch.Tensor, radius: int | Sequence[int]) -> torch.Tensor:
         A volume of the same shape.
     """
     for axis, reach in enumerate([radius] * 3 if isinstance(radius, int) else radius):
-        pad, size = [0] * 6, [1, 1, 1]
+        pad, size, count = [0] * 6, 2 * reach + 1, volume.shape[2 + axis]
         pad[2 * (2 - axis)] = pad[2 * (2 - axis) + 1] = reach
-        size[axis] = 2 * reach + 1
-        volume = F.avg_pool3d(F.pad(volume, pad, mode="replicate"), size, stride=1)
+        wide = F.pad(volume, pad, mode="replicate")
+        if size > MOST_SUMMED:
+            volume = F.avg_pool3d(wide, [size if a == axis else 1 for a in range(3)], stride=1)
+        else:  # a few sums of whole volumes take a third of the time of torch's pooling
+            volume = wide.narrow(2 + axis, 0, count)
+            for first in range(1, size):
+                volume = volume + wide.narrow(2 + axis, first, count)
+            volume = volume / size
     return volume
 
 

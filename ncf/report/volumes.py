@@ -8,14 +8,15 @@ and in the page ``packed``: its bytes as of `packed`, in base64.
 from __future__ import annotations
 
 import base64
-import gzip
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from isal import igzip
 
+from ncf.io.nifti import PACKING_LEVEL
 from ncf.space.geometry import spacing_mm
 from ncf.space.grids import Lattice
 from ncf.space.interpolation import interpolation_matrix, separable
@@ -99,13 +100,13 @@ def _placed(volume: Volume) -> dict[str, Any]:
     return {"shape": list(volume.values.shape), "affine": np.asarray(volume.affine).tolist()}
 
 
-def packed(stored: np.ndarray, level: int = 6) -> bytes:
+def packed(stored: np.ndarray) -> bytes:
     """Return the bytes of whole numbers (W, H, D), the first axis fastest, gzip: all low bytes, then all high ones."""
     flat = stored.reshape(-1, order="F")
     content = flat.astype(flat.dtype.newbyteorder("<")).tobytes()
     if flat.dtype.itemsize == 2:
         content = content[::2] + content[1::2]
-    return gzip.compress(content, compresslevel=level, mtime=0)
+    return igzip.compress(content, compresslevel=PACKING_LEVEL, mtime=0)
 
 
 def step_of(values: np.ndarray) -> tuple[float, float]:
@@ -143,7 +144,7 @@ def _guessed(volume: Volume, factors: Factors) -> float:
     step, shift = step_of(volume.values)
     stored = np.rint((small - shift) / step).clip(-LARGEST - 1, LARGEST).astype(np.int16)
     depth = -(-volume.values.shape[2] // factors[2])
-    return len(packed(stored, level=1)) * depth / stored.shape[2]
+    return len(packed(stored)) * depth / stored.shape[2]
 
 
 def field_nodes(field_mm: torch.Tensor, affine: np.ndarray, nodes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -211,8 +211,7 @@ def _weighted(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Apply a matrix along each axis to an image times its weight, and to the weight."""
     if not bool((weight == 1).all()):
-        found = separable(torch.cat([image * weight, weight], dim=1), matrices)
-        return found[:, :1], found[:, 1:]
+        return separable(image * weight, matrices), separable(weight, matrices)
     first, second, third = (matrix.sum(dim=1) for matrix in matrices)  # what they make of ones
     return separable(image, matrices), (first[:, None, None] * second[:, None] * third)[None, None]
 
