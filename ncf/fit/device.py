@@ -38,5 +38,5 @@ def has_bfloat16(device: str | torch.device) -> bool:
             return False
     except (RuntimeError, TypeError):  # `check_device` tells it
         return False
-    known: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # torch before 2.9 cannot say
+    known: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch cannot say
     return bool(known.get("avx512_bf16") or known.get("amx_bf16"))

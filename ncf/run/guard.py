@@ -14,6 +14,7 @@ from ncf.core.interruption import end_of, interrupted
 from ncf.core.names import DOUBTFUL, DOUBTFUL_STATUS
 from ncf.core.process import release_memory
 from ncf.core.refusals import explanation
+from ncf.core.threads import calm_threads
 from ncf.fit.device import check_device
 
 
@@ -100,7 +101,8 @@ class GuardedRun:
             SystemExit: with status 1 and one line, for an error that a person can understand; 130 for Ctrl-C.
         """
         try:
-            self.evaluator.run()
+            with calm_threads():
+                self.evaluator.run()
         except (Exception, KeyboardInterrupt) as error:
             if interrupted(error):
                 raise end_of("the result is not complete, nothing of it was written") from None

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ncf.core.process import release_memory
+from ncf.core.threads import calm_threads
 from ncf.pair.keys import Pair, PairFiles
 from ncf.result.record import RunRecord
 from ncf.run.config import MONAIS
@@ -67,7 +68,7 @@ class Session:
         self._workflow.parser["dataset_data"] = [files]
         self._workflow.initialize()
         try:
-            with redirect_stdout(io.StringIO()):  # the closing lines of a single run
+            with redirect_stdout(io.StringIO()), calm_threads():  # the closing lines of a single run
                 self._part("evaluator").run()
                 return [*self._part("trusts").made(), *self._part("reports").made()]
         finally:
@@ -90,7 +91,8 @@ class Session:
         self._part("dataset").data = [pair]
         evaluator = self._part("evaluator")
         evaluator.logger.setLevel(logging.CRITICAL)  # an error is raised, so it need not be printed too
-        evaluator.run()
+        with calm_threads():
+            evaluator.run()
         # the evaluator keeps the entries that came in and the new ones apart; "image" is the pair on the device
         found = {**evaluator.state.batch, **evaluator.state.output}
         measured = cast(Pair, {key: value for key, value in found.items() if key != "image"})
