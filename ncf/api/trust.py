@@ -8,6 +8,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,8 +23,11 @@ from ncf.core.errors import PairError
 from ncf.core.files import save_json, write_together
 from ncf.core.interruption import end_of
 from ncf.core.names import DEFORMABLE, GRID_OF, IMAGES, TRUST_FILE, TRUST_NUMBERS_FILE
+from ncf.evaluate.structures import Scan
+from ncf.evaluate.tg132 import body_of
 from ncf.evaluate.trust import FACTORS, FLOOR, NEAR_MM, Trust, trust_in_words, trust_of
 from ncf.fit.fitted import Fit
+from ncf.io.label_files import table_of
 from ncf.io.trust_file import save_trust
 from ncf.pair.keys import Pair, affine_of
 from ncf.result.folder import SavedResult
@@ -229,13 +233,19 @@ def _map(fit: Fit, fixed: MetaTensor) -> SpatialMap:
 
 def _numbers(found: Trust, pair: Pair) -> dict[str, Any]:
     """Return what trust.json holds, but for how it came about."""
-    structures = {}
+    scan, structures = Scan(pair["fixed"].as_tensor()[0], affine_of(pair["fixed"])), {}
     if "fixed_label" in pair:
-        label = pair["fixed_label"].as_tensor()[0].numpy()
-        structures = {str(int(n)): found.summary(label == n) for n in np.unique(label) if n}
+        label = pair["fixed_label"]
+        scan = replace(scan, label=label.as_tensor()[0], table=table_of(label))
+        codes = label.as_tensor()[0].numpy()
+        labels = sorted(scan.table.of(np.unique(codes)))
+        structures = {str(n): found.summary(scan.table.mask(codes, n)) for n in labels}
+    body = body_of(scan).numpy()
     return {
         "everywhere": found.summary(),
+        "body": found.summary(body),
         "structures": structures,
+        "largest": found.largest(affine_of(pair["fixed"]), body),
         "members": list(found.members),
         "method": {"factors": FACTORS, "floor_voxels": FLOOR, "near_mm": NEAR_MM},
     }

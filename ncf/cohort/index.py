@@ -18,8 +18,8 @@ from ncf.cohort.plan import COHORT_FILE, FAILURE_FILE
 from ncf.core.files import encoded, load_json, write_whole
 from ncf.core.names import GOOD, INDEX_FILE, METRICS_FILE, PICTURES, REPORT_FILE
 from ncf.evaluate.tables import Flat, flat, known, tabulated
-from ncf.report.findings import saved_warnings
 from ncf.report.page import environment
+from ncf.report.saved_findings import saved_warnings
 from ncf.report.slices import as_jpeg, data_uri
 from ncf.result.folder import SavedResult
 

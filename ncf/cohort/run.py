@@ -149,7 +149,7 @@ def _told(plan: Plan, no_report: Sequence[str]) -> bool:
         print(f"failed: {failure['name']}: {failure['reason']}")
     if plan.reports:
         from ncf.cohort.index import make_index
-        from ncf.report.findings import saved_warnings
+        from ncf.report.saved_findings import saved_warnings
 
         make_index(plan.output_dir)
         warned = [pair["name"] for pair in plan.pairs if saved_warnings(plan.folder(pair))]

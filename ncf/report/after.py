@@ -87,7 +87,7 @@ def told_or_reason(
     """
     try:
         made = _report(folder, inputs) if page else _findings(folder, inputs)
-        from ncf.report.findings import saved_warnings
+        from ncf.report.saved_findings import saved_warnings
 
         lines = [f"  warning     {text}" for text in saved_warnings(folder)]
         lines += [f"  report      {made}"] if page else []
@@ -109,8 +109,9 @@ def _report(folder: Path, inputs: dict[str, Path] | None) -> Path:
 
 
 def _findings(folder: Path, inputs: dict[str, Path] | None) -> Path:
-    from ncf.report.findings import findings_of, save_findings
+    from ncf.report.findings import findings_of
     from ncf.report.material import facts_of
+    from ncf.report.saved_findings import save_findings
     from ncf.result.folder import SavedResult
 
     save_findings(folder, findings_of(facts_of(SavedResult(folder), inputs)))
