@@ -33,6 +33,7 @@ CHOICES = {
     "warped": "Warped",
     "before": "Before",
     "blend": "Blend",
+    "swipe": "Swipe",
     "difference": "Difference",
     "checkerboard": "Checkerboard",
     "volume": "Jacobian",
