@@ -235,15 +235,16 @@ def test_swipe_shows_fixed_beside_warped_and_the_divider_moves(page: Browser) ->
 
     def check(share: float) -> None:
         both = seen(page)
-        for left, top, width, height in np.array(tiles).astype(int):
-            rows, at = slice(top + 2, top + height - 44), round(left + share * width)  # its name stands below
+        for tile in tiles:
+            at, (left, top, width, height) = round(tile[0] + share * tile[2]), map(int, tile)
+            rows = slice(top + 2, top + height - 44)  # its name stands below
             for part, own, other in (
                 (slice(left + 2, at - 6), fixed, warped),
                 (slice(at + 6, left + width - 2), warped, fixed),
             ):
                 apart = [np.abs(both[rows, part] - image[rows, part]).mean() for image in (own, other)]
                 assert apart[0] < 0.3 and apart[1] > 1, (share, apart)
-            assert (both[top + height // 2, at - 1 : at + 1] == 255).all()
+            assert both[top + height // 3, at - 1 : at + 1].min() > 250
 
     check(0.3)
     page.press(".")

@@ -29,7 +29,7 @@
   }
   V.drawSwipe = function (panel, context, tile, to, plane) {
     if (V.state.picture !== "swipe" || !fixed) return;
-    const [l, t, w, h] = tile.leftTopWidthHeight, x = l + V.state.swipe * w;
+    const [l, t, w, h] = tile.leftTopWidthHeight, x = Math.round(l + V.state.swipe * w);
     part(context, [l, t, x - l, h], function () {
       context.drawImage(fixed, 0, 0);
       if (V.state.labels && V.volumes.fixed_label) V.outlines(panel, context, tile, to, plane, "fixed_label", false);
