@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from ncf.cohort.plan import Plan
+from ncf.cohort.plan import Plan, without_bounds
 from ncf.cohort.run import run_cohort
-from ncf.cohort.worker import Resources, register_pair, report_pair, task_of
+from ncf.cohort.worker import Outcome, Resources, bound_pair, register_pair, report_pair, task_of
 from ncf.commands.cohort import cohort
 from ncf.core.presets import presets
 from ncf.io.pair_lists import read_pairs
@@ -129,6 +129,43 @@ def test_a_result_whose_scans_have_moved_has_no_report_and_says_so(
         run_cohort(
             replace(plan, overrides={**plan.overrides, "report": True}), resources=Resources(1, 1), progress=False
         )
+
+
+def test_a_pair_whose_bounds_fail_stays_a_complete_result(
+    listed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(folder: Path, *, progress: bool) -> None:
+        assert not progress and (folder / "metrics.json").exists()
+        raise RuntimeError("no fits\nand a second line")
+
+    monkeypatch.setattr("ncf.api.trust.trust", fail)
+    plan = plan_of(listed, tmp_path / "out", "there")
+    plan = replace(plan, overrides={**plan.overrides, "report": False, "trust": True})
+    folder = plan.folder(plan.pairs[0])
+    task = task_of(plan.pairs[0], plan.config_files, plan.overrides, plan.output_dir)
+    why = f"the result in {folder} is complete, but its error could not be bounded: RuntimeError: no fits"
+    assert register_pair(task) == Outcome("there", no_bounds=why)
+    assert (folder / "findings.json").exists() and [p["name"] for p in without_bounds(plan)] == ["there"]
+    assert bound_pair(task) == Outcome("there", no_bounds=why)
+
+
+@pytest.mark.slow
+def test_bounds_come_with_the_results_or_later_and_the_report_shows_them(
+    listed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    later, resources = plan_of(listed, tmp_path / "out", "there"), Resources(1, 1)
+    assert run_cohort(later, resources=resources, progress=False)
+    asked = replace(later, overrides={**later.overrides, "trust": True})
+    page, network = (later.output_dir / "there" / name for name in ("report.html", "network.pt"))
+    before, stamp = page.read_bytes(), network.stat().st_mtime_ns
+    assert run_cohort(asked, resources=resources, progress=False)
+    assert network.stat().st_mtime_ns == stamp and page.read_bytes() != before and b'id="doubt"' in page.read_bytes()
+    assert "bound mm" in capsys.readouterr().out and "bound mm" in (later.output_dir / "index.html").read_text()
+    at_once = replace(asked, output_dir=tmp_path / "at_once")
+    assert run_cohort(at_once, resources=resources, progress=False)
+    bounds = [plan.folder(plan.pairs[0]) / "trust.nii.gz" for plan in (asked, at_once)]
+    assert bounds[0].read_bytes() == bounds[1].read_bytes()
+    assert b'id="doubt"' in (at_once.output_dir / "there" / "report.html").read_bytes()
 
 
 @pytest.mark.slow

@@ -224,8 +224,8 @@ BOUNDS = {
             {},
             "is above 5 mm in 40 % of label 3. The largest one, 14.2 mm, is at L 33.1, P 20.0, S 100.2 mm. The picture",
         ),
-        ({"body": {"large_share": 0.23}, "structures": {}}, "is above 5 mm in 23 % of the body. The largest one"),
-        ({"body": {"large_share": 0.23}, "largest": None}, "in 23 % of the body, 40 % of label 3. The picture"),
+        ({"body": {"large_share": 0.33}, "structures": {}}, "is above 5 mm in 33 % of the body. The largest one"),
+        ({"body": {"large_share": 0.33}, "largest": None}, "in 33 % of the body, 40 % of label 3. The picture"),
         (
             {"structures": {str(n): {"large_share": 0.2 + n / 100} for n in range(7)}},
             "24 % of label 4, 23 % of label 3, ",

@@ -11,11 +11,21 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from ncf.cohort.lock import only_run
-from ncf.cohort.plan import DONE, Plan, failures, open_pairs, prepared, record_failure, without_report
-from ncf.cohort.worker import REPORTED_BY, Call, Outcome, Resources, register_pair, task_of
+from ncf.cohort.plan import (
+    DONE,
+    Plan,
+    failures,
+    open_pairs,
+    prepared,
+    record_failure,
+    without_bounds,
+    without_report,
+)
+from ncf.cohort.worker import BOUNDED_BY, REPORTED_BY, Call, Outcome, Resources, register_pair, task_of
 from ncf.core.console import tell
 from ncf.core.drawing import load_matplotlib
 from ncf.core.files import load_json
+from ncf.core.lacking import Lacking
 from ncf.core.names import DOUBTFUL, METRICS_FILE
 from ncf.io.pair_lists import Pairs
 
@@ -73,10 +83,10 @@ def run_cohort(
         resources: for the engine; by default `default_resources`.
         retry_failed: True registers those pairs again that failed before.
         progress: False hides the bar.
-        call: what a worker does with a task. Reports that its results lack are made by `REPORTED_BY`.
+        call: what a worker does with a task. What its results lack is made by `BOUNDED_BY` and `REPORTED_BY`.
 
     Returns:
-        True if every pair has a result and its report.
+        True if every pair has a result, with the report and the bounds that are wanted.
 
     Raises:
         PairError: another run is at work in the output folder, or inputs or settings have changed (`prepared`). All
@@ -87,19 +97,22 @@ def run_cohort(
     with only_run(plan.output_dir):
         prepared(plan, threads=resources.threads)
         work = [(call, open_pairs(plan, retry_failed=retry_failed))]
+        lacking = without_bounds(plan) if call in BOUNDED_BY else []
+        if lacking:
+            work.append((BOUNDED_BY[call], lacking))  # with their reports, which show the bounds
         if call in REPORTED_BY:
-            work.append((REPORTED_BY[call], without_report(plan)))
+            work.append((REPORTED_BY[call], [pair for pair in without_report(plan) if pair not in lacking]))
         return _told(plan, _worked(plan, work, engine=engine, resources=resources, progress=progress))
 
 
 def _worked(
     plan: Plan, work: Sequence[tuple[Call, Pairs]], *, engine: str, resources: Resources, progress: bool
-) -> list[str]:
-    """Have an engine do each call with its pairs, no pair in two, and return a line for every report that failed.
+) -> Lacking:
+    """Have an engine do each call with its pairs, no pair in two, and return what failed beside complete results.
 
-    A pair that failed is recorded. Where a process ended but the result is there, only a report is missing.
+    A pair that failed is recorded. Where a process ended but the result is there, only what lies beside it is missing.
     """
-    no_report: list[str] = []
+    lacking = Lacking([], [])
     finished = len(plan.pairs) - sum(len(pairs) for _, pairs in work)
     from tqdm import tqdm
 
@@ -107,13 +120,8 @@ def _worked(
 
         def report(outcome: Outcome) -> None:
             """Record the outcome of one task."""
-            if outcome.no_report is not None:
-                no_report.append(outcome.no_report)
-            if outcome.reason is not None and plan.state({"name": outcome.name}) == DONE:
-                no_report.append(f"{outcome.name}: {outcome.reason}")
-            elif outcome.reason is not None:
-                record_failure(plan, outcome.name, reason=outcome.reason, detail=outcome.detail)
-            logger.debug("%s: %s", outcome.name, outcome.reason or outcome.no_report or "done")
+            note_outcome(plan, outcome, lacking)
+            logger.debug("%s: %s", outcome.name, outcome.reason or outcome.no_bounds or outcome.no_report or "done")
             bar.update()
 
         for call, pairs in work:
@@ -121,7 +129,29 @@ def _worked(
             if tasks:
                 module = import_module(f"ncf.cohort.{ENGINES[engine]}")
                 module.run(tasks, report, call=call, resources=resources)
-    return no_report
+    return lacking
+
+
+def note_outcome(plan: Plan, outcome: Outcome, lacking: Lacking) -> None:
+    """Record a failure, and add what a complete result lacks.
+
+    Args:
+        plan: of the cohort.
+        outcome: of one task.
+        lacking: lines are added to it.
+    """
+    if outcome.no_report is not None:
+        lacking.reports.append(outcome.no_report)
+    if outcome.no_bounds is not None:
+        lacking.bounds.append(outcome.no_bounds)
+    if outcome.reason is None:
+        return
+    pair = {"name": outcome.name}
+    if plan.state(pair) == DONE:
+        lines = lacking.bounds if plan.lacks_bounds(pair) else lacking.reports
+        lines.append(f"{outcome.name}: {outcome.reason}")
+    else:
+        record_failure(plan, outcome.name, reason=outcome.reason, detail=outcome.detail)
 
 
 def doubtful(plan: Plan) -> dict[str, list[str]]:
@@ -139,7 +169,15 @@ def doubtful(plan: Plan) -> dict[str, list[str]]:
     return found
 
 
-def _told(plan: Plan, no_report: Sequence[str]) -> bool:
+def tell_lacking(lacking: Lacking) -> None:
+    """Print what complete results lack, a line for each."""
+    for line in lacking.bounds:
+        print(f"no bounds: {line}")
+    for line in lacking.reports:
+        print(f"no report: {line}")
+
+
+def _told(plan: Plan, lacking: Lacking) -> bool:
     """Write tables, picture and index, and print what a person should know; return True if all went well."""
     from ncf.cohort.collect import collect
 
@@ -157,7 +195,6 @@ def _told(plan: Plan, no_report: Sequence[str]) -> bool:
             tell(f"with warnings in their reports: {', '.join(warned)}")
     for name, reasons in doubtful(plan).items():
         print(f"doubtful: {name}: {'; '.join(reasons)}")
-    for line in no_report:
-        print(f"no report: {line}")
+    tell_lacking(lacking)
     print(f"{len(plan.pairs) - len(failed)} of {len(plan.pairs)} pairs done, results in {plan.output_dir}")
-    return not failed and not no_report
+    return not failed and not any(lacking)

@@ -28,7 +28,8 @@ NMI_LOST = 1e-3  # of the normalised mutual information, which is 1 to 2
 LEAST_DICE = 0.5  # mean of all labels: small structures of two people reach 0.6
 DICE_LOST = 0.01  # of one label: a smaller loss is rounding at its surface
 LARGE_TRE_VOX = 3.0  # 95th percentile of the landmark error, in the largest side of a voxel
-LARGE_BOUND_SHARE = 0.1  # of the body or of a label with a bound that is large: less is an edge or a corner
+# share with a large bound of the error: of a label more than an edge; tissue without contrast is a fifth of a chest
+LARGE_IN_LABEL, LARGE_IN_BODY = 0.1, 0.25
 FAR_TRE_VOX = 10.0  # error of a single landmark: it was placed wrongly, or the fit has lost that region
 STILL_FALLING = 0.05  # share of the last level's gain in its last tenth; the cosine schedule leaves 0 to 1 % there
 TENTH = 10
@@ -178,10 +179,10 @@ def _bounds(facts: Facts) -> Iterator[Finding]:
         return
     metrics, body, largest = facts.result.metrics, trust.get("body", trust["everywhere"]), trust.get("largest")
     shares = {label: told["large_share"] or 0.0 for label, told in trust["structures"].items()}
-    worst = sorted((n for n in shares if shares[n] > LARGE_BOUND_SHARE), key=lambda n: -shares[n])
+    worst = sorted((n for n in shares if shares[n] > LARGE_IN_LABEL), key=lambda n: -shares[n])
     places = [f"{percent(shares[n])} of {structure_words(metrics, n)}" for n in worst[:TOLD_LABELS]]
     places += [f"much of {len(worst) - TOLD_LABELS} more labels"] if len(worst) > TOLD_LABELS else []
-    if (body["large_share"] or 0.0) > LARGE_BOUND_SHARE:
+    if (body["large_share"] or 0.0) > LARGE_IN_BODY:
         places.insert(0, f"{percent(body['large_share'])} of the {'body' if 'body' in trust else 'scan'}")
     if places:
         at = f"{largest['bound_mm']:.1f} mm, is at {place_words(largest['at_mm'])}" if largest else ""

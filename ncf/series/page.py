@@ -27,6 +27,8 @@ COLUMNS = {
     "folds %": "folds_percent",
     "displacement mm": "mean_displacement_mm",
     "largest mm": "max_displacement_mm",
+    "bound mm": "bound_mm",
+    "bound p95 mm": "bound_p95_mm",
     "s": "seconds",
 }
 
