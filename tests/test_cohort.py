@@ -6,6 +6,7 @@ import csv
 import errno
 import fcntl
 import json
+import logging
 import os
 import pickle
 import re
@@ -211,6 +212,22 @@ def test_every_engine_gives_the_same_table(engine: str, plan: Plan, tmp_path: Pa
     assert listed_failures(other) == [("bad", "bad: no good")]
     assert started(other, engine=engine, retry_failed=True)
     assert table(other) == table(plan)
+
+
+@pytest.mark.parametrize("engine", ["local", pytest.param("torchrun", marks=pytest.mark.slow)])
+def test_notes_of_workers_come_with_the_name_of_their_pair(
+    engine: str, plan: Plan, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = {"findings": [{"level": "warning", "text": "The map folds."}, {"level": "note", "text": "Nothing."}]}
+    (plan.output_dir / "bb").mkdir(parents=True)
+    (plan.output_dir / "bb" / "findings.json").write_text(json.dumps(told), encoding="utf-8")
+    with caplog.at_level(logging.DEBUG, "ncf"):
+        assert started(plan, stand_ins.speak, engine=engine)
+    lines = [(record.name, record.levelname, record.getMessage()) for record in caplog.records]
+    assert ("ncf.notes", "WARNING", "note: bad: fixed: its origin is odd") in lines
+    assert ("ncf.cohort.run", "DEBUG", "bad: attempt 1 of 3: the loss rose") in lines
+    assert ("ncf.cohort.run", "DEBUG", "bb: warning: The map folds.") in lines
+    assert sum("odd" in text or "rose" in text or "folds" in text for _, _, text in lines) == 3
 
 
 @pytest.mark.slow

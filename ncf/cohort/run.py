@@ -27,6 +27,7 @@ from ncf.core.drawing import load_matplotlib
 from ncf.core.files import load_json
 from ncf.core.lacking import Lacking
 from ncf.core.names import DOUBTFUL, METRICS_FILE
+from ncf.core.notes import BEGINNING, note
 from ncf.io.pair_lists import Pairs
 
 logger = logging.getLogger(__name__)
@@ -120,8 +121,8 @@ def _worked(
 
         def report(outcome: Outcome) -> None:
             """Record the outcome of one task."""
-            note_outcome(plan, outcome, lacking)
-            logger.debug("%s: %s", outcome.name, outcome.reason or outcome.no_bounds or outcome.no_report or "done")
+            with bar.external_write_mode():
+                note_outcome(plan, outcome, lacking)
             bar.update()
 
         for call, pairs in work:
@@ -133,13 +134,20 @@ def _worked(
 
 
 def note_outcome(plan: Plan, outcome: Outcome, lacking: Lacking) -> None:
-    """Record a failure, and add what a complete result lacks.
+    """Tell the notes about a pair, record a failure, and add what a complete result lacks.
 
     Args:
         plan: of the cohort.
         outcome: of one task.
         lacking: lines are added to it.
     """
+    tell_notes(outcome)
+    logger.debug("%s: %s", outcome.name, outcome.reason or outcome.no_bounds or outcome.no_report or "done")
+    if logger.isEnabledFor(logging.DEBUG) and outcome.reason is None:
+        from ncf.report.saved_findings import saved_warnings
+
+        for text in saved_warnings(plan.folder({"name": outcome.name})):
+            logger.debug("%s: warning: %s", outcome.name, text)
     if outcome.no_report is not None:
         lacking.reports.append(outcome.no_report)
     if outcome.no_bounds is not None:
@@ -152,6 +160,19 @@ def note_outcome(plan: Plan, outcome: Outcome, lacking: Lacking) -> None:
         lines.append(f"{outcome.name}: {outcome.reason}")
     else:
         record_failure(plan, outcome.name, reason=outcome.reason, detail=outcome.detail)
+
+
+def tell_notes(outcome: Outcome) -> None:
+    """Tell the notes about a pair with its name; other warnings are details, for a log.
+
+    Args:
+        outcome: of its task.
+    """
+    for line in outcome.said:
+        if line.startswith(BEGINNING):
+            note(line.removeprefix(BEGINNING), outcome.name)
+        else:
+            logger.debug("%s: %s", outcome.name, line)
 
 
 def doubtful(plan: Plan) -> dict[str, list[str]]:

@@ -135,7 +135,9 @@ def _registered(plan: Plan, left: Pairs, *, progress: bool) -> Lacking:
                 continue
             odd = doubtful(plan)
             good = [other for other in neighbours if plan.state(pairs[other]) == DONE and other not in odd]
-            note_outcome(plan, _register(plan, pairs[name], good[0] if good else None), lacking)
+            outcome = _register(plan, pairs[name], good[0] if good else None)
+            with bar.external_write_mode():
+                note_outcome(plan, outcome, lacking)
             bar.update()
     return lacking
 
