@@ -446,7 +446,7 @@ def test_a_worker_for_every_core_as_memory_allows(monkeypatch: pytest.MonkeyPatc
     assert default_resources(threads=4) == Resources(2, 4)
     assert default_resources(devices=["0", "1"]) == Resources(2, 1, ("0", "1"))
     monkeypatch.setattr("ncf.cohort.run.memory_mib", lambda: 6000)
-    assert default_resources() == Resources(2, 1)
+    assert default_resources() == Resources(2, 1) and default_resources(bounds=True) == Resources(1, 1)
 
 
 def test_only_paths_and_settings_go_to_a_worker(plan: Plan) -> None:

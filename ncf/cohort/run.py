@@ -34,9 +34,12 @@ logger = logging.getLogger(__name__)
 
 ENGINES = {"local": "local", "torchrun": "ranks", "dask": "cluster"}  # name -> module of this package
 WORKER_MIB = 2500  # for each worker: 1200 were measured at the usual size, 1500 with a report; the rest is a margin
+BOUNDING_MIB = 4000  # where it bounds errors too: 2700 were measured at the usual size
 
 
-def default_resources(*, workers: int | None = None, threads: int = 1, devices: Sequence[str] = ()) -> Resources:
+def default_resources(
+    *, workers: int | None = None, threads: int = 1, devices: Sequence[str] = (), bounds: bool = False
+) -> Resources:
     """Return a worker for every device, or for every core as far as memory allows.
 
     A second thread helps a fit less than a second pair helps a cohort. The number of threads does not follow the number
@@ -46,10 +49,12 @@ def default_resources(*, workers: int | None = None, threads: int = 1, devices: 
         workers: processes; None for the default.
         threads: of each worker.
         devices: CUDA devices for the workers.
+        bounds: whether the workers bound errors too, which needs more memory.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     if workers is None:
-        workers = len(devices) or max(1, min(cores // threads, memory_mib() // WORKER_MIB))
+        each = BOUNDING_MIB if bounds else WORKER_MIB
+        workers = len(devices) or max(1, min(cores // threads, memory_mib() // each))
     return Resources(workers, threads, tuple(devices))
 
 
@@ -94,7 +99,7 @@ def run_cohort(
             results stay as they were.
     """
     load_matplotlib()
-    resources = resources or default_resources()
+    resources = resources or default_resources(bounds=plan.bounds)
     with only_run(plan.output_dir):
         prepared(plan, threads=resources.threads)
         work = [(call, open_pairs(plan, retry_failed=retry_failed))]

@@ -114,7 +114,8 @@ def _job(given: Mapping[str, Any]) -> CallJob:
 
     def call() -> None:
         """Run the cohort; exit with status 1 where a pair lacks its result, bounds or report."""
-        resources = default_resources(workers=count, threads=each, devices=all_devices() if named is None else named)
+        given_devices = all_devices() if named is None else named
+        resources = default_resources(workers=count, threads=each, devices=given_devices, bounds=plan.bounds)
         resources = replace(resources, scheduler=given["scheduler"])
         if not run_cohort(plan, engine=chosen, resources=resources, retry_failed=again, progress=bar):
             raise SystemExit(1)
