@@ -42,10 +42,15 @@
     context.fillStyle = "#fff";
     context.fillRect(x - 1, t, 2, h);
     context.fillRect(x - 4, t + h / 2 - 12, 8, 24); // to take hold of
-    context.textAlign = "right";
-    context.fillText("fixed", x - 8, t + h - 28); // above the letter of the direction
+    for (const [name, align, at] of [["fixed", "right", x - 8], ["warped", "start", x + 8]]) {
+      context.textAlign = align;
+      context.lineWidth = 3;
+      context.strokeStyle = "rgba(0,0,0,.7)"; // a scan is white there as often as black
+      context.strokeText(name, at, t + h - 28); // above the letter of the direction
+      context.fillText(name, at, t + h - 28);
+    }
     context.textAlign = "start";
-    context.fillText("warped", x + 8, t + h - 28);
+    context.lineWidth = 1.2;
   };
 
   function tileAt(panel, event) { // whose divider is under the pointer
