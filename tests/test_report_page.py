@@ -224,7 +224,9 @@ def seen(page: Browser) -> np.ndarray:
 
 @pytest.mark.slow
 def test_swipe_shows_fixed_beside_warped_and_the_divider_moves(page: Browser) -> None:
-    settle(page, "V.zoom(0); V.go(V.scene.start_mm); V.state.landmarks = false; V.choose('motion', 'none')")
+    settle(
+        page, "V.zoom(0); V.ruler(false); V.go(V.scene.start_mm); V.state.landmarks = false; V.choose('motion', 'none')"
+    )
     settle(page, "V.choose('picture', 'fixed')")
     fixed = seen(page)
     settle(page, "V.choose('picture', 'warped')")
