@@ -27,6 +27,7 @@ from ncf.space.jacobian import jacobian_determinant
 from ncf.space.mapping import SpatialMap
 from ncf.space.preimages import CLOSE_VOX
 from ncf.use.carry import apply_to_images, apply_to_points, open_map
+from ncf.use.carry_labels import apply_to_labels
 from ncf.use.invert import inverse_consistency_error
 from ncf.use.odd import note_what_is_odd
 from tests.conftest import Run
@@ -91,7 +92,13 @@ def test_several_files_go_onto_a_grid_that_is_named(result: Path, pair: Mapping[
             if kind == "image"
             else [opened.registered("moving_label")]
         )
-        found = {mode: apply_to_images(opened, files, tmp_path / mode, mode=mode) for mode in modes}
+        found = {}
+        for mode in modes:
+            if kind == "image":
+                found[mode] = apply_to_images(opened, files, tmp_path / mode, mode=mode)
+            else:
+                found[mode], lines = apply_to_labels(opened, files, tmp_path / mode, mode=mode)
+                assert lines == []  # no bounds, no inner and outer structures
         assert [len(paths) for paths in found.values()] == [len(files)] * 2
         arrays = []
         for paths in found.values():
@@ -232,8 +239,8 @@ def test_values_that_cannot_be_carried_are_refused(
     values = np.zeros((9, 8, 7), np.float32)
     values[3, 4, 5] = value
     nib.save(nib.Nifti1Image(values, np.diag([20.0, 20, 20, 1])), tmp_path / "odd.nii")
-    mode = "spline" if kind == "image" else "nearest"
-    refused(telling, lambda: apply_to_images(open_map(result), [tmp_path / "odd.nii"], tmp_path / "out", mode=mode))
+    carry, mode = (apply_to_images, "spline") if kind == "image" else (apply_to_labels, "nearest")
+    refused(telling, lambda: carry(open_map(result), [tmp_path / "odd.nii"], tmp_path / "out", mode=mode))
 
 
 def test_the_inverse_is_measured_where_the_field_lies(
@@ -490,7 +497,8 @@ def test_a_file_that_was_hardly_meant_is_noted(
         if Path(file) == Path(pair["fixed"]) and mode == "nearest":
             note_what_is_odd(opened.inputs, file, None)
         else:
-            apply_to_images(opened, [file], tmp_path / mode, mode=mode)
+            carry = apply_to_images if mode == "bilinear" else apply_to_labels
+            carry(opened, [file], tmp_path / mode, mode=mode)
         told = [record.getMessage() for record in caplog.records if record.name == "ncf.notes"]
         assert len(told) == bool(telling) and all(telling in line and str(file) in line for line in told)
 

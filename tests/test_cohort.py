@@ -6,6 +6,7 @@ import csv
 import errno
 import fcntl
 import json
+import logging
 import os
 import pickle
 import re
@@ -21,9 +22,20 @@ import pytest
 
 from ncf.cohort.collect import collect, outliers
 from ncf.cohort.lock import COHORT_LOCK_FILE, only_run
-from ncf.cohort.plan import DONE, FAILED, OPEN, Plan, differences, open_pairs, prepared, without_report
+from ncf.cohort.plan import (
+    DONE,
+    FAILED,
+    OPEN,
+    Plan,
+    differences,
+    open_pairs,
+    prepared,
+    without_bounds,
+    without_report,
+)
 from ncf.cohort.run import default_resources, run_cohort
-from ncf.cohort.worker import REPORTED_BY, Outcome, Resources, Task, task_of
+from ncf.cohort.worker import BOUNDED_BY, REPORTED_BY, Outcome, Resources, Task, task_of
+from ncf.core.files import save_json
 from ncf.io.pair_lists import checked
 from ncf.result.folder import saved_results
 from tests import stand_ins
@@ -146,6 +158,43 @@ def test_missing_reports_are_made_by_the_workers_and_one_that_fails_stops_no_oth
     assert started(grown, stand_ins.die_some)  # nothing is left to do
 
 
+def bound_some(task: Task) -> Outcome:
+    """Bounds of a half of the name's length; a pair called bad has none, and those of dddd end the process."""
+    if task.name == "dddd":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if task.name == "bad":
+        return Outcome(task.name, no_bounds="bad: no fits")
+    folder, half = Path(task.output_dir) / task.name, len(task.name) / 2
+    numbers = {"median_mm": half, "p95_mm": 3 * half, "large_share": 0.0}
+    save_json(folder / "trust.json", {"everywhere": {**numbers, "median_mm": 99.0}, "body": numbers, "structures": {}})
+    (folder / "trust.nii.gz").write_bytes(b"bounds")
+    return Outcome(task.name)
+
+
+@pytest.mark.slow
+def test_missing_bounds_are_made_when_they_are_asked_for_and_stand_in_the_table(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = replace(plan, overrides={"seed": 0, "report": False})
+    assert started(plan)
+    assert "bound mm" not in capsys.readouterr().out
+    monkeypatch.setitem(BOUNDED_BY, stand_ins.finish, bound_some)
+    results = {path: path.stat().st_mtime_ns for path in plan.output_dir.glob("*/metrics.json")}
+    asked = replace(plan, overrides={**plan.overrides, "trust": True})  # no other setting of the results
+    assert [pair["name"] for pair in without_bounds(asked)] == list(NAMES) and not without_bounds(plan)
+    assert not started(asked)
+    out = capsys.readouterr().out
+    assert "no bounds: bad: no fits\n" in out and "no bounds: dddd: the worker process ended with signal 9" in out
+    assert "5 of 5 pairs done" in out and "no report" not in out
+    assert "| pair | TRE before mm | TRE mm | bound mm | bound p95 mm | s |" in out
+    assert "| eeeee | 10.00 | 5.000 | 2.500 | 7.500 | 0.5000 |" in out and "| bad | 6.00 | 3.000 | - | - |" in out
+    assert "trust.median_mm" in table(plan).splitlines()[0]
+    assert {path: path.stat().st_mtime_ns for path in plan.output_dir.glob("*/metrics.json")} == results
+    assert [pair["name"] for pair in without_bounds(asked)] == ["bad", "dddd"]
+    assert started(replace(asked, pairs=[*plan.pairs[:2], plan.pairs[4]]), stand_ins.die_some)  # nothing is left to do
+    assert started(plan)  # not asked for, not missed
+
+
 @pytest.mark.slow
 def test_a_process_that_ends_after_the_result_costs_the_report_alone(
     plan: Plan, capsys: pytest.CaptureFixture[str]
@@ -163,6 +212,22 @@ def test_every_engine_gives_the_same_table(engine: str, plan: Plan, tmp_path: Pa
     assert listed_failures(other) == [("bad", "bad: no good")]
     assert started(other, engine=engine, retry_failed=True)
     assert table(other) == table(plan)
+
+
+@pytest.mark.parametrize("engine", ["local", pytest.param("torchrun", marks=pytest.mark.slow)])
+def test_notes_of_workers_come_with_the_name_of_their_pair(
+    engine: str, plan: Plan, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = {"findings": [{"level": "warning", "text": "The map folds."}, {"level": "note", "text": "Nothing."}]}
+    (plan.output_dir / "bb").mkdir(parents=True)
+    (plan.output_dir / "bb" / "findings.json").write_text(json.dumps(told), encoding="utf-8")
+    with caplog.at_level(logging.DEBUG, "ncf"):
+        assert started(plan, stand_ins.speak, engine=engine)
+    lines = [(record.name, record.levelname, record.getMessage()) for record in caplog.records]
+    assert ("ncf.notes", "WARNING", "note: bad: fixed: its origin is odd") in lines
+    assert ("ncf.cohort.run", "DEBUG", "bad: attempt 1 of 3: the loss rose") in lines
+    assert ("ncf.cohort.run", "DEBUG", "bb: warning: The map folds.") in lines
+    assert sum("odd" in text or "rose" in text or "folds" in text for _, _, text in lines) == 3
 
 
 @pytest.mark.slow
@@ -381,7 +446,7 @@ def test_a_worker_for_every_core_as_memory_allows(monkeypatch: pytest.MonkeyPatc
     assert default_resources(threads=4) == Resources(2, 4)
     assert default_resources(devices=["0", "1"]) == Resources(2, 1, ("0", "1"))
     monkeypatch.setattr("ncf.cohort.run.memory_mib", lambda: 6000)
-    assert default_resources() == Resources(2, 1)
+    assert default_resources() == Resources(2, 1) and default_resources(bounds=True) == Resources(1, 1)
 
 
 def test_only_paths_and_settings_go_to_a_worker(plan: Plan) -> None:

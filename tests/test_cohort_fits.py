@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +18,11 @@ import numpy as np
 import pytest
 import torch
 
-from ncf.cohort.plan import Plan
+from ncf.cohort.plan import Plan, without_bounds
 from ncf.cohort.run import run_cohort
-from ncf.cohort.worker import Resources, register_pair, report_pair, task_of
+from ncf.cohort.worker import Outcome, Resources, bound_pair, register_pair, report_pair, task_of
 from ncf.commands.cohort import cohort
+from ncf.core.notes import collected, note
 from ncf.core.presets import presets
 from ncf.io.pair_lists import read_pairs
 from tests.conftest import LEVELS, NO_SEARCH, ROOT
@@ -129,6 +134,71 @@ def test_a_result_whose_scans_have_moved_has_no_report_and_says_so(
         run_cohort(
             replace(plan, overrides={**plan.overrides, "report": True}), resources=Resources(1, 1), progress=False
         )
+
+
+@pytest.mark.slow
+def test_a_note_is_in_the_log_of_the_cohort_with_the_name_of_its_pair(
+    pair: Mapping[str, str], listed: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{**pair, "name": "named"}]
+    for key in ("fixed_label", "moving_label"):
+        rows[0][key] = str(shutil.copyfile(pair[key], tmp_path / f"{key}.nii.gz"))
+    (tmp_path / "fixed_label.tsv").write_text("index\tname\n1\tHeart\n", encoding="utf-8")
+    (tmp_path / "list.json").write_text(json.dumps({"pairs": rows}), encoding="utf-8")
+    given = [str(tmp_path / "list.json"), "--output_dir=out", f"--preset={listed.parent / 'small.json'}"]
+    command = [sys.executable, "-m", "ncf", "cohort", *given, "--workers=1", "--report=false", "--log=run.log"]
+    subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+    noted = "note: named: labels: only the fixed ones have names; equal numbers are partners"
+    assert [line[20:] for line in (tmp_path / "run.log").read_text().splitlines() if "note: " in line] == [noted]
+    assert [line for line in capfd.readouterr().err.splitlines() if "note: " in line] == [noted]
+
+
+def test_notes_and_warnings_are_kept_and_shown_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    with collected() as said:
+        note("its origin is odd", "fixed")
+        logging.getLogger("ncf.fit.optimizer").warning("attempt %d of %d", 1, 3)
+        logging.getLogger("ncf.fit.optimizer").info("level 1")
+    assert said == ["note: fixed: its origin is odd", "attempt 1 of 3"]
+    caplog.clear()
+    note("shown again")
+    assert caplog.messages == ["note: shown again"] and len(said) == 2
+
+
+def test_a_pair_whose_bounds_fail_stays_a_complete_result(
+    listed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(folder: Path, *, progress: bool) -> None:
+        assert not progress and (folder / "metrics.json").exists()
+        raise RuntimeError("no fits\nand a second line")
+
+    monkeypatch.setattr("ncf.api.trust.trust", fail)
+    plan = plan_of(listed, tmp_path / "out", "there")
+    plan = replace(plan, overrides={**plan.overrides, "report": False, "trust": True})
+    folder = plan.folder(plan.pairs[0])
+    task = task_of(plan.pairs[0], plan.config_files, plan.overrides, plan.output_dir)
+    why = f"the result in {folder} is complete, but its error could not be bounded: RuntimeError: no fits"
+    assert register_pair(task) == Outcome("there", no_bounds=why)
+    assert (folder / "findings.json").exists() and [p["name"] for p in without_bounds(plan)] == ["there"]
+    assert bound_pair(task) == Outcome("there", no_bounds=why)
+
+
+@pytest.mark.slow
+def test_bounds_come_with_the_results_or_later_and_the_report_shows_them(
+    listed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    later, resources = plan_of(listed, tmp_path / "out", "there"), Resources(1, 1)
+    assert run_cohort(later, resources=resources, progress=False)
+    asked = replace(later, overrides={**later.overrides, "trust": True})
+    page, network = (later.output_dir / "there" / name for name in ("report.html", "network.pt"))
+    before, stamp = page.read_bytes(), network.stat().st_mtime_ns
+    assert run_cohort(asked, resources=resources, progress=False)
+    assert network.stat().st_mtime_ns == stamp and page.read_bytes() != before and b'id="doubt"' in page.read_bytes()
+    assert "bound mm" in capsys.readouterr().out and "bound mm" in (later.output_dir / "index.html").read_text()
+    at_once = replace(asked, output_dir=tmp_path / "at_once")
+    assert run_cohort(at_once, resources=resources, progress=False)
+    bounds = [plan.folder(plan.pairs[0]) / "trust.nii.gz" for plan in (asked, at_once)]
+    assert bounds[0].read_bytes() == bounds[1].read_bytes()
+    assert b'id="doubt"' in (at_once.output_dir / "there" / "report.html").read_bytes()
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,9 @@ from ncf.io.dicom.written.structures import save_structures, structures_of
 from ncf.io.image_files import read_image
 from ncf.io.label_files import read_label, table_of
 from ncf.io.nifti import save_image
+from ncf.io.trust_file import save_trust
+from ncf.use.carry import grid_of, open_map
+from ncf.use.dicom import carry_structures
 from tests.dicom_pair import MOVING_AFFINE, MOVING_SHAPE, SHAPE, valid, write_pair
 from tests.test_dicom_out import field
 
@@ -91,3 +95,23 @@ def test_what_cannot_be_is_refused(tmp_path: Path, field: Path, made: dict[str, 
     with pytest.raises(SystemExit, match="is no DICOM series"):
         apply(tmp_path, field, {**made, "fixed": image}, "map.nii.gz", "--dicom=true")
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_inner_and_outer_structures_are_objects_of_their_own(tmp_path: Path, field: Path, made: dict[str, str]) -> None:
+    grid = grid_of(made["fixed"], "fixed")
+    bounds = np.full((*grid.shape, 2), 2.0, np.float32)
+    save_trust(tmp_path / "trust.nii.gz", bounds, grid.affine)
+    opened = open_map(field, reference=made["fixed"], moving=made["moving"])
+    opened = replace(opened, trust=tmp_path / "trust.nii.gz")
+    files, lines = carry_structures(opened, [tmp_path / "RS.dcm"], tmp_path / "out", reference=made["fixed"])
+    assert [file.name for file in files] == ["RS_rtstruct.dcm", "RS_inner_rtstruct.dcm", "RS_outer_rtstruct.dcm"]
+    assert [line.partition(":")[0].strip() for line in lines[1:]] == list(NAMES.values())
+    own, inner, outer = (read_label("label", file, read_image("fixed", made["fixed"])) for file in files)
+    assert list(table_of(outer).names.values()) == [f"{name} (outer)" for name in NAMES.values()]
+    for number in (1, 2):
+        parts = [table_of(label).mask(label.numpy()[0], number) for label in (inner, own, outer)]
+        assert (parts[0] <= parts[1]).all() and (parts[1] <= parts[2]).all() and parts[0].sum() < parts[2].sum()
+    save_trust(tmp_path / "trust.nii.gz", np.full_like(bounds, 500.0), grid.affine)
+    files, lines = carry_structures(opened, [tmp_path / "RS.dcm"], tmp_path / "out", reference=made["fixed"])
+    assert "RS_inner_rtstruct.dcm" not in [file.name for file in files] and "inner 0.0 ml" in lines[1]
+    assert not (tmp_path / "out" / "RS_inner_rtstruct.dcm").exists()  # of the bounds before

@@ -18,6 +18,7 @@ from ncf.io.image_files import read_image
 from ncf.io.label_files import read_label, table_of
 from ncf.io.nifti import save_image, save_itk_field
 from ncf.use.carry import apply_to_images, open_map
+from ncf.use.carry_labels import apply_to_labels
 from ncf.use.dicom import WRITERS
 from tests.dicom_files import write_enhanced
 from tests.dicom_pair import (
@@ -62,7 +63,7 @@ def written(tmp_path: Path, modality: str, *, as_file: bool) -> tuple[Path, dict
         made[kind] = tmp_path / f"{kind}.dcm"
         WRITERS[kind](opened, between(*named, anonymous=False), made[kind])
     apply_to_images(opened, [named[1]], tmp_path / "nifti", mode="bilinear")
-    apply_to_images(opened, [tmp_path / "label.nii.gz"], tmp_path / "nifti", mode="nearest")
+    apply_to_labels(opened, [tmp_path / "label.nii.gz"], tmp_path / "nifti", mode="nearest")
     return fixed, made
 
 

@@ -22,7 +22,8 @@ from ncf.io.dicom.written.structures import Structure, structures_of
 from ncf.io.image_files import read_image
 from ncf.io.label_files import read_label, table_of
 from ncf.io.nifti import save_image, save_itk_field
-from ncf.use.carry import apply_to_images, open_map
+from ncf.use.carry import open_map
+from ncf.use.carry_labels import apply_to_labels
 from ncf.use.dicom import WRITERS
 from tests.dicom_pair import AFFINE, MOVING_AFFINE, MOVING_SHAPE, NAME, SHAPE, errors_of, write_pair
 from tests.refusing import refused
@@ -131,7 +132,7 @@ def test_a_result_is_exported_as_a_label_map(tmp_path: Path) -> None:
     save_image(tmp_path / "label.nii.gz", drawn, MOVING_AFFINE)
     save_itk_field(tmp_path / "field.nii.gz", np.zeros((3, *SHAPE), np.float32), AFFINE)
     opened = open_map(tmp_path / "field.nii.gz", reference=fixed, moving=moving)
-    (carried,) = apply_to_images(opened, [tmp_path / "label.nii.gz"], tmp_path / "o", mode="nearest")
+    (carried,), _ = apply_to_labels(opened, [tmp_path / "label.nii.gz"], tmp_path / "o", mode="nearest")
     named = replace(opened, inputs={"moving_label": tmp_path / "label.nii.gz"})
     WRITERS["seg-labelmap"](named, between(fixed, moving, anonymous=False), tmp_path / "map.dcm")
     codes = read_label("label", tmp_path / "map.dcm", read_image("fixed", fixed)).numpy()[0]

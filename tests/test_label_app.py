@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import gzip
+import html
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -26,6 +28,7 @@ import pytest
 import SimpleITK as sitk
 from nibabel.affines import apply_affine
 
+import ncf
 from ncf.phantom.chest import LABELS, PhantomPair, breathing_thorax, write
 from ncf.result.folder import SavedResult
 from tests.bundles import copy_bundle
@@ -110,7 +113,12 @@ def centre_mm(label: np.ndarray, affine: np.ndarray) -> np.ndarray:
 def test_info_has_what_a_viewer_lists(server: Client) -> None:
     told = server.ask("GET", "/info/").json
     model = told["models"]["ncf"]
-    assert told["name"] == "NCF" and model["type"] == "segmentation" and model["dimension"] == 3
+    assert (
+        told["name"] == "NCF"
+        and told["version"] == ncf.__version__
+        and model["type"] == "segmentation"
+        and model["dimension"] == 3
+    )
     # segments are made of the names at the top, and a reply is imported by their order: value 1 first
     assert told["labels"] == [f"label_{value}" for value in range(1, max(LABELS.values()) + 1)]
     config = model["config"]
@@ -124,6 +132,19 @@ def test_info_has_what_a_viewer_lists(server: Client) -> None:
     assert told["datastore"]["total"] == 4 and not told["trainers"]
     # a viewer asks this at every change of its panel, and takes 404 for: no, nothing is being trained
     assert server.ask("GET", "/train/?check_if_running=true").status == 404
+
+
+def test_its_pages_list_what_can_be_asked_and_load_nothing_from_elsewhere(server: Client) -> None:
+    told = server.ask("GET", "/openapi.json").json
+    assert told["info"] == {"title": "NCF", "version": ncf.__version__} and "/" not in told["paths"]
+    for path in ("/", "/docs"):
+        page = server.ask("GET", path)
+        text = page.body.decode()
+        assert page.status == 200 and page.kind.startswith("text/html")
+        assert re.findall(r'(?:src|href)="([^"]*)"', text) == ["data:,", "/openapi.json"] and "<script" not in text
+        for name, methods in told["paths"].items():
+            assert all(f"{method.upper()} {html.escape(name)}</code>" in text for method in methods)
+    assert server.ask("GET", "/redoc").status == 404
 
 
 def test_the_label_comes_back_on_the_fixed_grid(server: Client, study: Path, oblique: PhantomPair) -> None:

@@ -19,9 +19,10 @@ from ncf.commands.report import report
 from ncf.core.files import save_json
 from ncf.io.nifti import load_itk_field, save_itk_field
 from ncf.report import paint
-from ncf.report.findings import findings_of, saved_warnings
+from ncf.report.findings import findings_of
 from ncf.report.make import make_report
 from ncf.report.material import Material, gathered
+from ncf.report.saved_findings import saved_warnings
 from ncf.report.slices import sliced
 from ncf.report.views import VIEWS, DisplaySpace, cut_of
 from ncf.result.folder import SavedResult
@@ -202,6 +203,56 @@ def test_what_to_warn_of_is_said(
     change(copy / "metrics.json", **metrics)
     said = [c for c in findings_of(replace(material, result=SavedResult(copy))) if c.text not in quiet]
     assert [finding.level for finding in said if telling in finding.text] == [level], said
+
+
+BOUNDS = {
+    "everywhere": {"median_mm": 2.0, "p95_mm": 9.0, "large_share": 0.3},
+    "body": {"median_mm": 2.0, "p95_mm": 9.0, "large_share": 0.04},
+    "structures": {
+        "1": {"median_mm": 1.0, "p95_mm": 2.0, "large_share": 0.0},
+        "2": {"median_mm": None, "p95_mm": None, "large_share": None},
+        "3": {"median_mm": 4.0, "p95_mm": 9.0, "large_share": 0.4},
+    },
+    "largest": {"bound_mm": 14.24, "at_mm": [-33.1, -20.0, 100.2]},
+}
+
+
+@pytest.mark.parametrize(
+    ("bounds", "telling"),
+    [
+        (
+            {},
+            "is above 5 mm in 40 % of label 3. The largest one, 14.2 mm, is at L 33.1, P 20.0, S 100.2 mm. The picture",
+        ),
+        ({"body": {"large_share": 0.33}, "structures": {}}, "is above 5 mm in 33 % of the body. The largest one"),
+        ({"body": {"large_share": 0.33}, "largest": None}, "in 33 % of the body, 40 % of label 3. The picture"),
+        (
+            {"structures": {str(n): {"large_share": 0.2 + n / 100} for n in range(7)}},
+            "24 % of label 4, 23 % of label 3, ",
+        ),
+        ({"structures": {}}, None),
+        (None, None),
+    ],
+)
+def test_large_bounds_of_the_error_are_said(
+    copy: Path, material: Material, bounds: dict[str, Any] | None, telling: str | None
+) -> None:
+    if bounds is not None:
+        (copy / "trust.json").write_text(json.dumps({**BOUNDS, **bounds}), encoding="utf-8")
+    found = findings_of(replace(material, result=SavedResult(copy)))
+    said = [finding for finding in found if "error of the map" in finding.text]
+    assert len(said) == (telling is not None)
+    if telling is not None:
+        assert said[0].level == "warning" and telling in said[0].text
+    if bounds is not None and len(bounds.get("structures", ())) > 5:
+        assert "and" not in said[0].text.partition("24 %")[0] and "much of 2 more labels." in said[0].text
+
+
+def test_bounds_of_an_older_version_are_those_of_the_scan(copy: Path, material: Material) -> None:
+    old = {key: value for key, value in BOUNDS.items() if key in ("everywhere", "structures")}
+    (copy / "trust.json").write_text(json.dumps(old), encoding="utf-8")
+    said = [f.text for f in findings_of(replace(material, result=SavedResult(copy))) if "error of the map" in f.text]
+    assert len(said) == 1 and "in 30 % of the scan, 40 % of label 3. The picture" in said[0]
 
 
 def test_of_free_contrasts_only_what_they_share_is_warned_of(copy: Path, material: Material) -> None:

@@ -27,6 +27,7 @@ from ncf.commands.report import report
 from ncf.core.files import save_json
 from ncf.io.nifti import load_itk_field, save_itk_field
 from ncf.io.pair_lists import checked
+from ncf.io.trust_file import save_trust
 from ncf.report.make import make_report
 from ncf.result.folder import SavedResult
 from ncf.space.geometry import field_to_mm
@@ -36,7 +37,7 @@ from tests.conftest import ROOT
 
 Run = Callable[..., ConfigWorkflow]
 MOST_BYTES = 8_000_000
-PICTURES = ("fixed", "warped", "before", "blend", "difference", "checkerboard", "volume")
+PICTURES = ("fixed", "warped", "before", "blend", "swipe", "difference", "checkerboard", "volume")
 CELL = "document.querySelector('[data-name=\"%s\"]').textContent"
 
 
@@ -181,23 +182,23 @@ def test_the_worst_landmark_is_first_and_reached(page: Browser, result: Path) ->
 
 @pytest.mark.slow
 def test_every_picture_differs_and_every_key_works(page: Browser) -> None:
-    seen = set()
+    told = set()
     for number, name in enumerate(PICTURES, start=1):
         page.press(str(number))
         page.run("V.redraw()")
         assert page.run("document.querySelector('[name=picture]:checked').value") == name
-        seen |= {shown(page, "left"), page.run("document.getElementById('legend').textContent")}
-    assert len(seen) == 2 * len(PICTURES)
-    for key, told in (
+        told |= {seen(page).tobytes(), page.run("document.getElementById('legend').textContent")}
+    assert len(told) == 2 * len(PICTURES)
+    for key, state in (
         ("b", "V.state.second"),
         ("g", "V.state.motion"),
         ("f", "V.state.picture"),
         ("r", "V.state.ruler"),
     ):
-        before = page.run(told)
+        before = page.run(state)
         page.press(key)
         page.run("V.redraw()")
-        assert page.run(told) != before, key
+        assert page.run(state) != before, key
     for key, axis in (("ArrowRight", 0), ("PageUp", 2)):
         before = page.run("V.state.mm")
         page.press(key)
@@ -211,6 +212,106 @@ def test_every_picture_differs_and_every_key_works(page: Browser) -> None:
     assert [page.run(place % ((side,) * 3)) for side in ("left", "right")] == [pytest.approx(xy, abs=1) for xy in at]
     page.press("0")
     assert shown(page, "left") == before and page.complaints == []
+
+
+@pytest.mark.slow
+def seen(page: Browser) -> np.ndarray:
+    """The pixels of the left panel with what is drawn over it, (rows, columns, 3)."""
+    both = "(() => { const b = document.createElement('canvas'), of = V.left.canvas; b.width = of.width; "
+    both += "b.height = of.height; const c = b.getContext('2d'); V.left.nv.drawScene(); c.drawImage(of, 0, 0); "
+    return pixels(page.run(both + "c.drawImage(V.left.drawn, 0, 0); return b.toDataURL(); })()"))
+
+
+@pytest.mark.slow
+def test_swipe_shows_fixed_beside_warped_and_the_divider_moves(page: Browser) -> None:
+    settle(
+        page, "V.zoom(0); V.ruler(false); V.go(V.scene.start_mm); V.state.landmarks = false; V.choose('motion', 'none')"
+    )
+    settle(page, "V.choose('picture', 'fixed')")
+    fixed = seen(page)
+    settle(page, "V.choose('picture', 'warped')")
+    warped = seen(page)
+    settle(page, "V.choose('picture', 'swipe'); V.slide(0.3)")
+    tiles = page.run("V.left.nv.screenSlices.map((t) => Array.from(t.leftTopWidthHeight))")
+    assert len(tiles) == 3 and page.run("document.getElementById('blend').value") == "30"
+    assert page.run("document.getElementById('blend-told').textContent") == "Swipe"
+
+    def check(share: float) -> None:
+        both = seen(page)
+        for tile in tiles:
+            at, (left, top, width, height) = round(tile[0] + share * tile[2]), map(int, tile)
+            rows = slice(top + 2, top + height - 44)  # its name stands below
+            for part, own, other in (
+                (slice(left + 2, at - 6), fixed, warped),
+                (slice(at + 6, left + width - 2), warped, fixed),
+            ):
+                apart = [np.abs(both[rows, part] - image[rows, part]).mean() for image in (own, other)]
+                assert apart[0] < 0.3 and apart[1] > 1, (share, apart)
+            assert both[top + height // 3, at - 2 : at + 2].min(axis=1).max() > 250  # the line
+
+    check(0.3)
+    page.press(".")
+    page.press(".")
+    check(0.4)
+    page.press(",")
+    box = page.run("(() => { const b = V.left.canvas.getBoundingClientRect(); return [b.left, b.top]; })()")
+    left, top, width, height = tiles[0]
+    y, before = box[1] + top + 0.3 * height, page.run("V.state.mm")
+    page.drag((box[0] + left + 0.35 * width, y), (box[0] + left + 0.75 * width, y))
+    assert page.run("V.state.swipe") == pytest.approx(0.75, abs=0.01) and page.run("V.state.mm") == before
+    check(page.run("V.state.swipe"))
+    page.drag((box[0] + left + 0.2 * width, y), (box[0] + left + 0.25 * width, y))  # elsewhere the crosshair follows
+    assert page.run("V.state.mm") != before and page.run("V.state.swipe") == pytest.approx(0.75, abs=0.01)
+    page.run("V.slide(7)")
+    assert page.run("V.state.swipe") == 1
+    settle(page, "V.slide(0.5); V.choose('picture', 'blend')")
+    page.press(".")
+    assert page.run("[V.state.blend, V.state.swipe]") == pytest.approx([0.55, 0.5])
+    settle(page, "V.state.blend = 0.5; V.state.landmarks = true; V.choose('picture', 'warped')")
+    assert page.complaints == []
+
+
+@pytest.mark.slow
+def test_labels_are_outlines_in_a_swipe(page: Browser) -> None:
+    settle(page, "V.state.landmarks = false; V.go(V.scene.labels[0].at_mm); V.choose('picture', 'swipe'); V.slide(0.5)")
+    without = seen(page)
+    settle(page, "V.state.labels = true")
+    lines = np.abs(seen(page) - without).max(axis=2) > 40
+    assert 0.001 < lines.mean() < 0.1
+    settle(page, "V.state.labels = false; V.state.landmarks = true; V.choose('picture', 'warped')")
+
+
+@pytest.mark.slow
+def test_inner_and_outer_outlines_are_drawn_and_the_largest_bound_is_reached(
+    chromium: Browser, result: Path, tmp_path: Path
+) -> None:
+    bounded = shutil.copytree(result, tmp_path / "bounded")
+    grid = SavedResult(bounded).grid("fixed")
+    save_trust(bounded / "trust.nii.gz", np.full((*grid.shape, 2), 12.0, np.float32), grid.affine)
+    at = apply_affine(grid.affine, np.array(grid.shape) // 3).tolist()
+    numbers = {"everywhere": {"large_share": 0.0}, "structures": {"1": {"large_share": 0.5}}}
+    numbers |= {"largest": {"bound_mm": 12.0, "at_mm": at}}
+    (bounded / "trust.json").write_text(json.dumps(numbers), encoding="utf-8")
+    make_report(bounded)
+    chromium.open(bounded / "report.html", width=1366, height=768)
+    assert chromium.complaints == []
+    assert chromium.run("document.getElementById('viewer').getBoundingClientRect().bottom <= 768")
+    assert "The largest one, 12.0 mm, is at" in chromium.run("document.getElementById('findings').textContent")
+    chromium.run("document.getElementById('doubt').click()")
+    chromium.run("V.redraw()")
+    assert chromium.run("V.state.mm") == pytest.approx(at) and chromium.run("V.state.picture") == "trust"
+    label = chromium.run("V.scene.labels[0]")
+    count = f"(name) => Array.from(V.volumes[name].values).filter((v) => v === {label['value']}).length"
+    inner, carried, outer = (
+        chromium.run(f"({count})('{n}')") for n in ("warped_inner", "warped_label", "warped_outer")
+    )
+    assert inner < carried < outer
+    settle(chromium, f"V.state.landmarks = false; V.go({label['at_mm']}); V.choose('picture', 'warped')")
+    without = seen(chromium)
+    chromium.press("i")
+    chromium.run("V.redraw()")
+    assert 0.001 < (np.abs(seen(chromium) - without).max(axis=2) > 40).mean() < 0.1
+    assert chromium.complaints == []
 
 
 @pytest.mark.slow

@@ -22,7 +22,8 @@ from ncf.cohort.plan import Plan
 from ncf.cohort.worker import Outcome
 from ncf.commands.main import main
 from ncf.core.errors import PairError
-from ncf.core.files import load_json
+from ncf.core.files import load_json, save_json
+from ncf.evaluate.trust import Trust
 from ncf.fit.contrast import ByContrast
 from ncf.fit.fitted import Fit
 from ncf.fit.network import NCF
@@ -252,6 +253,31 @@ def test_no_result_depends_on_the_order_or_on_an_interruption(
     stamps = [(tmp_path / name / "metrics.json").stat().st_mtime_ns for name in ("t1", "t2", "t3")]
     assert run_series(plan, progress=False)
     assert stamps == [(tmp_path / name / "metrics.json").stat().st_mtime_ns for name in ("t1", "t2", "t3")]
+
+
+def test_a_series_that_is_done_gets_bounds_when_they_are_asked_for(
+    done: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def bound(folder: Path, *, progress: bool) -> tuple[Trust, list[Path]]:
+        if folder.name == "t2":
+            raise PairError("t2: no fits")
+        numbers = {"median_mm": 2.5, "p95_mm": 4.0, "large_share": 0.0}
+        save_json(folder / "trust.json", {"everywhere": numbers, "structures": {}})
+        (folder / "trust.nii.gz").write_bytes(b"bounds")
+        return Trust(np.ones((2, 2, 2, 2), np.float32), ()), []
+
+    monkeypatch.setattr("ncf.api.trust.trust", bound)
+    shutil.copytree(done.output_dir, tmp_path / "out")
+    plan = replace(done, output_dir=tmp_path / "out", overrides={**done.overrides, "trust": True})
+    assert not run_series(plan, progress=False)
+    out = capsys.readouterr().out
+    assert out.count("no bounds: ") == 1 and "t2 is complete, but its error could not be bounded: t2: no fits" in out
+    assert out.count("error bound 2.5 mm (95 %, in half of the body)") == 2 and "3 of 3 phases done" in out
+    with (plan.output_dir / "series.tsv").open(encoding="utf-8") as file:
+        rows = {row["phase"]: (row["bound_mm"], row["bound_p95_mm"]) for row in csv.DictReader(file, delimiter="\t")}
+    assert rows == {"fixed": ("", ""), "t1": ("2.5", "4"), "t2": ("", ""), "t3": ("2.5", "4")}
+    for name in ("t1", "t2", "t3"):
+        assert results_of(plan, name) == results_of(done, name)
 
 
 def test_a_doubtful_phase_lends_its_network_to_none(

@@ -14,7 +14,7 @@ from monai.data import MetaTensor
 
 from ncf.api.trust import CUT_MM, disturbed
 from ncf.core.errors import PairError
-from ncf.evaluate.trust import FACTORS, FLOOR, trust_in_words, trust_of
+from ncf.evaluate.trust import FACTORS, FLOOR, Trust, trust_in_words, trust_of
 from ncf.io.trust_file import load_trust, save_trust
 from ncf.space.grids import Grid
 from ncf.space.mapping import SpatialMap
@@ -54,6 +54,17 @@ def test_a_bound_is_as_large_as_the_fits_lie_apart_there() -> None:
     back = trust_of(a_map(0.0), MOVING, [], [moved], ["one"])  # home is 6 mm away
     assert back.bounds_mm[2, 10, 8, 1] == pytest.approx(near, rel=0.03)
     assert "above 5 mm in" in trust_in_words(found.summary())
+
+
+def test_the_largest_bound_has_a_place() -> None:
+    bounds = np.ones((*SHAPE, 2), dtype=np.float32)
+    bounds[3, 4, 5], bounds[6, 7, 8], bounds[0] = 9.0, 7.0, np.nan
+    found, where = Trust(bounds, ()), np.ones(SHAPE, dtype=bool)
+    assert found.largest(AFFINE, where) == {"bound_mm": 9.0, "at_mm": [6.0, 8.0, 15.0]}
+    where[3] = False
+    assert found.largest(AFFINE, where) == {"bound_mm": 7.0, "at_mm": [12.0, 14.0, 24.0]}
+    where[1:] = False
+    assert found.largest(AFFINE, where) is None
 
 
 def test_maps_on_grids_of_their_own_are_compared_in_mm() -> None:
@@ -118,6 +129,7 @@ def test_the_command_bounds_the_errors_of_a_result(pair: dict[str, str], tmp_pat
     told = json.loads((result / "trust.json").read_text(encoding="utf-8"))
     first = (result / "trust.nii.gz").read_bytes()
     assert len(told["members"]) == 4 and told["everywhere"]["median_mm"] > 0 and told["structures"]
+    assert told["body"]["median_mm"] > 0 and len(told["largest"]["at_mm"]) == 3
     assert "trust.nii.gz" in ncf("trust", "output/x", "--members=4") and (result / "trust.nii.gz").read_bytes() == first
     ncf("apply", "output/x", pair["landmarks"], "--to=points", "--from=fixed", "--space=voxel", "--output_dir=moved")
     table = (tmp_path / "moved" / "landmarks_error_mm.csv").read_text(encoding="utf-8")

@@ -89,6 +89,14 @@ def test_in_the_browser_the_numbers_are_those_of_the_files(server: ResultServer,
         for place in np.random.default_rng(3).integers(1, np.array(values.shape) - 1, (10, 3)):
             told = page.run(f"V.valueAt(V.volumes.warped, {apply_affine(affine, place).tolist()})")
             assert told == pytest.approx(values[tuple(place)], rel=1e-6)
+        page.press("5")  # swipe
+        page.run("V.redraw()")
+        assert page.run("V.state.picture") == "swipe"
+        page.run("V.slide(0)")
+        whole = page.run("V.left.drawn.toDataURL()")
+        page.press(".")
+        assert page.run("V.state.swipe") == pytest.approx(0.05) and page.run("V.left.drawn.toDataURL()") != whole
+        assert page.complaints == []
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,11 +23,16 @@ from ncf.core.errors import PairError
 from ncf.core.files import save_json, write_together
 from ncf.core.interruption import end_of
 from ncf.core.names import DEFORMABLE, GRID_OF, IMAGES, TRUST_FILE, TRUST_NUMBERS_FILE
+from ncf.core.refusals import explanation
+from ncf.evaluate.structures import Scan
+from ncf.evaluate.tg132 import body_of
 from ncf.evaluate.trust import FACTORS, FLOOR, NEAR_MM, Trust, trust_in_words, trust_of
 from ncf.fit.fitted import Fit
+from ncf.io.label_files import table_of
 from ncf.io.trust_file import save_trust
 from ncf.pair.keys import Pair, affine_of
 from ncf.result.folder import SavedResult
+from ncf.run.guard import drop_volumes
 from ncf.space.geometry import spacing_mm
 from ncf.space.grids import Grid
 from ncf.space.mapping import SpatialMap
@@ -130,15 +136,18 @@ class Trusts:
 
     Args:
         wanted: False does nothing.
+        progress: False hides the bar, which only a terminal shows.
     """
 
-    def __init__(self, wanted: bool = False) -> None:
-        self.wanted = wanted
+    def __init__(self, wanted: bool = False, *, progress: bool = True) -> None:
+        self.wanted, self.progress = wanted, progress
         self.failed: list[str] = []
         self._folders: list[Path] = []
+        self._engine: Engine | None = None
 
     def attach(self, engine: Engine) -> None:
         """Ask the engine to call this after each pair."""
+        self._engine = engine
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
@@ -154,13 +163,9 @@ class Trusts:
             One line for each that could not be bounded.
         """
         folders, self._folders = self._folders, []
-        failed = []
-        for folder in folders:
-            try:
-                print(f"  error       {trust_in_words(trust(folder)[0].summary())}")
-            except PairError as error:
-                failed.append(f"the result in {folder} is complete, but its error could not be bounded: {error}")
-        return failed
+        if folders and self._engine is not None:
+            drop_volumes(self._engine)
+        return [why for folder in folders if (why := bounded_or_reason(folder, progress=self.progress)) is not None]
 
     def run(self) -> None:
         """Bound the errors of all remembered results, and remember what could not be done.
@@ -179,6 +184,25 @@ class Trusts:
         """End the process with status 1 and one line for each result whose error could not be bounded, if any."""
         if self.failed:
             sys.exit("error: " + "\n".join(self.failed))
+
+
+def bounded_or_reason(folder: Path, *, progress: bool = True) -> str | None:
+    """Bound the error of a saved result with the usual fits, and print the bounds in one line.
+
+    Args:
+        folder: of the result.
+        progress: see `trust`.
+
+    Returns:
+        None, or a line that says why the error could not be bounded.
+    """
+    try:
+        found, _ = trust(folder, progress=progress)
+    except Exception as error:  # whatever it is, the result is complete and must stay complete
+        told = explanation(error, face="command") or f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        return f"the result in {folder} is complete, but its error could not be bounded: {told}"
+    print(f"  error       {trust_in_words(found.summary())}")
+    return None
 
 
 @contextlib.contextmanager
@@ -229,13 +253,19 @@ def _map(fit: Fit, fixed: MetaTensor) -> SpatialMap:
 
 def _numbers(found: Trust, pair: Pair) -> dict[str, Any]:
     """Return what trust.json holds, but for how it came about."""
-    structures = {}
+    scan, structures = Scan(pair["fixed"].as_tensor()[0], affine_of(pair["fixed"])), {}
     if "fixed_label" in pair:
-        label = pair["fixed_label"].as_tensor()[0].numpy()
-        structures = {str(int(n)): found.summary(label == n) for n in np.unique(label) if n}
+        label = pair["fixed_label"]
+        scan = replace(scan, label=label.as_tensor()[0], table=table_of(label))
+        codes = label.as_tensor()[0].numpy()
+        labels = sorted(scan.table.of(np.unique(codes)))
+        structures = {str(n): found.summary(scan.table.mask(codes, n)) for n in labels}
+    body = body_of(scan).numpy()
     return {
         "everywhere": found.summary(),
+        "body": found.summary(body),
         "structures": structures,
+        "largest": found.largest(affine_of(pair["fixed"]), body),
         "members": list(found.members),
         "method": {"factors": FACTORS, "floor_voxels": FLOOR, "near_mm": NEAR_MM},
     }

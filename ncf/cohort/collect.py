@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from ncf.cohort.plan import DONE, Plan, failures
+from ncf.cohort.plan import DONE, TRUST, Plan, failures
 from ncf.evaluate.tables import Flat, flat, known, save_csv, save_summary
 from ncf.result.folder import SavedResult
 
@@ -23,6 +24,8 @@ COLUMNS = {
     "correlation before": "similarity.before.ncc",
     "correlation": "similarity.after.ncc",
     "folds %": "folding_fraction.all",
+    "bound mm": f"{TRUST}.median_mm",
+    "bound p95 mm": f"{TRUST}.p95_mm",
     "SDlogJ": "sd_log_jacobian.all",
     "s": "seconds.total",
 }
@@ -48,7 +51,7 @@ def collect(plan: Plan) -> str:
     Returns:
         The Markdown table; empty where no pair is done.
     """
-    cases = [SavedResult(plan.folder(pair)).metrics for pair in plan.pairs if plan.state(pair) == DONE]
+    cases = [numbers_of(SavedResult(plan.folder(pair))) for pair in plan.pairs if plan.state(pair) == DONE]
     failed = failures(plan)
     rows: list[Flat] = [{name: failure[name] for name in FAILURE_COLUMNS} for failure in failed]
     save_csv(plan.output_dir / FAILURES, rows, columns=FAILURE_COLUMNS)
@@ -56,6 +59,12 @@ def collect(plan: Plan) -> str:
         return ""
     draw([flat(case) for case in cases], plan.output_dir / PICTURE)
     return save_summary(plan.output_dir, STEM, cases, columns=COLUMNS, more={"failures": failed})
+
+
+def numbers_of(result: SavedResult) -> dict[str, Any]:
+    """Return the numbers of a result for a table: metrics.json, and the bounds of its error in the body, if any."""
+    trust = result.trust
+    return result.metrics if trust is None else {**result.metrics, TRUST: trust.get("body", trust["everywhere"])}
 
 
 def draw(rows: Sequence[Flat], path: Path) -> bool:

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ncf.cohort.collect import COLUMNS, FEWEST_BOXED, PANELS, PICTURE, STEM, outliers
+from ncf.cohort.collect import COLUMNS, FEWEST_BOXED, PANELS, PICTURE, STEM, numbers_of, outliers
 from ncf.cohort.plan import COHORT_FILE, FAILURE_FILE
 from ncf.core.files import encoded, load_json, write_whole
 from ncf.core.names import GOOD, INDEX_FILE, METRICS_FILE, PICTURES, REPORT_FILE
 from ncf.evaluate.tables import Flat, flat, known, tabulated
-from ncf.report.findings import saved_warnings
 from ncf.report.page import environment
+from ncf.report.saved_findings import saved_warnings
 from ncf.report.slices import as_jpeg, data_uri
 from ncf.result.folder import SavedResult
 
@@ -53,7 +53,7 @@ def make_index(folder: str | Path) -> Path:
     told = load_json(folder / COHORT_FILE)
     names = [str(pair["name"]) for pair in told["pairs"]]
     complete = [name for name in names if (folder / name / METRICS_FILE).exists()]
-    done = {name: {**flat(SavedResult(folder / name).metrics), "name": name} for name in complete}
+    done = {name: {**flat(numbers_of(SavedResult(folder / name))), "name": name} for name in complete}
     failed = {
         n: load_json(folder / n / FAILURE_FILE) for n in names if n not in done and (folder / n / FAILURE_FILE).exists()
     }

@@ -15,15 +15,15 @@ from typing import Any
 from ncf.core.errors import PairError
 from ncf.core.files import claim_folder, load_json, save_json, sha256_of, unchanged
 from ncf.core.folders import sweep
-from ncf.core.names import METRICS_FILE, PAIR_KEYS, REPORT_FILE, RUN_FILE
+from ncf.core.names import METRICS_FILE, PAIR_KEYS, REPORT_FILE, RUN_FILE, TRUST_FILE, TRUST_NUMBERS_FILE
 from ncf.core.presets import presets, version
 from ncf.io.pair_lists import Pairs
 
 COHORT_FILE, FAILURE_FILE = "cohort.json", "failure.json"
 DONE, FAILED, OPEN = "done", "failed", "open"
 TOLD = 3  # most differences named in one line
-REPORT = "report"  # the override that says whether reports are wanted
-BESIDE = (REPORT,)  # overrides that change nothing in a result
+REPORT, TRUST = "report", "trust"  # the overrides that say whether reports and bounds of the error are wanted
+BESIDE = (REPORT, TRUST)  # overrides that change nothing in a result
 VERSION = "bundle_version"  # the setting that no option sets; it has this name in run.json too
 
 
@@ -63,6 +63,16 @@ class Plan:
         """True where every result shall have a report."""
         return bool(self.overrides.get(REPORT, True))
 
+    @property
+    def bounds(self) -> bool:
+        """True where every result shall have bounds of its error."""
+        return bool(self.overrides.get(TRUST, False))
+
+    def lacks_bounds(self, pair: Mapping[str, str]) -> bool:
+        """Tell whether a pair is done except for bounds that are wanted."""
+        bounded = all((self.folder(pair) / name).exists() for name in (TRUST_FILE, TRUST_NUMBERS_FILE))
+        return self.bounds and self.state(pair) == DONE and not bounded
+
     def settings(self) -> dict[str, Any]:
         """Return what must be equal in results that belong together: version, overrides, config files (name, hash)."""
         files = {Path(path).name: sha256_of(path) for path in self.config_files}
@@ -99,6 +109,17 @@ def without_report(plan: Plan) -> Pairs:
     if not plan.reports:
         return []
     found = [p for p in plan.pairs if plan.state(p) == DONE and not (plan.folder(p) / REPORT_FILE).exists()]
+    for pair in found:
+        sweep(plan.folder(pair))
+    return found
+
+
+def without_bounds(plan: Plan) -> Pairs:
+    """Return the pairs that are done except for bounds of their error that are wanted, in their order.
+
+    What a killed process left half-written in their folders is removed.
+    """
+    found = [pair for pair in plan.pairs if plan.lacks_bounds(pair)]
     for pair in found:
         sweep(plan.folder(pair))
     return found

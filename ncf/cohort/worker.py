@@ -11,13 +11,15 @@ import json
 import logging
 import os
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ncf.core.names import REPORT_FILE
+from ncf.core.notes import collected
 from ncf.core.startup import load_libraries
 
 if TYPE_CHECKING:
@@ -57,12 +59,16 @@ class Outcome:
         reason: why there is no result; None where there is one.
         detail: of a fault of the program, its traceback.
         no_report: why a result has no report; None where it has one or none is wanted.
+        no_bounds: why the error of a result has no bounds, likewise.
+        said: notes and warnings about the pair, a line each.
     """
 
     name: str
     reason: str | None = None
     detail: str = ""
     no_report: str | None = None
+    no_bounds: str | None = None
+    said: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -122,21 +128,36 @@ def prepare_process(threads: int, device: str | None) -> None:
 def register_pair(task: Task) -> Outcome:
     """Register the pair of a task and write its files to its folder, metrics.json last."""
     _load()
+    return _collected(_register, task)
+
+
+def _collected(call: Call, task: Task) -> Outcome:
+    """Return the outcome of a call with the notes and warnings that it has told meanwhile."""
+    with collected() as said:
+        outcome = call(task)
+    return replace(outcome, said=tuple(said))
+
+
+def _register(task: Task) -> Outcome:
     from ncf.core.refusals import explanation
 
     try:
-        failed = _session(task.config_files, task.overrides, task.output_dir).register_files(json.loads(task.pair))
+        lacking = _session(task.config_files, task.overrides, task.output_dir).register_files(json.loads(task.pair))
     except Exception as error:
         told = explanation(error, face=task.face)
         fault = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         return Outcome(task.name, told or fault, "" if told else traceback.format_exc())
-    return Outcome(task.name, no_report=next(iter(failed), None))
+    return Outcome(task.name, no_report=next(iter(lacking.reports), None), no_bounds=next(iter(lacking.bounds), None))
 
 
 def report_pair(task: Task) -> Outcome:
     """Make the missing report of a pair from the saved files; nothing is registered again."""
     _load()
     _use_threads()
+    return _collected(_report, task)
+
+
+def _report(task: Task) -> Outcome:
     from ncf.core.process import release_memory
     from ncf.report.after import told_or_reason
 
@@ -147,6 +168,30 @@ def report_pair(task: Task) -> Outcome:
     return Outcome(task.name, no_report=why and f"{why} (by hand: ncf report {folder})")
 
 
+def bound_pair(task: Task) -> Outcome:
+    """Bound the error of a pair that is done, from its saved files, and make its findings or its report anew."""
+    _load()
+    _use_threads()
+    return _collected(_bound, task)
+
+
+def _bound(task: Task) -> Outcome:
+    from ncf.api.trust import bounded_or_reason
+    from ncf.core.process import release_memory
+    from ncf.report.after import told_or_reason
+
+    folder, no_report = Path(task.output_dir) / task.name, None
+    with redirect_stdout(io.StringIO()):  # they print what they find
+        why = bounded_or_reason(folder, progress=False)
+        report = bool(json.loads(task.overrides).get("report", True))
+        if why is None or (report and not (folder / REPORT_FILE).exists()):
+            no_report = told_or_reason(folder, page=report)
+    release_memory()
+    return Outcome(task.name, no_report=no_report, no_bounds=why)
+
+
+# the call that bounds the error of results that lack it, by the call that makes the results
+BOUNDED_BY: dict[Call, Call] = {register_pair: bound_pair}
 # the call that makes missing reports, by the call that makes the results; results of other calls have no reports
 REPORTED_BY: dict[Call, Call] = {register_pair: report_pair}
 
@@ -172,7 +217,7 @@ def _session(config_files: tuple[str, ...], overrides: str, output_dir: str) -> 
     from ncf.run.session import Session
 
     for name in ("ncf.fit.optimizer", "ncf.fit.initial_alignment"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("ignite").setLevel(logging.CRITICAL)  # the outcome tells an error
     _use_threads()
     session = Session(config_files, {**json.loads(overrides), "output_dir": Path(output_dir), "progress": False})

@@ -193,7 +193,7 @@ def _points(given: Mapping[str, Any], kind: str) -> Carrier:
 
 
 def _volumes(given: Mapping[str, Any], kind: str) -> Carrier:
-    """Return what carries scans or label maps, by default the registered one."""
+    """Return what carries scans or label maps, by default the registered one; lines tell volumes of structures."""
     modes, registered = MODES[kind], "moving" if kind == "image" else "moving_label"
     mode = modes[one_of("interpolation", given["interpolation"] or next(iter(modes)), tuple(modes))]
     wanted = [] if given["labels"] is None else [second for _, second in or_refused(sides_of, given["labels"])]
@@ -207,12 +207,18 @@ def _volumes(given: Mapping[str, Any], kind: str) -> Carrier:
 
             if kind == "label":
                 own = _structures(given)
-                return list(carry_structures(opened, files, target, kind=own, mode=mode, wanted=wanted, **told))
+                made, lines = carry_structures(opened, files, target, kind=own, mode=mode, wanted=wanted, **told)
+                return [*lines, *made]
             return list(carry_series(opened, files, target, mode=mode, **told))
+        named = target if given["warped"] is not None else None
+        if kind == "label":
+            from ncf.use.carry_labels import apply_to_labels
+
+            made, lines = apply_to_labels(opened, files, target, mode=mode, wanted=wanted, named=named)
+            return [*lines, *made]
         from ncf.use.carry import apply_to_images
 
-        named = target if given["warped"] is not None else None
-        return list(apply_to_images(opened, files, target, mode=mode, wanted=wanted, named=named))
+        return list(apply_to_images(opened, files, target, mode=mode, named=named))
 
     return carry
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from fire.decorators import SetParseFn
 
-from ncf.cohort.plan import Plan
+from ncf.cohort.plan import REPORT, TRUST, Plan
 from ncf.cohort.run import ENGINES, all_devices, default_resources, doubtful, run_cohort
 from ncf.commands.common import (
     CallJob,
@@ -52,6 +52,7 @@ def cohort(
     devices: str | None = None,
     retry_failed: str = "false",
     strict: str = "false",
+    trust: str = "false",
     report: str = "true",
     progress: str = "true",
 ) -> CallJob:
@@ -82,6 +83,8 @@ def cohort(
         devices: GPUs to deal out to the workers, such as 0,1; by default all, if there are any.
         retry_failed: true registers those pairs again that failed before.
         strict: true ends with status 2 where all is done, but the verdict on a pair is doubtful.
+        trust: true bounds the error of every result, in mm, by four more fits (`ncf trust`); run again with true, pairs
+            that are done get their bounds.
         report: false makes no report of each pair and no index.html; run again with true, they are made.
         progress: false hides the progress bar.
     """
@@ -94,7 +97,7 @@ def _job(given: Mapping[str, Any]) -> CallJob:
     Args:
         given: every option as it was given, by its name.
     """
-    settings = fit_options(given) | {"report": true_or_false("report", given["report"])}
+    settings = fit_options(given) | {name: true_or_false(name, given[name]) for name in (REPORT, TRUST)}
     rows, files = listed_pairs(given["pairs"], given["which"]), chosen_configs(given["preset"])
     _check_labels(rows, settings)
     chosen = one_of("engine", given["engine"], tuple(ENGINES))
@@ -110,8 +113,9 @@ def _job(given: Mapping[str, Any]) -> CallJob:
     plan = Plan(rows, files, absolute("output_dir", given["output_dir"]), settings)
 
     def call() -> None:
-        """Run the cohort; exit with status 1 where a pair has no result or no report."""
-        resources = default_resources(workers=count, threads=each, devices=all_devices() if named is None else named)
+        """Run the cohort; exit with status 1 where a pair lacks its result, bounds or report."""
+        given_devices = all_devices() if named is None else named
+        resources = default_resources(workers=count, threads=each, devices=given_devices, bounds=plan.bounds)
         resources = replace(resources, scheduler=given["scheduler"])
         if not run_cohort(plan, engine=chosen, resources=resources, retry_failed=again, progress=bar):
             raise SystemExit(1)

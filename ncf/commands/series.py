@@ -7,6 +7,7 @@ from typing import Any
 
 from fire.decorators import SetParseFn
 
+from ncf.cohort.plan import REPORT, TRUST
 from ncf.commands.common import (
     CallJob,
     absolute,
@@ -44,6 +45,7 @@ def series(
     align_centres: str = "false",
     retry_failed: str = "false",
     strict: str = "false",
+    trust: str = "false",
     report: str = "true",
     progress: str = "true",
 ) -> CallJob:
@@ -74,6 +76,8 @@ def series(
         align_centres: true begins with the centres of both grids together (for headers that do not overlap).
         retry_failed: true registers those phases again that failed before.
         strict: true ends with status 2 where all is done, but the verdict on a phase is doubtful.
+        trust: true bounds the error of every result, in mm, by four more fits (`ncf trust`); run again with true, it
+            does so for phases that are done.
         report: false makes no report of the series and of each phase; run again with true, they are made.
         progress: false hides the progress bar.
     """
@@ -86,7 +90,7 @@ def _job(given: Mapping[str, Any]) -> CallJob:
     Args:
         given: every option as it was given, by its name.
     """
-    settings: dict[str, Any] = fit_options(given) | {"report": true_or_false("report", given["report"])}
+    settings: dict[str, Any] = fit_options(given) | {name: true_or_false(name, given[name]) for name in (REPORT, TRUST)}
     if given["device"] is not None:
         settings["device"] = plain("device", given["device"])
     if not given["scans"]:
@@ -99,7 +103,7 @@ def _job(given: Mapping[str, Any]) -> CallJob:
     again, bar, careful = (true_or_false(name, given[name]) for name in ("retry_failed", "progress", "strict"))
 
     def call() -> None:
-        """Run the series; exit with status 1 where a phase has no result or no report."""
+        """Run the series; exit with status 1 where a phase lacks its result, bounds or report."""
         from ncf.cohort.run import doubtful
         from ncf.series.run import plan_of, run_series
         from ncf.series.scans import series_scans

@@ -46,7 +46,7 @@ def trust(
     inputs = moved_files({**given, "landmarks": None})
 
     def call() -> None:
-        """Make the fits, write the bounds, and make the report again where there is one."""
+        """Make the fits, write the bounds, and make the findings again, with the report where there is one."""
         from ncf.api.trust import trust as judge
         from ncf.core.names import REPORT_FILE
         from ncf.evaluate.trust import trust_in_words
@@ -56,9 +56,8 @@ def trust(
         print(f"  error       {trust_in_words(found.summary())}")
         for file in files:
             print(f"  files       {file}")
-        if (folder / REPORT_FILE).exists():
-            failed = told_or_reason(folder, inputs)
-            if failed is not None:
-                refuse(failed)
+        failed = told_or_reason(folder, inputs, page=(folder / REPORT_FILE).exists())
+        if failed is not None:
+            refuse(failed)
 
     return CallJob(call)

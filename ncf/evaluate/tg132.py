@@ -15,7 +15,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Transform
 
-from ncf.core.words import percent
+from ncf.core.words import percent, structure_words
 from ncf.evaluate.structures import Measurable, Scan, determinants, measured_structures
 from ncf.evaluate.tables import known
 from ncf.io.label_files import table_of
@@ -148,7 +148,7 @@ def judged_by_tg132(
         ``consistency``, where it was measured.
     """
     structures = measured_structures(case, distances_before=distances_before)
-    names = {number: _name(metrics, number) for number in structures}
+    names = {number: structure_words(metrics, number) for number in structures}
     guided = "; it guided the fit" if metrics.get("dice", {}).get("guided") else ""
     rows = [
         _tre(metrics.get("tre_mm"), limits),
@@ -165,11 +165,6 @@ def judged_by_tg132(
         "body": {"share": float(case.body.float().mean())},
         **({} if consistency is None else {"consistency": dict(consistency)}),
     }
-
-
-def _name(metrics: Mapping[str, Any], number: int) -> str:
-    """Return the name of a structure, else its number."""
-    return str(metrics.get("label_names", {}).get(str(number)) or f"label {number}")
 
 
 def _within(value: float | None, limit: float, *, least: bool = False) -> str:

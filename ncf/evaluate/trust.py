@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from ncf.core.words import percent
 from ncf.fit.mind import box_mean
-from ncf.space.geometry import placed, spacing_mm
+from ncf.space.geometry import placed, spacing_mm, to_mm
 from ncf.space.grids import Grid, Lattice, lattice_over, nodes_for_budget
 from ncf.space.interpolation import Upsampler
 from ncf.space.mapping import SpatialMap
@@ -57,6 +58,22 @@ class Trust:
         median, high = np.percentile(values, (50, 95))
         large = float((values > LARGE_MM).mean())
         return {"median_mm": round(float(median), 3), "p95_mm": round(float(high), 3), "large_share": round(large, 4)}
+
+    def largest(self, affine: np.ndarray, where: np.ndarray) -> dict[str, Any] | None:
+        """Return the largest 95 % bound and where it is; None where none is known.
+
+        Args:
+            affine: (4, 4), of the fixed grid, voxel -> RAS mm.
+            where: (W, H, D), bool: in these voxels.
+
+        Returns:
+            ``bound_mm``, and ``at_mm`` (3,), RAS mm.
+        """
+        values = np.where(where, np.nan_to_num(self.bounds_mm[..., 1], nan=0.0), 0.0)
+        at = np.unravel_index(int(values.argmax()), values.shape)
+        if not values[at] > 0:
+            return None
+        return {"bound_mm": round(float(values[at]), 3), "at_mm": to_mm(np.array([at]), affine)[0].round(2).tolist()}
 
 
 def trust_of(

@@ -13,6 +13,7 @@ from monailabel.interfaces.exception import MONAILabelException
 from monailabel.interfaces.tasks.batch_infer import BatchInferTask
 
 from ncf.core.errors import PairError
+from ncf.core.presets import version
 from ncf.label.dicom import is_image_file
 from ncf.label.study import StudyFolder, plain_name
 from ncf.label.task import DESCRIPTION, Registration
@@ -34,7 +35,7 @@ class App(MONAILabelApp):
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         self.worker = WarmWorker()
         atexit.register(self.worker.stop)
-        super().__init__(app_dir, studies, conf, name="NCF", description=DESCRIPTION)
+        super().__init__(app_dir, studies, conf, name="NCF", description=DESCRIPTION, version=version())
 
     def init_datastore(self) -> StudyFolder:
         """Return the folder of scans."""

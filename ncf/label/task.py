@@ -13,6 +13,7 @@ import SimpleITK as sitk
 from filelock import FileLock
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
+from ncf.cohort.run import tell_notes
 from ncf.cohort.worker import task_of
 from ncf.core.errors import PairError
 from ncf.core.files import claim_folder, write_whole
@@ -132,6 +133,7 @@ class Registration(InferTask):
         pair["name"] = pair_name(asked.fixed, asked.moving)
         settings = {**asked.overrides, **self.settings}
         outcome = self.worker(task_of(pair, config_files(asked.preset), settings, folder, face="server"))
+        tell_notes(outcome)
         if outcome.reason is not None:
             raise PairError(outcome.reason)
         return SavedResult(folder / pair["name"])

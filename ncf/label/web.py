@@ -1,7 +1,7 @@
 """The web application: those parts of MONAI Label's that docs/monai_label.md describes, and no others.
 
 MONAI Label's own application has more: files of models, its log, a proxy, a reload that keeps the old worker. Of the
-parts that are offered here, six endpoints are ours. Theirs hold up every other request (a coroutine that waits for a
+parts that are offered here, eight endpoints are ours. Theirs hold up every other request (a coroutine that waits for a
 result; FastAPI runs a plain function in a thread), leave something behind, or know no DICOM.
 """
 
@@ -19,7 +19,7 @@ import uvicorn
 from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, File, Form, Query, Request, UploadFile
 from fastapi.middleware import Middleware
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, StreamingResponse
 from monailabel.config import settings
 from monailabel.endpoints import activelearning, batch_infer, datastore, info, session
 from monailabel.endpoints.infer import ResultType, run_inference
@@ -32,7 +32,9 @@ from starlette.background import BackgroundTask
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from ncf.core.errors import PairError
+from ncf.core.presets import version
 from ncf.label.dicom import SENT_SUFFIX
+from ncf.label.overview import POLICY, overview
 from ncf.label.pages import OwnPages
 
 OBJECTS = ("params", "info")  # fields of a form that hold JSON
@@ -60,7 +62,15 @@ def application(host: str, port: int) -> FastAPI:
         Middleware(CORSMiddleware, allow_origins=pages, allow_methods=["*"], allow_headers=["*"]),
     ]
     needs = [Depends(_objects), Depends(_tidied)]
-    web = FastAPI(title="NCF", docs_url="/", redoc_url="/docs", lifespan=_life, middleware=doors, dependencies=needs)
+    web = FastAPI(
+        title="NCF",
+        version=version(),
+        docs_url=None,  # `pages` takes the place of both
+        redoc_url=None,
+        lifespan=_life,
+        middleware=doors,
+        dependencies=needs,
+    )
     for error in (PairError, MONAILabelException):
         web.add_exception_handler(error, _refused)
     for part in (ours, info.router, batch_infer.router, activelearning.router, datastore.router, session.router):
@@ -120,6 +130,17 @@ async def _life(_: FastAPI) -> AsyncIterator[None]:
 def _refused(_: Any, error: Exception) -> JSONResponse:
     """Answer with status 400 and the sentence of an error."""
     return JSONResponse({"detail": getattr(error, "msg", str(error))}, status_code=400)
+
+
+@ours.get("/", include_in_schema=False)
+@ours.get("/docs", include_in_schema=False)
+def pages(request: Request) -> HTMLResponse:
+    """Return the page that lists what can be asked; nothing of it is loaded from another host.
+
+    Args:
+        request: to this application.
+    """
+    return HTMLResponse(overview(request.app.openapi()), headers=POLICY)
 
 
 async def _objects(request: Request) -> None:

@@ -13,8 +13,7 @@ from ncf.core.drawing import load_matplotlib
 from ncf.core.errors import PairError
 from ncf.core.interruption import end_of
 from ncf.core.refusals import explanation
-
-KEPT = ("metrics", "result_dir")  # entries of the evaluator's output that are kept while reports are made
+from ncf.run.guard import drop_volumes
 
 
 class Reports:
@@ -50,9 +49,7 @@ class Reports:
         """
         folders, self._folders = self._folders, []
         if self.report and self._engine is not None and folders:
-            output: Any = self._engine.state.output
-            kept: Any = {key: output[key] for key in KEPT if key in output}
-            self._engine.state.output, self._engine.state.batch = kept, None
+            drop_volumes(self._engine)
         return [line for folder in folders if (line := told_or_reason(folder, page=self.report)) is not None]
 
     def run(self) -> None:
@@ -87,7 +84,7 @@ def told_or_reason(
     """
     try:
         made = _report(folder, inputs) if page else _findings(folder, inputs)
-        from ncf.report.findings import saved_warnings
+        from ncf.report.saved_findings import saved_warnings
 
         lines = [f"  warning     {text}" for text in saved_warnings(folder)]
         lines += [f"  report      {made}"] if page else []
@@ -109,8 +106,9 @@ def _report(folder: Path, inputs: dict[str, Path] | None) -> Path:
 
 
 def _findings(folder: Path, inputs: dict[str, Path] | None) -> Path:
-    from ncf.report.findings import findings_of, save_findings
+    from ncf.report.findings import findings_of
     from ncf.report.material import facts_of
+    from ncf.report.saved_findings import save_findings
     from ncf.result.folder import SavedResult
 
     save_findings(folder, findings_of(facts_of(SavedResult(folder), inputs)))

@@ -7,19 +7,17 @@ does not say that a registration is right.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ncf.core.files import load_json, save_json
-from ncf.core.names import DEFORMABLE, FINDINGS_FILE, SAME
-from ncf.core.words import label_words, percent
+from ncf.core.names import DEFORMABLE, SAME
+from ncf.core.words import label_words, percent, place_words, structure_words
+from ncf.evaluate.trust import LARGE_MM
 from ncf.report.material import Facts
+from ncf.report.saved_findings import NOTE, WARNING, Finding
 from ncf.space.geometry import size_and_turn, spacing_mm
 
-WARNING, NOTE = "warning", "note"
 LARGE_FOLDING_FRACTION = 1e-4  # folding fraction: below this only single voxels fold, often at the border of the grid
 OUTSIDE_SHARE = 0.05  # of the fixed grid: a breath carries about 3 % of a chest scan out of its counterpart
 STRONG_SHARE = 0.01  # of the voxels change their volume more than threefold: no large region of soft tissue does
@@ -30,48 +28,14 @@ NMI_LOST = 1e-3  # of the normalised mutual information, which is 1 to 2
 LEAST_DICE = 0.5  # mean of all labels: small structures of two people reach 0.6
 DICE_LOST = 0.01  # of one label: a smaller loss is rounding at its surface
 LARGE_TRE_VOX = 3.0  # 95th percentile of the landmark error, in the largest side of a voxel
+# share with a large bound of the error: of a label more than an edge; tissue without contrast is a fifth of a chest
+LARGE_IN_LABEL, LARGE_IN_BODY = 0.1, 0.25
 FAR_TRE_VOX = 10.0  # error of a single landmark: it was placed wrongly, or the fit has lost that region
 STILL_FALLING = 0.05  # share of the last level's gain in its last tenth; the cosine schedule leaves 0 to 1 % there
 TENTH = 10
 SMALL_TURN_DEGREES = 3.0  # with a larger turn, the shift at the origin of the headers says nothing
 TILTED_DEGREES = 10.0  # with a larger tilt, the letters at the edges are only roughly true
 TOLD_LABELS = 5
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One statement about a result.
-
-    Attributes:
-        level: `WARNING` or `NOTE`.
-        text: for a person.
-    """
-
-    level: str
-    text: str
-
-
-def save_findings(folder: Path, findings: Sequence[Finding]) -> None:
-    """Write findings to their file in the folder of a result.
-
-    Raises:
-        PairError: the file cannot be written.
-    """
-    save_json(folder / FINDINGS_FILE, {"findings": [asdict(finding) for finding in findings]})
-
-
-def saved_warnings(folder: Path) -> list[str]:
-    """Read the warnings about a result from its file of findings.
-
-    Args:
-        folder: of the result.
-
-    Returns:
-        Their texts; none where there is no such file.
-    """
-    if not (folder / FINDINGS_FILE).exists():
-        return []
-    return [str(told["text"]) for told in load_json(folder / FINDINGS_FILE)["findings"] if told["level"] == WARNING]
 
 
 def findings_of(facts: Facts) -> list[Finding]:
@@ -84,6 +48,7 @@ def findings_of(facts: Facts) -> list[Finding]:
         *(_likeness(metrics) if _compares_intensities(run) else _shared(metrics, run)),
         *_landmarks(metrics, voxel_mm, worst=_worst(facts)),
         *_labels(metrics),
+        *_bounds(facts),
         *_motion(facts),
         *_fit(metrics, run.get("losses", [])),
         *_start(run.get("initial_transform") if run.get("transform", DEFORMABLE) == DEFORMABLE else None),
@@ -205,6 +170,28 @@ def _labels(metrics: Mapping[str, Any]) -> Iterator[Finding]:
         who = f"Label {told} fits" if len(lost) == 1 else f"Labels {told}{more} fit"
         level = WARNING if after["mean"] < (before["mean"] or 0) else NOTE
         yield Finding(level, f"{who} worse than before (Dice).")
+
+
+def _bounds(facts: Facts) -> Iterator[Finding]:
+    """Say where bounds of the error are large: in the body, and in labels, the worst first."""
+    trust = facts.result.trust
+    if trust is None:
+        return
+    metrics, body, largest = facts.result.metrics, trust.get("body", trust["everywhere"]), trust.get("largest")
+    shares = {label: told["large_share"] or 0.0 for label, told in trust["structures"].items()}
+    worst = sorted((n for n in shares if shares[n] > LARGE_IN_LABEL), key=lambda n: -shares[n])
+    places = [f"{percent(shares[n])} of {structure_words(metrics, n)}" for n in worst[:TOLD_LABELS]]
+    places += [f"much of {len(worst) - TOLD_LABELS} more labels"] if len(worst) > TOLD_LABELS else []
+    if (body["large_share"] or 0.0) > LARGE_IN_BODY:
+        places.insert(0, f"{percent(body['large_share'])} of the {'body' if 'body' in trust else 'scan'}")
+    if places:
+        at = f"{largest['bound_mm']:.1f} mm, is at {place_words(largest['at_mm'])}" if largest else ""
+        where = f" The largest one, {at}." if at else ""
+        yield Finding(
+            WARNING,
+            f"The error of the map may be large: its bound (95 %) is above {LARGE_MM:.0f} mm in {', '.join(places)}."
+            f"{where} The picture “Trust” shows the bounds.",
+        )
 
 
 def _motion(facts: Facts) -> Iterator[Finding]:

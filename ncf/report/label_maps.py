@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
-from ncf.core.words import label_words
+from ncf.core.words import structure_words
 from ncf.io.label_files import MOST_CODE
 from ncf.report.material import Material
 from ncf.report.volumes import Factors, Volume, reduced
@@ -75,18 +74,13 @@ def label_rows(material: Material, numbers: np.ndarray) -> list[dict[str, Any]]:
         found.append(
             {
                 "value": code,
-                "name": _name(metrics, number),
+                "name": structure_words(metrics, number),
                 "hue": round((code * GOLDEN) % 1, 4),
                 "dice": dice.get(str(number)),
                 "at_mm": to_mm(inner[None], material.space.affine)[0].round(3).tolist(),
             }
         )
     return found
-
-
-def _name(metrics: Mapping[str, Any], number: int) -> str:
-    words = label_words(metrics, number)
-    return f"label {number}" if words == str(number) else words
 
 
 def _inner(labels: np.ndarray, number: int) -> np.ndarray | None:

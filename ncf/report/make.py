@@ -8,9 +8,10 @@ from pathlib import Path
 from ncf.core.files import claim_folder, encoded, write_whole
 from ncf.core.names import PICTURES, REPORT_FILE
 from ncf.report.figures import pictures
-from ncf.report.findings import findings_of, save_findings
+from ncf.report.findings import findings_of
 from ncf.report.material import gathered
 from ncf.report.page import page
+from ncf.report.saved_findings import save_findings
 from ncf.report.slices import sliced
 from ncf.result.folder import SavedResult
 

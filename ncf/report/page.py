@@ -18,8 +18,8 @@ from PIL import Image
 
 from ncf.core.names import PICTURES
 from ncf.core.words import counted, label_words, percent
-from ncf.report.findings import WARNING, Finding
 from ncf.report.material import Material, windows
+from ncf.report.saved_findings import WARNING, Finding
 from ncf.report.scene import Scene
 from ncf.report.scene import scene as scene_of
 from ncf.report.slices import as_jpeg, data_uri
@@ -33,6 +33,7 @@ CHOICES = {
     "warped": "Warped",
     "before": "Before",
     "blend": "Blend",
+    "swipe": "Swipe",
     "difference": "Difference",
     "checkerboard": "Checkerboard",
     "volume": "Jacobian",

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ncf.core.names import TRUST_FILE
-from ncf.io.trust_file import load_trust
 from ncf.report import paint
+from ncf.report.error_bounds import bounds_shown, margin_maps, trust_volume
 from ncf.report.label_maps import label_maps, label_numbers, label_rows
 from ncf.report.material import Material
 from ncf.report.views import VIEWS, Cut
@@ -74,7 +73,9 @@ def scene(material: Material, *, whole: bool = False) -> Scene:
     numbers = label_numbers(material)
     maps = label_maps(material, numbers, factors=factors, moving_factors=moving_factors)
     rest = {"det": reduced(Volume(material.det, own.affine), factors, how="min"), **_masks(material, factors)}
-    rest |= _trust(material, factors)
+    bounds = bounds_shown(material, factors)
+    rest |= {"trust": trust_volume(bounds[-1])} if bounds else {}
+    maps |= margin_maps(maps["warped_label"], bounds[0]) if bounds and "warped_label" in maps else {}
     nodes, nodes_affine = _field(material, SERVED_NODES if whole else PAGE_NODES)
     rest |= {f"field_{axis}": Volume(nodes[..., a], nodes_affine) for a, axis in enumerate(AXES)}
     told = {
@@ -86,6 +87,7 @@ def scene(material: Material, *, whole: bool = False) -> Scene:
         "landmarks": landmark_rows(material),
         "start_mm": _start(material),
         "fold_mm": _worst_fold(material),
+        "doubt_mm": _largest_bound(material),
         "spacing_mm": spacing_mm(own.affine).tolist(),
         "reduction": _reduction(factors, moving_factors),
         "field_every": [round(float(s), 3) for s in spacing_mm(nodes_affine)],
@@ -161,18 +163,6 @@ def _masks(material: Material, factors: Factors) -> dict[str, Volume]:
     return {name: Volume(m.transpose(2, 1, 0).astype(np.uint8), affine) for name, m in masks.items() if m.any()}
 
 
-def _trust(material: Material, factors: Factors) -> dict[str, Volume]:
-    """Return the 95 % bound of the map's error, in mm, where there is one; 0 where nothing is known."""
-    path = material.result.folder / TRUST_FILE
-    if not path.exists():
-        return {}
-    bounds, grid = load_trust(path)
-    if not grid.same_as(material.space.grid):
-        return {}
-    values = material.space.turned(np.nan_to_num(bounds[..., 1], nan=0.0))
-    return {"trust": reduced(Volume(values, material.space.affine), factors)}
-
-
 def landmark_rows(material: Material) -> list[dict[str, Any]]:
     """Return number, places and errors of every landmark, largest error first.
 
@@ -212,6 +202,12 @@ def _worst_fold(material: Material) -> list[float] | None:
     if material.det[worst] > 0:
         return None
     return to_mm(np.array([worst]), material.space.affine)[0].round(3).tolist()
+
+
+def _largest_bound(material: Material) -> list[float] | None:
+    """Return where the bound of the error is largest, RAS mm; None where no bounds are known."""
+    largest = (material.result.trust or {}).get("largest")
+    return None if largest is None else list(largest["at_mm"])
 
 
 def _reduction(factors: Factors, moving: Factors) -> str:

@@ -17,7 +17,17 @@ import torch
 
 from ncf.core.errors import PairError
 from ncf.core.files import load_json
-from ncf.core.names import AFFINE, AFFINE_FILE, FIELD_FILE, METRICS_FILE, NETWORK_FILE, RIGID, RUN_FILE, TG132_FILE
+from ncf.core.names import (
+    AFFINE,
+    AFFINE_FILE,
+    FIELD_FILE,
+    METRICS_FILE,
+    NETWORK_FILE,
+    RIGID,
+    RUN_FILE,
+    TG132_FILE,
+    TRUST_NUMBERS_FILE,
+)
 from ncf.core.paths import missing, shortened, there
 from ncf.core.renamed import RENAMED_METRICS, RENAMED_RUN
 from ncf.io.fields.table import load_map
@@ -59,6 +69,12 @@ class SavedResult:
         """The page of task group 132: tg132.json where ``ncf tg132`` wrote one, else the section of metrics.json."""
         path = self.folder / TG132_FILE
         return load_json(path) if path.exists() else self.metrics.get("tg132")
+
+    @property
+    def trust(self) -> dict[str, Any] | None:
+        """Bounds of the map's error in numbers: trust.json where ``ncf trust`` wrote one."""
+        path = self.folder / TRUST_NUMBERS_FILE
+        return load_json(path) if path.exists() else None
 
     @property
     def inputs(self) -> dict[str, Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ncf.core.words import label_words
+from ncf.core.words import structure_words
 
 MOST, LOWEST = 5, 3  # structures that are all told, and how many of more
 
@@ -40,7 +40,7 @@ def _dice(metrics: Mapping[str, Any]) -> list[_Structure]:
     dice = metrics.get("dice", {})
     before = dice.get("before", {}).get("labels", {})
     return [
-        _Structure(after, f"{_name(metrics, label)}: Dice {before[label]:.3f} -> {after:.3f}")
+        _Structure(after, f"{structure_words(metrics, label)}: Dice {before[label]:.3f} -> {after:.3f}")
         for label, after in dice.get("after", {}).get("labels", {}).items()
         if after is not None and before.get(label) is not None
     ]
@@ -54,12 +54,6 @@ def _volumes(metrics: Mapping[str, Any]) -> list[_Structure]:
         if "fixed" in volume or not {"moving", "carried"} <= set(volume):
             continue
         before, after = volume["moving"], volume["carried"]
-        words = f"{_name(metrics, structure['label'])}: volume {before:.1f} -> {after:.1f} ml"
+        words = f"{structure_words(metrics, structure['label'])}: volume {before:.1f} -> {after:.1f} ml"
         found.append(_Structure(-abs(after / before - 1) if before else 0.0, words))
     return found
-
-
-def _name(metrics: Mapping[str, Any], label: int | str) -> str:
-    """Return the name of a structure, or its number as a label."""
-    told = label_words(metrics, label)
-    return f"label {told}" if told == str(label) else told

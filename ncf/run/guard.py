@@ -36,6 +36,16 @@ class DeviceCheck:
             sys.exit(f"error: {error}")
 
 
+KEPT = ("metrics", "result_dir")  # entries of an evaluator's output that its later handlers need
+
+
+def drop_volumes(engine: Engine) -> None:
+    """Let an evaluator that has run forget its volumes, so that what follows needs no more memory than the fit."""
+    output: Any = engine.state.output
+    kept: Any = {key: output[key] for key in KEPT if key in output}
+    engine.state.output, engine.state.batch = kept, None
+
+
 class Released:
     """Makes an evaluator of many pairs release one pair's volumes before it takes the next (an Ignite handler)."""
 

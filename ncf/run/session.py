@@ -14,6 +14,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, cast
 
+from ncf.core.lacking import Lacking
 from ncf.core.process import release_memory
 from ncf.core.threads import calm_threads
 from ncf.pair.keys import Pair, PairFiles
@@ -50,14 +51,14 @@ class Session:
         """Let this process keep the memory it frees, which the next fit needs again."""
         self._part("allocator").run()
 
-    def register_files(self, pair: PairFiles) -> list[str]:
-        """Register a pair of files and write its result to its folder, with a report if the config wants one.
+    def register_files(self, pair: PairFiles) -> Lacking:
+        """Register a pair of files and write its result, with bounds of its error and a report where they are wanted.
 
         Args:
             pair: paths by key.
 
         Returns:
-            One line for each report that could not be made.
+            One line for each bounds and each report that could not be made.
 
         Raises:
             PairError: the pair cannot be registered. An error that was raised from a PairError means the same
@@ -70,7 +71,7 @@ class Session:
         try:
             with redirect_stdout(io.StringIO()), calm_threads():  # the closing lines of a single run
                 self._part("evaluator").run()
-                return [*self._part("trusts").made(), *self._part("reports").made()]
+                return Lacking(bounds=self._part("trusts").made(), reports=self._part("reports").made())
         finally:
             self._part("folders").release()
             self._workflow.parser.ref_resolver.reset()  # the evaluator, which holds the pair's images

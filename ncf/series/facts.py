@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
-from ncf.cohort.plan import DONE, Plan
+from ncf.cohort.collect import numbers_of
+from ncf.cohort.plan import DONE, TRUST, Plan
 from ncf.core.files import claim_folder
 from ncf.core.names import FIELD_FILE
 from ncf.io.fields.table import load_map
@@ -35,6 +36,8 @@ NUMBERS = (
     "folds_percent",
     "mean_displacement_mm",
     "max_displacement_mm",
+    "bound_mm",
+    "bound_p95_mm",
     "seconds",
 )
 
@@ -141,7 +144,8 @@ def _phase(
     moved_mm: np.ndarray | None,
 ) -> PhaseFacts:
     """Return what is known of a phase."""
-    metrics, start = result.metrics, result.run.get("start_evidence")
+    metrics, start = numbers_of(result), result.run.get("start_evidence")
+    bounds = metrics.get(TRUST, {})
     found: dict[str, Any] = {
         "tre_before_mm": metrics.get("tre_mm", {}).get("before", {}).get("mean"),
         "tre_mm": metrics.get("tre_mm", {}).get("after", {}).get("mean"),
@@ -152,6 +156,8 @@ def _phase(
         "folds_percent": 100 * metrics["folding_fraction"]["all"],
         "mean_displacement_mm": float(length_mm.mean()),
         "max_displacement_mm": float(length_mm.max()),
+        "bound_mm": bounds.get("median_mm"),
+        "bound_p95_mm": bounds.get("p95_mm"),
         "seconds": metrics["seconds"]["total"],
     }
     begun_from = remark = ""

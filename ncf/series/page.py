@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from ncf.cohort.plan import DONE, Plan, failures
 from ncf.core.files import load_json, write_whole
 from ncf.core.names import DOUBTFUL, REPORT_FILE
-from ncf.report.findings import saved_warnings
 from ncf.report.page import environment, number
+from ncf.report.saved_findings import saved_warnings
 from ncf.report.slices import data_uri
 from ncf.result.folder import SavedResult
 from ncf.series.curves import curves
@@ -27,6 +27,8 @@ COLUMNS = {
     "folds %": "folds_percent",
     "displacement mm": "mean_displacement_mm",
     "largest mm": "max_displacement_mm",
+    "bound mm": "bound_mm",
+    "bound p95 mm": "bound_p95_mm",
     "s": "seconds",
 }
 

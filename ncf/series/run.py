@@ -21,13 +21,15 @@ from ncf.cohort.plan import (
     open_pairs,
     prepared,
     record_failure,
+    without_bounds,
     without_report,
 )
-from ncf.cohort.run import doubtful
-from ncf.cohort.worker import Outcome, register_pair, report_pair, task_of
+from ncf.cohort.run import doubtful, note_outcome, tell_lacking
+from ncf.cohort.worker import Outcome, bound_pair, register_pair, report_pair, task_of
 from ncf.core.drawing import load_matplotlib
 from ncf.core.errors import PairError
 from ncf.core.files import load_json
+from ncf.core.lacking import Lacking
 from ncf.core.names import NETWORK_FILE
 from ncf.io.pair_lists import Pairs
 from ncf.pair.checks import CheckFilesd
@@ -84,7 +86,7 @@ def run_series(plan: Plan, *, retry_failed: bool = False, progress: bool = True)
         progress: False hides the bar.
 
     Returns:
-        True if every phase has a result and its report.
+        True if every phase has a result, with the report and the bounds that are wanted.
 
     Raises:
         PairError: an input is missing or cannot be opened, another run is at work in the output folder, or inputs or
@@ -98,11 +100,13 @@ def run_series(plan: Plan, *, retry_failed: bool = False, progress: bool = True)
     _check_fixed(plan)
     with only_run(plan.output_dir):
         prepared(plan, threads=torch.get_num_threads())
-        no_report = _registered(plan, open_pairs(plan, retry_failed=retry_failed), progress=progress)
-        for pair in without_report(plan):
-            why = report_pair(task_of(pair, plan.config_files, plan.overrides, plan.output_dir)).no_report
-            no_report += [why] if why is not None else []
-        return _told(plan, no_report)
+        unbounded = without_bounds(plan)
+        unreported = [pair for pair in without_report(plan) if pair not in unbounded]
+        lacking = _registered(plan, open_pairs(plan, retry_failed=retry_failed), progress=progress)
+        for call, pairs in ((bound_pair, unbounded), (report_pair, unreported)):
+            for pair in pairs:
+                note_outcome(plan, call(task_of(pair, plan.config_files, plan.overrides, plan.output_dir)), lacking)
+        return _told(plan, lacking)
 
 
 def _check_fixed(plan: Plan) -> None:
@@ -115,13 +119,13 @@ def _check_fixed(plan: Plan) -> None:
     fixed_points(plan.more, plan.pairs[0]["fixed"])
 
 
-def _registered(plan: Plan, left: Pairs, *, progress: bool) -> list[str]:
-    """Register phases, each from its neighbour; return a line for every report that failed."""
+def _registered(plan: Plan, left: Pairs, *, progress: bool) -> Lacking:
+    """Register phases, each from its neighbour; return what failed beside complete results."""
     from tqdm import tqdm
 
+    lacking = Lacking([], [])
     if not left:
-        return []
-    no_report: list[str] = []
+        return lacking
     order, names = _order(plan), {pair["name"] for pair in left}
     pairs = {pair["name"]: pair for pair in plan.pairs}
     begun = len(plan.pairs) - len([name for name in order if name in names])
@@ -132,12 +136,10 @@ def _registered(plan: Plan, left: Pairs, *, progress: bool) -> list[str]:
             odd = doubtful(plan)
             good = [other for other in neighbours if plan.state(pairs[other]) == DONE and other not in odd]
             outcome = _register(plan, pairs[name], good[0] if good else None)
-            if outcome.no_report is not None:
-                no_report.append(outcome.no_report)
-            if outcome.reason is not None:
-                record_failure(plan, name, reason=outcome.reason, detail=outcome.detail)
+            with bar.external_write_mode():
+                note_outcome(plan, outcome, lacking)
             bar.update()
-    return no_report
+    return lacking
 
 
 def _register(plan: Plan, pair: Mapping[str, str], neighbour: str | None) -> Outcome:
@@ -166,7 +168,7 @@ def _order(plan: Plan) -> dict[str, list[str]]:
     return {name: found.ranked(name, order[:number]) for number, name in enumerate(order)}
 
 
-def _told(plan: Plan, no_report: list[str]) -> bool:
+def _told(plan: Plan, lacking: Lacking) -> bool:
     """Write what is known of the whole series, and print what a person should know; return True if all went well."""
     from ncf.series.told import tell_series
 
@@ -177,11 +179,10 @@ def _told(plan: Plan, no_report: list[str]) -> bool:
         print(f"failed: {failure['name']}: {failure['reason']}")
     for name, reasons in doubtful(plan).items():
         print(f"doubtful: {name}: {'; '.join(reasons)}")
-    for line in no_report:
-        print(f"no report: {line}")
+    tell_lacking(lacking)
     done = sum(plan.state(pair) == DONE for pair in plan.pairs)
     print(f"{done} of {len(plan.pairs)} phases done, results in {plan.output_dir}")
     if plan.reports and done:
         print(f"report: {plan.output_dir / SERIES_REPORT}")
     sys.stdout.flush()
-    return not failed and not no_report and all(plan.state(pair) != FAILED for pair in plan.pairs)
+    return not failed and not any(lacking) and all(plan.state(pair) != FAILED for pair in plan.pairs)

@@ -44,6 +44,8 @@ def _line(phase: PhaseFacts) -> str:
     if "dice" in phase.numbers:
         words.append(f"Dice {phase.numbers['dice_before']:.3f} -> {phase.numbers['dice']:.3f}")
     words.append(f"moves {phase.numbers['mean_displacement_mm']:.1f} mm on average")
+    if "bound_mm" in phase.numbers:
+        words.append(f"error bound {phase.numbers['bound_mm']:.1f} mm (95 %, in half of the body)")
     if phase.moved_mm is not None:
         words.append(f"{counted(len(phase.moved_mm), 'point')} {phase.moved_mm.mean():.1f} mm")
     words.append(f"from {phase.begun_from}" if phase.begun_from else "afresh")

@@ -1,4 +1,4 @@
-"""Files carried by a saved map: scans and label maps onto a reference grid, points and surfaces in both directions.
+"""Files carried by a saved map: scans onto a reference grid, points and surfaces in both directions.
 
 This room reads and writes files around `ncf.space.mapping`. It must not know the fit or its networks.
 """
@@ -11,17 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from monai.data import MetaTensor
 
 from ncf.core.errors import PairError
-from ncf.core.files import claim_folder, unchanged, write_together
-from ncf.core.labels import Wanted
+from ncf.core.files import claim_folder, unchanged
 from ncf.core.names import RESULT_FILES, RUN_FILE, TRUST_FILE, image_stem
 from ncf.core.scan_paths import scan_path
 from ncf.io.image_files import read_image
 from ncf.io.itk_fields import load_affine
-from ncf.io.label_files import empty_scan, read_label, shown_labels, table_of
-from ncf.io.label_names import save_names, table_beside
 from ncf.io.named_files import save_field, save_volume
 from ncf.io.points.base import in_ras
 from ncf.io.points.table import read_points_file
@@ -30,7 +26,7 @@ from ncf.result.folder import SavedResult, saved_map
 from ncf.space.geometry import to_mm, to_vox
 from ncf.space.grids import Grid
 from ncf.space.mapping import SpatialMap
-from ncf.space.resampling import IMAGE_MODES, in_type_of, warp
+from ncf.space.resampling import in_type_of, warp
 from ncf.use.odd import note_what_is_odd
 from ncf.use.trust import SUFFIX, write_errors
 
@@ -140,65 +136,33 @@ def grid_of(path: str | Path, what: str) -> Grid:
 
 
 def apply_to_images(
-    opened: Applied,
-    files: Sequence[str | Path],
-    output_dir: str | Path,
-    *,
-    mode: str,
-    wanted: Sequence[Wanted] = (),
-    named: Path | None = None,
+    opened: Applied, files: Sequence[str | Path], output_dir: str | Path, *, mode: str, named: Path | None = None
 ) -> list[Path]:
-    """Carry scans or label maps of the moving side onto the reference grid.
+    """Carry scans of the moving side onto the reference grid; label maps are for `ncf.use.carry_labels`.
 
     Args:
         opened: the map.
         files: each on a grid of its own in the moving scan's space.
         output_dir: where the results go, as <name>.nii.gz.
-        mode: see `ncf.space.resampling.Reader`.
-        wanted: names or numbers of labels; by default all. Where labels have names, these lie beside the result.
+        mode: of `ncf.space.resampling.Reader`, for images.
         named: the file of the result, in place of the folder, where one is carried (`ncf.io.named_files.WRITTEN`).
 
     Returns:
-        The files that were written, without those of names.
+        The files that were written.
 
     Raises:
-        PairError: two files have one name, an output is an input, values are no labels, or a file cannot be read or
-            written.
+        PairError: two files have one name, an output is an input, or a file cannot be read or written.
     """
     names = [f"{image_stem(str(file))}.nii.gz" for file in files] if named is None else [named.name]
-    folder = output_dir if named is None else named.parent
-    targets = output_paths(names, folder, read=[*files, *opened.read])
+    targets = output_paths(names, output_dir if named is None else named.parent, read=[*files, *opened.read])
     for file, target in zip(files, targets, strict=True):
-        image = read_image("image", str(file)) if mode in IMAGE_MODES else _label(opened, file, wanted)
+        image = read_image("image", str(file))
         check_finite(str(file), image)
-        note_what_is_odd(opened.inputs, file, image.as_tensor() if mode in IMAGE_MODES else None)
+        note_what_is_odd(opened.inputs, file, image.as_tensor())
         volume, affine = image.as_tensor()[0], np.asarray(image.affine, dtype=np.float64)
         found = warp(opened.map, volume, moving=affine, reference=opened.reference, mode=mode)
-        if mode in IMAGE_MODES:
-            save_volume(target, in_type_of(found, volume), opened.reference.affine)
-            continue
-        table = table_of(image)
-        _save_labels(target, shown_labels(found, table), opened.reference, names=table.names)
+        save_volume(target, in_type_of(found, volume), opened.reference.affine)
     return targets
-
-
-def _save_labels(target: Path, labels: np.ndarray, grid: Grid, *, names: Mapping[int, str]) -> None:
-    """Write a label map and the names of its labels, both or none; names of an earlier map of this name go."""
-
-    def write(folder: Path) -> None:
-        """Write both into a folder."""
-        save_volume(folder / target.name, labels, grid.affine)
-        save_names(folder / target.name, names)
-
-    write_together(target.parent, write)
-    if not names:
-        table_beside(target).unlink(missing_ok=True)
-
-
-def _label(opened: Applied, file: str | Path, wanted: Sequence[Wanted]) -> MetaTensor:
-    """Read a label map on its own grid; contours, which have none, come onto the moving grid."""
-    scan = None if opened.moving is None else empty_scan(opened.moving, opened.moving_scan)
-    return read_label("label", file, scan, wanted=wanted, own_grid=True)
 
 
 def apply_to_points(

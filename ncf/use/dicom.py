@@ -6,6 +6,7 @@ A result folder names its scans; the objects take patient, study and frame of re
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from ncf.core.files import write_folder_whole
 from ncf.core.labels import Wanted
 from ncf.core.names import image_stem
 from ncf.core.scan_paths import scan_path
+from ncf.evaluate.margins import Margin
 from ncf.io.dicom.objects import RTSTRUCT, SEGMENTATIONS, class_of, label_object
 from ncf.io.dicom.written.between import Between, between
 from ncf.io.dicom.written.segments import save_labelmap, save_segments
@@ -23,11 +25,11 @@ from ncf.io.dicom.written.table import DICOM_OBJECTS
 from ncf.io.fields.base import FieldToSave
 from ncf.io.fields.table import field_formats
 from ncf.io.image_files import read_image
-from ncf.io.label_files import empty_scan, read_label, table_of
 from ncf.pair.checks import check_finite
 from ncf.space.grids import Grid
 from ncf.space.resampling import in_type_of, planes_read, warp
 from ncf.use.carry import Applied, open_map, output_paths
+from ncf.use.carry_labels import SIDES, carried, margin_names, margins, told
 from ncf.use.export import name_of, sources_of
 
 Writer = Callable[[Applied, Between, Path], None]  # of an object: the map, the two scans, the path
@@ -95,11 +97,8 @@ def carried_structures(
         PairError: the labels cannot be read, or none lies on the fixed grid.
     """
     scans.require_grid(opened.reference)
-    scan = None if opened.moving is None else empty_scan(opened.moving, opened.moving_scan)
-    image = read_label("moving_label", file, scan, wanted=wanted, own_grid=True)
-    volume, affine = image.as_tensor()[0], np.asarray(image.affine, dtype=np.float64)
-    codes = warp(opened.map, volume, moving=affine, reference=opened.reference, mode=mode).round().int().numpy()
-    return structures_of(codes, table_of(image))
+    codes, table = carried(opened, file, mode=mode, wanted=wanted)
+    return structures_of(codes.numpy(), table)
 
 
 def _registered(kind: str) -> Writer:
@@ -206,13 +205,15 @@ def carry_structures(
     wanted: Sequence[Wanted] = (),
     reference: str | Path | None = None,
     anonymous: bool = False,
-) -> list[Path]:
+) -> tuple[list[Path], list[str]]:
     """Carry labels of the moving side onto the fixed series, each file as a new object.
+
+    Where bounds of the map's error are known, the inner and the outer structures are objects of their own beside it.
 
     Args:
         opened: the map; its moving scan is a DICOM series, by which dates and patient are known.
         files: RTSTRUCT, SEG or label maps.
-        output_dir: where the objects go, as <name>_rtstruct.dcm and the like.
+        output_dir: where the objects go, as <name>_rtstruct.dcm, <name>_inner_rtstruct.dcm and the like.
         kind: a key of `STRUCTURES`; by default what the file is, and RTSTRUCT for label maps in image files.
         mode: see `ncf.space.resampling.Reader`, for labels.
         wanted: names or numbers of labels; by default all.
@@ -220,20 +221,42 @@ def carry_structures(
         anonymous: see `export_dicom`.
 
     Returns:
-        The files that were written.
+        The files that were written, and the volumes of the structures in words.
 
     Raises:
         PairError: as of `export_dicom`, and labels that cannot be read.
     """
     kinds = [kind or _kind_of(file) for file in files]
-    names = [f"{image_stem(str(f))}{DICOM_OBJECTS[own].suffix}" for f, own in zip(files, kinds, strict=True)]
-    targets = output_paths(names, output_dir, read=[*files, *opened.read])
+    suffixes = [DICOM_OBJECTS[own].suffix for own in kinds]
+    names = [f"{image_stem(str(file))}{suffix}" for file, suffix in zip(files, suffixes, strict=True)]
+    beside = [margin_names(name, suffix) for name, suffix in zip(names, suffixes, strict=True) if opened.trust]
+    targets = output_paths([*names, *chain(*beside)], output_dir, read=[*files, *opened.read])
     moving = opened.registered("moving") if opened.moving_scan is None else opened.moving_scan
     fixed = opened.registered("fixed") if reference is None else reference
     scans = between(fixed, moving, anonymous=anonymous, what="an object of carried labels")
-    for file, own, target in zip(files, kinds, targets, strict=True):
-        STRUCTURES[own](target, carried_structures(opened, scans, file, mode=mode, wanted=wanted), scans)
-    return targets
+    scans.require_grid(opened.reference)
+    written, lines = [], []
+    for number, (file, own) in enumerate(zip(files, kinds, strict=True)):
+        codes, table = carried(opened, file, mode=mode, wanted=wanted)
+        STRUCTURES[own](targets[number], structures_of(codes.numpy(), table), scans)
+        written.append(targets[number])
+        found = list(margins(opened, codes.numpy(), table))
+        lines += told(found)
+        place = len(files) + len(SIDES) * number
+        for side, target in zip(SIDES if found else (), targets[place : place + len(SIDES)], strict=True):
+            structures = _one_side(found, side)
+            if structures:
+                STRUCTURES[own](target, structures, scans)
+                written.append(target)
+            else:
+                target.unlink(missing_ok=True)  # of an earlier map
+    return written, lines
+
+
+def _one_side(found: Sequence[Margin], side: str) -> list[Structure]:
+    """Return the inner or the outer structures that hold a voxel."""
+    parts = [(margin, getattr(margin, side)) for margin in found]
+    return [Structure(m.number, f"{m.name} ({side})", m.whole(part)) for m, part in parts if part.any()]
 
 
 def _kind_of(file: str | Path) -> str:

@@ -5,10 +5,24 @@
     if (!input) return;
     input.checked = true;
     V.state[name] = value;
+    if (name === "picture") slide();
     if (name === "motion") { V.go(V.state.mm); return; }
     V.redraw();
   }
   V.choose = choose;
+  function slide() { // the slider of the blend is that of the swipe too
+    const swipe = V.state.picture === "swipe";
+    V.id("blend-told").textContent = swipe ? "Swipe" : "Blend";
+    V.id("blend").value = Math.round(100 * (swipe ? V.state.swipe : V.state.blend));
+  }
+  V.slide = function (share) { // 0 to 1
+    const held = Math.max(0, Math.min(1, share)), swipe = V.state.picture === "swipe";
+    V.state[swipe ? "swipe" : "blend"] = held;
+    if (!swipe) return choose("picture", "blend");
+    slide();
+    V.left.nv.drawScene();
+  };
+  function nudge(by) { V.slide(V.state[V.state.picture === "swipe" ? "swipe" : "blend"] + by); }
   function driven() { return V.scene.shared ? ["fixed", "warped"] : [V.id("of").value]; }
   function sliders() { // show the window of the scan that they drive
     const [low, high] = V.state.windows[driven()[0]];
@@ -90,7 +104,7 @@
   const keys = {
     b: () => choose("second", V.state.second === "before" ? "warped" : "before"),
     f: () => choose("picture", V.state.picture === "fixed" ? "warped" : "fixed"),
-    l: () => flip("show-labels"), m: () => flip("show-landmarks"), c: () => flip("cross"), r: () => V.ruler(!V.state.ruler),
+    l: () => flip("show-labels"), i: () => flip("show-margins"), ",": () => nudge(-0.05), ".": () => nudge(0.05), m: () => flip("show-landmarks"), c: () => flip("cross"), r: () => V.ruler(!V.state.ruler),
     g: () => choose("motion", { none: "grid", grid: "arrows", arrows: "none" }[V.state.motion]),
     w: function () {
       const all = Array.from(V.id("preset").options, (o) => o.value);
@@ -114,18 +128,20 @@
     for (const name of ["picture", "second", "motion"]) {
       document.querySelectorAll('[name="' + name + '"]').forEach((input) => input.addEventListener("change", () => choose(name, input.value)));
     }
-    V.id("blend").addEventListener("input", function () { V.state.blend = Number(V.id("blend").value) / 100; choose("picture", "blend"); });
+    V.id("blend").addEventListener("input", () => V.slide(Number(V.id("blend").value) / 100));
     for (const id of ["width", "level"]) V.id(id).addEventListener("input", levels);
     V.id("preset").addEventListener("change", () => V.preset(V.id("preset").value));
     V.id("of").addEventListener("change", function () { ranges(); sliders(); });
     V.id("of").parentElement.hidden = V.scene.shared;
     check("show-labels", "labels", V.redraw);
     check("show-landmarks", "landmarks", () => V.go(V.state.mm));
+    check("show-margins", "margins", () => V.go(V.state.mm));
     V.id("cross").addEventListener("change", function () {
       for (const panel of [V.left, V.right]) panel.nv.setCrosshairWidth(V.id("cross").checked ? 1 : 0);
     });
     V.id("ruler").addEventListener("click", () => V.ruler(!V.state.ruler));
     V.id("fold")?.addEventListener("click", function () { V.state.mm = V.scene.fold_mm; choose("picture", "volume"); });
+    V.id("doubt")?.addEventListener("click", function () { V.state.mm = V.scene.doubt_mm; choose("picture", "trust"); });
     V.id("zoom-in").addEventListener("click", () => V.zoom(1.3));
     V.id("zoom-out").addEventListener("click", () => V.zoom(1 / 1.3));
     ranges();

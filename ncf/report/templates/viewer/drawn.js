@@ -1,5 +1,6 @@
 // Drawn over the slices: the deformed grid, arrows of the map, landmarks, and which slice each one is.
 (function () {
+  const CELL = 2; // pixels of an outline
   const PITCH = 26; // lines along the longer side of a slice
   const BLUE = "#56b4e9", ORANGE = "#e69f00";
   const PLANES = [[0, 1, 2], [0, 2, 1], [1, 2, 0]]; // axial, coronal, sagittal: across, down, through
@@ -30,6 +31,29 @@
     }
     return rows;
   }
+  function outlines(panel, context, tile, to, plane, name, dotted) { // between pixels of which one is in a label
+    const [l, t, w, h] = tile.leftTopWidthHeight, cols = Math.ceil(w / CELL), rows = Math.ceil(h / CELL), volume = V.volumes[name];
+    const point = panel.mm.slice(), paths = new Map(), above = new Uint16Array(cols);
+    for (let r = 0; r < rows; r++) for (let c = 0, before = 0; c < cols; c++) {
+      [point[plane[0]], point[plane[1]]] = to.mm(l + (c + 0.5) * CELL, t + (r + 0.5) * CELL);
+      let code = V.valueAt(volume, point) || 0;
+      if (V.state.hidden.has(code)) code = 0;
+      const x = l + c * CELL, y = t + r * CELL, upper = above[c];
+      const add = (of, ...ends) => { if (!paths.has(of)) paths.set(of, []); paths.get(of).push(ends); };
+      if (!dotted || (c + r) % 4 < 2) {
+        if (c && code !== before) add(code || before, x, y, x, y + CELL);
+        if (r && code !== upper) add(code || upper, x, y, x + CELL, y);
+      }
+      above[c] = before = code;
+    }
+    for (const label of V.scene.labels) {
+      context.strokeStyle = "rgb(" + V.labelColour(label).join(",") + ")";
+      context.beginPath();
+      for (const [a, b, c, d] of paths.get(label.value) || []) { context.moveTo(a, b); context.lineTo(c, d); }
+      context.stroke();
+    }
+  }
+  V.outlines = outlines;
   function line(context, a, b) { if (a && b) { context.moveTo(...a); context.lineTo(...b); } }
   function grid(context, rows) {
     rows.forEach((row, r) => row.forEach(function (node, c) {
@@ -100,11 +124,16 @@
       context.rect(...tile.leftTopWidthHeight);
       context.clip();
       context.lineWidth = 1.2;
+      if (panel.side === "left") V.drawSwipe(panel, context, tile, to, plane);
       if (panel.side === "left" && V.state.motion !== "none") {
         context.strokeStyle = ORANGE;
         context.beginPath();
         (V.state.motion === "grid" ? grid : arrows)(context, nodes(tile, to, plane));
         context.stroke();
+      }
+      if (V.state.margins && (panel.side === "left" || V.state.second === "warped")) {
+        outlines(panel, context, tile, to, plane, "warped_inner", false);
+        outlines(panel, context, tile, to, plane, "warped_outer", true);
       }
       if (V.state.landmarks) landmarks(panel, context, to, plane, tile.leftTopWidthHeight);
       letters(context, tile);

@@ -18,10 +18,12 @@
     const panel = { side: side, nv: nv, canvas: canvas, drawn: V.id("drawn-" + side), mm: null };
     const draw = nv.drawScene.bind(nv);
     nv.drawScene = function () {
+      V.keepFixed(panel, draw);
       const told = draw();
       V.drawOver(panel);
       return told;
     };
+    if (side === "left") V.dragSwipe(panel);
     nv.onLocationChange = function (told) {
       panel.mm = Array.from(told.mm).slice(0, 3);
       moved(panel.mm);

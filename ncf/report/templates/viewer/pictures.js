@@ -33,6 +33,7 @@
       image.opacity = V.state.blend;
       return [image];
     },
+    swipe: async () => [await scan("left", "warped", "warped"), ...await empty("left", "nothing_after")],
     difference: async function () {
       const range = V.differenceRange();
       if (!V.scene.shared) delete kept.difference;
@@ -67,7 +68,7 @@
     const picture = V.state.picture;
     const left = [await scan("left", "fixed", "fixed"), ...await made[picture]()];
     const ours = picture === "warped" ? "warped_label" : "fixed_label";
-    V.show(V.left, [...left, ...await labels("left", ours)]);
+    V.show(V.left, picture === "swipe" ? left : [...left, ...await labels("left", ours)]); // swipe.js draws outlines
     const before = V.state.second === "before", name = before ? "moving" : "warped";
     const right = [await scan("right", name, "warped"), ...(before ? [] : await empty("right", "nothing_after"))];
     V.show(V.right, [...right, ...await labels("right", name + "_label")]);

@@ -56,6 +56,7 @@
     warped: () => "The moving scan on the fixed grid, by the map. Slate blue: it has no data there.",
     before: () => "The moving scan where " + V.scene.placed_by + " put it. Slate blue: it has no data there.",
     blend: () => "The fixed scan with the warped one over it (" + Math.round(100 * V.state.blend) + " %).",
+    swipe: () => "Fixed to the left of the divider in each slice, warped to the right." + (V.state.labels ? " Labels are outlines." : ""),
     difference: () => "Warped minus fixed: blue is darker, red brighter, white equal; slate blue: no data.",
     checkerboard: () => "Fixed and warped in turn; edges run through where the map is right.",
     volume: () => "Jacobian determinant: green grows in the moving scan, violet shrinks, yellow folds.",
