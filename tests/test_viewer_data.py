@@ -18,7 +18,7 @@ from nibabel.affines import apply_affine
 from ncf.report import scene as scenes
 from ncf.report.material import gathered
 from ncf.report.volumes import Volume, coded, factors_for, field_nodes, reduced, step_of
-from ncf.report.windows import windows_of
+from ncf.report.windows import windows_for, windows_of
 from ncf.result.folder import SavedResult
 
 Run = Callable[..., ConfigWorkflow]
@@ -85,6 +85,21 @@ def test_windows_are_those_of_the_scan() -> None:
     assert mr.start == "1 to 99 %" and mr.ranges["1 to 99 %"] == pytest.approx((11, 990), abs=1)
     flat = windows_of(np.full(8, 3.0))
     assert all(high > low for low, high in flat.ranges.values())
+
+
+def test_scans_of_one_unit_begin_with_one_window() -> None:
+    noise = np.random.default_rng(0)
+    air, bone, tissue = noise.normal(-1000, 20, 3000), np.full(50, 900.0), noise.normal(40, 30, 5000)
+    breath_out, deep = noise.normal(-750, 60, 1500), noise.normal(-940, 20, 3000)  # a lung can lie beside air
+    scans = {key: np.concatenate([air, lung, tissue, bone]) for key, lung in (("fixed", breath_out), ("warped", deep))}
+    assert windows_of(scans["warped"]).start == "soft tissue"
+    for shared in (True, False):  # Hounsfield units are one unit anyway
+        both = windows_for(scans, shared=shared)
+        assert both["fixed"] == both["warped"] and both["fixed"].start == "lung"
+    mr = {"fixed": np.arange(1000.0), "warped": np.arange(1000.0) * 2}
+    apart, same = windows_for(mr, shared=False), windows_for(mr, shared=True)
+    assert apart["fixed"] == windows_of(mr["fixed"]) and apart["fixed"] != apart["warped"]
+    assert same["fixed"] == same["warped"] and same["fixed"].ranges["whole range"] == (0, 1998)
 
 
 def test_large_label_numbers_become_small_codes_with_their_own_names(

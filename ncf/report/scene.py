@@ -30,7 +30,7 @@ from ncf.report.volumes import (
     reduced,
     step_of,
 )
-from ncf.report.windows import windows_of
+from ncf.report.windows import windows_for
 from ncf.space.geometry import field_to_mm, spacing_mm, to_mm
 
 FIXED_BYTES, MOVING_BYTES = 2_400_000, 1_200_000  # of the scans in a page, packed; base64 makes them a third larger
@@ -81,8 +81,7 @@ def scene(material: Material, *, whole: bool = False) -> Scene:
     told = {
         "before_affine": _before_affine(material, scans["moving"].affine).tolist(),
         "placed_by": "the map that the fit began with" if material.by_initial_transform else "the headers",
-        "windows": {key: windows_of(material.scans[key]).plain() for key in ("fixed", "warped")},
-        "shared": bool(material.result.run["intensity"].get("shared", False)),
+        **_windows(material),
         "labels": label_rows(material, numbers),
         "landmarks": landmark_rows(material),
         "start_mm": _start(material),
@@ -101,6 +100,13 @@ def scene(material: Material, *, whole: bool = False) -> Scene:
     volumes |= {name: labels_coded(v) for name, v in maps.items()}
     volumes |= {name: coded(v, step=_step(name, v.values)) for name, v in rest.items()}
     return Scene({**told, "volumes": volumes})
+
+
+def _windows(material: Material) -> dict[str, Any]:
+    """Return the windows of both scans, and whether these are the same."""
+    shared = bool(material.result.run["intensity"].get("shared", False))
+    chosen = windows_for(material.scans, shared=shared)
+    return {"windows": {key: windows.plain() for key, windows in chosen.items()}, "shared": shared}
 
 
 def _step(name: str, values: np.ndarray) -> float:
