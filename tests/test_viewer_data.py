@@ -15,7 +15,9 @@ import torch
 from monai.bundle import ConfigWorkflow
 from nibabel.affines import apply_affine
 
+from ncf.io.trust_file import save_trust
 from ncf.report import scene as scenes
+from ncf.report.error_bounds import bounds_shown, trust_volume
 from ncf.report.material import gathered
 from ncf.report.volumes import Volume, coded, factors_for, field_nodes, reduced, step_of
 from ncf.report.windows import windows_for, windows_of
@@ -52,6 +54,25 @@ def test_coded_values_are_off_by_half_a_step_at_most(low: float) -> None:
     assert step == 1 if low != 0.25 else step < 1
     told = coded(Volume(values, AFFINE), step=step, shift=shift)
     assert np.abs(unpacked(told) - values).max() <= step / 2 + 1e-9
+
+
+def test_no_bound_of_the_error_is_shown_too_small(
+    run: Run, pair: Mapping[str, str], tmp_path: Path, one_thread: None
+) -> None:
+    material = gathered(SavedResult(Path(run(tmp_path, pair, name="chest").evaluator.state.output["result_dir"])))
+    grid = material.space.grid
+    bounds = np.random.default_rng(0).uniform(0.6, 60, (*grid.shape, 2)).astype(np.float32)
+    bounds[: grid.shape[0] // 2 + 1] = np.nan  # ends within a block
+    save_trust(material.result.folder / "trust.nii.gz", bounds, grid.affine)
+    factors = (2, 3, 2)
+    shown = trust_volume(bounds_shown(material, factors)[-1])
+    step = float(shown.values.max()) / scenes.TRUST_STEPS
+    told = unpacked(coded(shown, step=step, up=True))
+    true = material.space.turned(bounds[..., 1])
+    of_block = told[np.ix_(*(np.arange(n) // f for n, f in zip(true.shape, factors, strict=True)))]
+    known = of_block > 0
+    assert (of_block[known] >= true[known] - 1e-3).all() and not np.isnan(true[known]).any()
+    assert 0.3 < known.mean() < 0.5 and np.abs(told - shown.values).max() <= step + 1e-6
 
 
 def test_blocks_grow_until_the_budget_is_kept() -> None:

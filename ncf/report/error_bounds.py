@@ -15,6 +15,8 @@ from ncf.space.geometry import spacing_mm
 def bounds_shown(material: Material, factors: Factors) -> list[Volume]:
     """Return the 68 % and the 95 % bound in mm, nan where nothing is known; none where the result has no bounds.
 
+    A block has the largest bound in it, and none where one of its voxels has none: no bound is made smaller.
+
     Args:
         material: of the result.
         factors: blocks of the fixed grid.
@@ -26,7 +28,7 @@ def bounds_shown(material: Material, factors: Factors) -> list[Volume]:
     if not grid.same_as(material.space.grid):
         return []
     turned = (material.space.turned(bounds[..., channel]) for channel in range(bounds.shape[3]))
-    return [reduced(Volume(values, material.space.affine), factors) for values in turned]
+    return [reduced(Volume(values, material.space.affine), factors, how="max") for values in turned]
 
 
 def trust_volume(bounds: Volume) -> Volume:

@@ -98,7 +98,7 @@ def scene(material: Material, *, whole: bool = False) -> Scene:
     steps = {"fixed": shared[0], "warped": shared[1], "moving": shared[1]}
     volumes = {name: coded(v, step=steps[name][0], shift=steps[name][1]) for name, v in scans.items()}
     volumes |= {name: labels_coded(v) for name, v in maps.items()}
-    volumes |= {name: coded(v, step=_step(name, v.values)) for name, v in rest.items()}
+    volumes |= {name: coded(v, step=_step(name, v.values), up=name == "trust") for name, v in rest.items()}
     return Scene({**told, "volumes": volumes})
 
 
