@@ -13,7 +13,7 @@ import numpy as np
 
 CT, OTHER = "CT", "other"
 AIR_BELOW_HU, BONE_ABOVE_HU = -500.0, 200.0  # a CT in Hounsfield units holds both; a z-score neither
-# of aerated lung, against everything denser: 0.07 (deep breath) to 0.21 in chests, 0.06 at most around a limb on a table
+# of aerated lung, against everything denser: 0.07 (deep breath) to 0.21 in chests, 0.06 at most around a limb
 LUNG_HU, BODY_ABOVE_HU, LUNG_SHARE = (-850.0, -600.0), -300.0, 0.065
 # width and level in HU, as radiology names them
 CT_WINDOWS = {"lung": (1500.0, -600.0), "soft tissue": (400.0, 40.0), "bone": (1800.0, 400.0), "brain": (80.0, 40.0)}
