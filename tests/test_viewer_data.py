@@ -7,6 +7,8 @@ import gzip
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import nibabel as nib
 import numpy as np
@@ -17,8 +19,9 @@ from nibabel.affines import apply_affine
 
 from ncf.io.trust_file import save_trust
 from ncf.report import scene as scenes
-from ncf.report.error_bounds import bounds_shown, trust_volume
-from ncf.report.material import gathered
+from ncf.report.error_bounds import bounds_shown, scale_of, trust_volume
+from ncf.report.material import Material, gathered
+from ncf.report.paint import bound_grey, trust_map
 from ncf.report.volumes import Volume, coded, factors_for, field_nodes, reduced, step_of
 from ncf.report.windows import windows_for, windows_of
 from ncf.result.folder import SavedResult
@@ -59,14 +62,15 @@ def test_coded_values_are_off_by_half_a_step_at_most(low: float) -> None:
 def test_no_bound_of_the_error_is_shown_too_small(
     run: Run, pair: Mapping[str, str], tmp_path: Path, one_thread: None
 ) -> None:
-    material = gathered(SavedResult(Path(run(tmp_path, pair, name="chest").evaluator.state.output["result_dir"])))
-    grid = material.space.grid
+    folder = Path(run(tmp_path, pair, name="chest").evaluator.state.output["result_dir"])
+    grid = SavedResult(folder).grid("fixed")
     bounds = np.random.default_rng(0).uniform(0.6, 60, (*grid.shape, 2)).astype(np.float32)
     bounds[: grid.shape[0] // 2 + 1] = np.nan  # ends within a block
-    save_trust(material.result.folder / "trust.nii.gz", bounds, grid.affine)
+    save_trust(folder / "trust.nii.gz", bounds, grid.affine)
+    material = gathered(SavedResult(folder))
     factors = (2, 3, 2)
     shown = trust_volume(bounds_shown(material, factors)[-1])
-    step = float(shown.values.max()) / scenes.TRUST_STEPS
+    step = 0.25  # a coarse one
     told = unpacked(coded(shown, step=step, up=True))
     true = material.space.turned(bounds[..., 1])
     of_block = told[np.ix_(*(np.arange(n) // f for n, f in zip(true.shape, factors, strict=True)))]
@@ -152,3 +156,14 @@ def test_a_reduced_moving_scan_stays_where_it_was(
     assert "moving scan" in told["reduction"] and np.prod(moving["shape"]) < np.prod(full.shape)  # type: ignore[attr-defined]
     np.testing.assert_allclose(told["before_affine"], moving["affine"], atol=1e-9)  # where the headers put it
     assert told["landmarks"][0]["after"] == max(row["after"] for row in told["landmarks"])
+
+
+def test_the_bar_of_bounds_says_where_it_ends() -> None:
+    small, large = (scale_of(cast(Material, SimpleNamespace(bounds=(np.array([np.nan, mm]),)))) for mm in (4.0, 12.0))
+    assert small is not None and small.ticks == ("0", "2", "4 mm")
+    assert large is not None and large.ticks == ("0", "5", "≥ 10 mm")
+    levels = bound_grey(np.array([np.nan, 0.0, 5.0, 10.0, 40.0]), 10.0)
+    assert levels.tolist() == [0, 1, 128, 255, 255]
+    colours = trust_map(levels[None], np.full((1, 5), 100, np.uint8))[0]
+    assert colours[0].tolist() == [100, 100, 100]  # nothing is known: the scan alone
+    assert (colours[3] == colours[4]).all() and colours[3, 0] > colours[1, 0]
