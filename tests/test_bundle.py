@@ -196,7 +196,13 @@ def test_the_paper_overlay_is_the_paper(run: Run, tmp_path: Path) -> None:
     terms = workflow.inferer.objectives.loss.terms
     weights = {"photometric": 1.0, "ssim": 1.0, "occupancy": 0.1}
     assert {name: terms[name].weight for name in fit.history[0].losses} == weights
-    assert type(terms["ssim"].loss) is MonaiSSIMLoss and not issubclass(MonaiSSIMLoss, SSIMLoss)
+    ssim, monais = (
+        terms["ssim"].loss,
+        MonaiSSIMLoss(spatial_dims=3),
+    )  # equal in value and gradient: tests/test_losses.py
+    assert isinstance(ssim, SSIMLoss) and ssim.windows.stride == 1
+    for name in ("kernel_size", "kernel_sigma", "k1", "k2", "data_range", "kernel_type"):
+        assert getattr(ssim, name) == getattr(monais, name)
     assert (terms["ssim"].loss.kernel_size, terms["ssim"].loss.kernel_sigma) == ((11,) * 3, (1.5,) * 3)
     assert [(level.learning_rate, level.learning_rate_end) for level in workflow.inferer.levels.values()] == [
         (1e-3, 1e-6)

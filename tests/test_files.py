@@ -49,7 +49,7 @@ def test_the_same_content_gives_the_same_bytes_at_any_time_and_under_any_name(tm
 def test_a_full_disk_is_one_line_and_leaves_the_old_file(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("old")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))  # the kernel refuses more, as a disk without a free block
+    resource.setrlimit(resource.RLIMIT_FSIZE, (256, hard))  # the kernel refuses more, as a disk without a free block
     try:
         refused(f"{name}: .*free some space", WRITERS[name], tmp_path / name)
     finally:

@@ -122,6 +122,21 @@ def test_the_convolution_is_torchs_own(channels: tuple[int, int], size: int) -> 
         torch.testing.assert_close(mine, its, rtol=1e-5, atol=1e-5)
 
 
+def test_slab_by_slab_is_the_whole_in_value_and_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, grid = NCF(width=16, smooth_channels=8), torch.rand(1, 3, 11, 5, 4) * 2 - 1
+    nn.init.normal_(network.sm.last.weight)
+    found = []
+    for nodes in (10**6, 60, 20, 1):  # all, three planes, one plane, less than one plane at a time
+        monkeypatch.setattr("ncf.fit.network.NODES_AT_A_TIME", nodes)
+        out = network(grid)
+        with torch.no_grad():
+            torch.testing.assert_close(network(grid), out.detach(), rtol=0, atol=10 * FLOAT32)
+        found.append([out.detach(), *torch.autograd.grad((out**2).sum(), list(network.parameters()))])
+    for other in found[1:]:
+        for mine, its in zip(found[0], other, strict=True):
+            torch.testing.assert_close(mine, its, rtol=1e-4, atol=1e-4)
+
+
 def test_a_constant_is_constant_to_the_edge() -> None:
     smooth = SM(channels=8)
     nn.init.normal_(smooth.last.weight)

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
+
+POINTS_AT_A_TIME = 2**14  # the features of more would not stay in the processor's cache, nor in memory that is kept
+NODES_AT_A_TIME = 1_000_000  # some 6 GB of what a gradient needs; more nodes are computed twice and not kept
 
 
 class Sine(nn.Module):
@@ -65,6 +69,9 @@ class CCM(nn.Module):
 
     def forward(self, points: torch.Tensor) -> torch.Tensor:
         """Return coarse offsets (..., 3) of positions (..., 3)."""
+        if points[..., 0].numel() > POINTS_AT_A_TIME:
+            parts = [self.forward(part) for part in points.flatten(0, -2).split(POINTS_AT_A_TIME)]
+            return torch.cat(parts).view(*points.shape[:-1], 3)
         for layer in self.layers[:-1]:
             if isinstance(self.activation, Sine) and isinstance(layer, nn.Linear):
                 points = self.activation.after(layer, points)
@@ -86,28 +93,88 @@ class ReplicatedConv3d(nn.Conv3d):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Return (1, out_channels, W, H, D) of an input (1, in_channels, W, H, D)."""
         shape, size = input.shape[2:], self.kernel_size[0]
-        padded = input[0]
-        for axis in range(1, 4):
-            first, last = (padded.narrow(axis, i, 1) for i in (0, padded.shape[axis] - 1))
-            padded = torch.cat([first] * (size // 2) + [padded] + [last] * (size // 2), dim=axis)
-        shifts = list(itertools.product(range(size), repeat=3))
+        padded = _Padded.apply(input[0], size // 2)
         kernel = self.weight.flatten(2)  # (out, in, size^3)
         if self.in_channels <= self.out_channels:
-            copies = torch.stack([_from(padded, shift, shape) for shift in shifts], dim=1)
-            found = kernel.flatten(1) @ copies.flatten(0, 1).flatten(1)
+            found = kernel.flatten(1) @ _Copies.apply(padded, size).flatten(0, 1).flatten(1)
         else:
             products = kernel.permute(2, 0, 1).flatten(0, 1) @ padded.flatten(1)
-            parts = products.view(len(shifts), self.out_channels, *padded.shape[1:]).unbind(0)
-            found = torch.stack([_from(p, s, shape) for p, s in zip(parts, shifts, strict=True)]).sum(dim=0).flatten(1)
+            found = _Sum.apply(products.view(-1, self.out_channels, *padded.shape[1:]), size).flatten(1)
         assert self.bias is not None
         return (found + self.bias[:, None]).view(1, self.out_channels, *shape)
 
 
-def _from(volume: torch.Tensor, first: Sequence[int], shape: Sequence[int]) -> torch.Tensor:
-    """Return the part (C, *shape) of a volume (C, W, H, D) that begins at an index."""
-    for axis, (start, length) in enumerate(zip(first, shape, strict=True), start=1):
-        volume = volume.narrow(axis, start, length)
-    return volume
+class _Padded(torch.autograd.Function):
+    """A volume (C, W, H, D) with its outer nodes repeated, so many times at each face."""
+
+    @staticmethod
+    def forward(ctx: Any, volume: torch.Tensor, times: int) -> torch.Tensor:
+        """Return the larger volume."""
+        ctx.times = times
+        for axis in range(1, 4):
+            first, last = (volume.narrow(axis, i, 1) for i in (0, volume.shape[axis] - 1))
+            volume = torch.cat([first] * times + [volume] + [last] * times, dim=axis)
+        return volume
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """Return the gradient with respect to the volume."""
+        (found,), times = grads, ctx.times
+        for axis in (3, 2, 1):
+            length = found.shape[axis] - 2 * times
+            inner = found.narrow(axis, times, length).clone()
+            inner.narrow(axis, 0, 1).add_(found.narrow(axis, 0, times).sum(dim=axis, keepdim=True))
+            inner.narrow(axis, length - 1, 1).add_(found.narrow(axis, length + times, times).sum(axis, keepdim=True))
+            found = inner
+        return found, None
+
+
+class _Copies(torch.autograd.Function):
+    """The shifted copies (C, size^3, W, H, D) of a volume (C, W + size - 1, H + size - 1, D + size - 1)."""
+
+    @staticmethod
+    def forward(ctx: Any, padded: torch.Tensor, size: int) -> torch.Tensor:
+        """Return the copies."""
+        ctx.size, ctx.shape = size, padded.shape
+        return torch.stack([padded[(..., *part)] for part in _parts(padded, size)], dim=1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """Return the gradient with respect to the volume."""
+        found = grads[0].new_zeros(ctx.shape)
+        for number, part in enumerate(_parts(found, ctx.size)):
+            found[(..., *part)] += grads[0][:, number]
+        return found, None
+
+
+class _Sum(torch.autograd.Function):
+    """The sum (C, W, H, D) of volumes (size^3, C, W + size - 1, ...), each from its own shift on."""
+
+    @staticmethod
+    def forward(ctx: Any, volumes: torch.Tensor, size: int) -> torch.Tensor:
+        """Return the sum."""
+        ctx.size, ctx.shape = size, volumes.shape
+        parts = list(_parts(volumes, size))
+        found = volumes[0][(..., *parts[0])].clone()
+        for volume, part in zip(volumes[1:], parts[1:], strict=True):
+            found += volume[(..., *part)]
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """Return the gradient with respect to the volumes."""
+        found = grads[0].new_zeros(ctx.shape)
+        for volume, part in zip(found, _parts(found, ctx.size), strict=True):
+            volume[(..., *part)] = grads[0]
+        return found, None
+
+
+def _parts(volume: torch.Tensor, size: int) -> Iterator[tuple[slice, slice, slice]]:
+    """Yield which part of the last three axes each of size^3 shifts is."""
+    lengths = [n - size + 1 for n in volume.shape[-3:]]
+    for shift in itertools.product(range(size), repeat=3):
+        a, b, c = (slice(first, first + n) for first, n in zip(shift, lengths, strict=True))
+        yield a, b, c
 
 
 class SM(nn.Module):
@@ -127,6 +194,7 @@ class SM(nn.Module):
         super().__init__()
         if kernel_size % 2 == 0:
             raise ValueError(f"the kernel needs a centre: an odd kernel_size, not {kernel_size}")
+        self.reach = 2 * (kernel_size // 2)  # planes beside a plane on which its offsets depend
         self.first = ReplicatedConv3d(3, channels, kernel_size)
         self.activation = nn.ReLU()
         self.last = ReplicatedConv3d(channels, 3, kernel_size)
@@ -176,6 +244,24 @@ class NCF(nn.Module):
         self.sm.reset_parameters()
 
     def forward(self, grid: torch.Tensor) -> torch.Tensor:
-        """Return the offsets of positions, both (B, 3, W, H, D)."""
+        """Return the offsets of positions, both (B, 3, W, H, D); of many, slab by slab, with the same gradient."""
+        planes = max(1, NODES_AT_A_TIME * grid.shape[2] // grid[0, 0].numel())
+        if planes >= grid.shape[2]:
+            return self._whole(grid)
+        slabs = [(first, min(first + planes, grid.shape[2])) for first in range(0, grid.shape[2], planes)]
+        if not torch.is_grad_enabled():
+            return torch.cat([self._slab(grid, *slab) for slab in slabs], dim=2)
+        from torch.utils.checkpoint import checkpoint
+
+        kept = [checkpoint(self._slab, grid, *slab, use_reentrant=False, preserve_rng_state=False) for slab in slabs]
+        return torch.cat(kept, dim=2)
+
+    def _whole(self, grid: torch.Tensor) -> torch.Tensor:
+        """Return the offsets of positions, all at once."""
         coarse = self.ccm(grid.movedim(1, -1)).movedim(-1, 1)
         return self.sm(coarse.contiguous())
+
+    def _slab(self, grid: torch.Tensor, first: int, end: int) -> torch.Tensor:
+        """Return the offsets of some planes along W; the convolutions see those beside them."""
+        low, high = max(0, first - self.sm.reach), min(grid.shape[2], end + self.sm.reach)
+        return self._whole(grid[:, :, low:high])[:, :, first - low : end - low]
