@@ -72,7 +72,7 @@ def test_other_scans_and_a_folder_without_leave_are_refused_before_the_fits(
     monkeypatch.setattr(trusting, "Again", never)
     save_json(copy / "trust.json", {"good": True})
     exchanged = {"fixed": Path(pair["moving"]), "moving": Path(pair["fixed"])}
-    telling = "moving.nii.gz is not the fixed scan that chest was made of: its SHA-256 is another"
+    telling = "moving.nii.gz is not the fixed scan that chest was made of .its SHA-256 is another.; name"
     refused(telling, lambda: trusting.trust(copy, inputs=exchanged))
     image = nib.load(pair["moving"])
     changed = nib.Nifti1Image(image.get_fdata() + 1, image.affine)  # type: ignore[attr-defined]

@@ -130,7 +130,9 @@ def _check_same(key: str, path: Path, result: SavedResult, *, named: bool) -> No
     if unchanged(path, result.run["inputs"][key]):
         return
     if named:
-        raise PairError(f"{path} is not the {key} scan that {result.name} was made of: its SHA-256 is another")
+        raise PairError(
+            f"{path} is not the {key} scan that {result.name} was made of (its SHA-256 is another); name that one"
+        )
     raise PairError(f"{path} has changed since it was registered; register again")
 
 
