@@ -1,7 +1,8 @@
 """Neural Correspondence Field: registration of one pair of 3D scans, without training data.
 
 ``register`` takes two images in memory or two paths, ``register_series`` many phases and one fixed image,
-``RegisterPaird`` is ``register`` as a MONAI transform, and ``open_result`` opens the folder of a finished registration.
+``RegisterPaird`` is ``register`` as a MONAI transform, ``open_result`` opens the folder of a finished registration, and
+``trust`` bounds its error.
 The command ``ncf`` registers files.
 """
 
@@ -14,9 +15,19 @@ if TYPE_CHECKING:
     from ncf.api.registered import OpenedResult, Registered, open_result
     from ncf.api.registration import RegisterPaird, register
     from ncf.api.series import register_series
+    from ncf.api.trust import trust
     from ncf.core.errors import PairError
 
-__all__ = ["OpenedResult", "PairError", "RegisterPaird", "Registered", "open_result", "register", "register_series"]
+__all__ = [
+    "OpenedResult",
+    "PairError",
+    "RegisterPaird",
+    "Registered",
+    "open_result",
+    "register",
+    "register_series",
+    "trust",
+]
 
 _HOMES = {  # each is loaded when it is asked for: torch and MONAI take seconds
     "OpenedResult": "ncf.api.registered",
@@ -26,6 +37,7 @@ _HOMES = {  # each is loaded when it is asked for: torch and MONAI take seconds
     "open_result": "ncf.api.registered",
     "register": "ncf.api.registration",
     "register_series": "ncf.api.series",
+    "trust": "ncf.api.trust",
 }
 
 

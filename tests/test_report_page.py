@@ -28,6 +28,7 @@ from ncf.core.files import save_json
 from ncf.io.nifti import load_itk_field, save_itk_field
 from ncf.io.pair_lists import checked
 from ncf.io.trust_file import save_trust
+from ncf.report.error_bounds import LIMITS
 from ncf.report.make import make_report
 from ncf.result.folder import SavedResult
 from ncf.space.geometry import field_to_mm
@@ -101,7 +102,7 @@ def test_without_the_script_the_pictures_stand_open(result: Path) -> None:
     stills = text[text.index('<details id="pictures" open>') :]
     shown = re.findall(r'<img src="data:image/jpeg;base64,([^"]+)"', stills)
     assert len(shown) == 6 and "Without JavaScript" in text
-    for still, name in zip(shown, ("views", "difference", "checkerboard", "contours", "grid", "jacobian"), strict=True):
+    for still, name in zip(shown, ("views", "difference", "checkerboard", "contours", "jacobian", "grid"), strict=True):
         pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(still))), dtype=float)
         saved = np.asarray(Image.open(result / "pictures" / f"{name}.png"), dtype=float)
         assert np.corrcoef(pixels.ravel(), saved.ravel())[0, 1] > 0.95  # JPEG takes some
@@ -289,7 +290,8 @@ def test_inner_and_outer_outlines_are_drawn_and_the_largest_bound_is_reached(
     grid = SavedResult(bounded).grid("fixed")
     save_trust(bounded / "trust.nii.gz", np.full((*grid.shape, 2), 12.0, np.float32), grid.affine)
     at = apply_affine(grid.affine, np.array(grid.shape) // 3).tolist()
-    numbers = {"everywhere": {"large_share": 0.0}, "structures": {"1": {"large_share": 0.5}}}
+    told = {"median_mm": 11.0, "p95_mm": 12.0, "large_share": 0.0}
+    numbers = {"everywhere": told, "body": told, "structures": {"1": {"large_share": 0.5}}}
     numbers |= {"largest": {"bound_mm": 12.0, "at_mm": at}}
     (bounded / "trust.json").write_text(json.dumps(numbers), encoding="utf-8")
     make_report(bounded)
@@ -300,6 +302,17 @@ def test_inner_and_outer_outlines_are_drawn_and_the_largest_bound_is_reached(
     chromium.run("document.getElementById('doubt').click()")
     chromium.run("V.redraw()")
     assert chromium.run("V.state.mm") == pytest.approx(at) and chromium.run("V.state.picture") == "trust"
+    assert chromium.run(CELL % "error bound") == "12.0 mm (95 %, estimate)"
+    legend = chromium.run("document.getElementById('legend').textContent")
+    assert "an estimate that single errors exceed" in legend and "≥ 10 mm" in legend
+    rows = chromium.run("Array.from(document.querySelectorAll('#numbers tr'), (row) => row.textContent)")
+    assert "bound of the error (95 %) in the body, median-11.00 mm" in rows
+    assert rows[-1] == "largest bound of the error (95 %) in the body-12.00 mm"
+    assert LIMITS in chromium.run("document.getElementById('numbers').textContent")
+    stills = chromium.run("Array.from(document.querySelectorAll('.six strong'), (title) => title.textContent)")
+    assert stills[-2:] == ["Jacobian determinant.", "Trust."] and len(stills) == 6
+    picture = np.asarray(Image.open(bounded / "pictures" / "trust.png").convert("RGB"), dtype=int)
+    assert (np.abs(picture - (253, 231, 37)).max(axis=2) < 90).mean() > 0.2  # all of it is 12 mm: yellow
     label = chromium.run("V.scene.labels[0]")
     count = f"(name) => Array.from(V.volumes[name].values).filter((v) => v === {label['value']}).length"
     inner, carried, outer = (

@@ -258,13 +258,14 @@ def test_no_result_depends_on_the_order_or_on_an_interruption(
 def test_a_series_that_is_done_gets_bounds_when_they_are_asked_for(
     done: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def bound(folder: Path, *, progress: bool) -> tuple[Trust, list[Path]]:
+    def bound(folder: Path, *, progress: bool) -> Trust:
         if folder.name == "t2":
             raise PairError("t2: no fits")
         numbers = {"median_mm": 2.5, "p95_mm": 4.0, "large_share": 0.0}
-        save_json(folder / "trust.json", {"everywhere": numbers, "structures": {}})
+        told = {"everywhere": numbers, "structures": {}}
+        save_json(folder / "trust.json", told)
         (folder / "trust.nii.gz").write_bytes(b"bounds")
-        return Trust(np.ones((2, 2, 2, 2), np.float32), ()), []
+        return Trust(np.ones((2, 2, 2, 2), np.float32), (), told)
 
     monkeypatch.setattr("ncf.api.trust.trust", bound)
     shutil.copytree(done.output_dir, tmp_path / "out")

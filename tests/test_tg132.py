@@ -264,10 +264,14 @@ def test_what_cannot_be_judged_is_told_in_one_line(result: Path, tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
     fixed = nib.load(json.loads((result / "run.json").read_text(encoding="utf-8"))["inputs"]["fixed"]["path"])
     nib.save(nib.Nifti1Image(fixed.get_fdata(), fixed.affine + np.eye(4, k=3) * 5), tmp_path / "moved.nii.gz")
-    with pytest.raises(PairError, match="does not lie on the grid of the scan"):
+    with pytest.raises(PairError, match="is not the fixed scan"):
         tg132(result, inputs={"fixed": tmp_path / "moved.nii.gz"})
     copy = shutil.copytree(result, tmp_path / "copy")
     run = json.loads((copy / "run.json").read_text(encoding="utf-8"))
+    (copy / "run.json").write_text(json.dumps({**run, "inputs": {}}), encoding="utf-8")  # saved from Python
+    with pytest.raises(PairError, match="does not lie on the grid of the scan"):
+        scans = {"fixed": tmp_path / "moved.nii.gz", "moving": Path(run["inputs"]["moving"]["path"])}
+        tg132(copy, inputs=scans)
     run["inputs"]["fixed"] |= {"sha256": "0", "stamp": "0"}
     (copy / "run.json").write_text(json.dumps(run), encoding="utf-8")
     with pytest.raises(PairError, match="has changed since it was registered"):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from ncf.api.trust import CUT_MM, disturbed
+from ncf.api.disturbed import CUT_MM, disturbed
 from ncf.core.errors import PairError
 from ncf.evaluate.trust import FACTORS, FLOOR, Trust, trust_in_words, trust_of
 from ncf.io.trust_file import load_trust, save_trust
@@ -53,7 +53,7 @@ def test_a_bound_is_as_large_as_the_fits_lie_apart_there() -> None:
     assert far == pytest.approx(FACTORS[95] * FLOOR_MM, rel=0.05)
     back = trust_of(a_map(0.0), MOVING, [], [moved], ["one"])  # home is 6 mm away
     assert back.bounds_mm[2, 10, 8, 1] == pytest.approx(near, rel=0.03)
-    assert "above 5 mm in" in trust_in_words(found.summary())
+    assert "above 5 mm in" in trust_in_words({"everywhere": found.summary()})
 
 
 def test_the_largest_bound_has_a_place() -> None:
@@ -75,7 +75,7 @@ def test_maps_on_grids_of_their_own_are_compared_in_mm() -> None:
     assert found.bounds_mm[12, 10, 8, 0] == pytest.approx(FACTORS[68] * FLOOR_MM, abs=1 / 64 + 1e-4)
     assert np.isnan(found.bounds_mm[0, 0, 0, 0])  # it does not know this corner
     nothing = trust_of(a_map(500.0), MOVING, [a_map(500.0)], [a_map(-500.0)], ["one"])
-    assert np.isnan(nothing.bounds_mm).all() and "nothing is known" in trust_in_words(nothing.summary())
+    assert np.isnan(nothing.bounds_mm).all() and "nothing is known" in trust_in_words({"everywhere": nothing.summary()})
 
 
 def test_a_disturbed_pair_shows_the_same_places() -> None:
@@ -108,7 +108,8 @@ def test_points_get_the_bounds_of_their_places(tmp_path: Path) -> None:
     points = np.array([[9.0, 4, 6], [44, 4, 6], [-50, 0, 0]])
     write_errors(tmp_path / "trust.nii.gz", points, tmp_path / "errors.csv")
     rows = list(csv.DictReader((tmp_path / "errors.csv").read_text(encoding="utf-8").splitlines()))
-    assert [row["error_mm"] for row in rows] == ["4.50", "", ""] and rows[0]["error_mm_68"] == "1.00"
+    assert list(rows[0]) == ["point", "bound_68_mm", "bound_95_mm"]
+    assert [row["bound_95_mm"] for row in rows] == ["4.50", "", ""] and rows[0]["bound_68_mm"] == "1.00"
     nib.save(nib.Nifti1Image(bounds[..., 0], AFFINE), tmp_path / "other.nii.gz")
     with pytest.raises(PairError, match="expected bounds of an error"):
         load_trust(tmp_path / "other.nii.gz")
@@ -129,11 +130,11 @@ def test_the_command_bounds_the_errors_of_a_result(pair: dict[str, str], tmp_pat
     told = json.loads((result / "trust.json").read_text(encoding="utf-8"))
     first = (result / "trust.nii.gz").read_bytes()
     assert len(told["members"]) == 4 and told["everywhere"]["median_mm"] > 0 and told["structures"]
-    assert told["body"]["median_mm"] > 0 and len(told["largest"]["at_mm"]) == 3
+    assert told["body"]["median_mm"] > 0 and told["labels"]["median_mm"] > 0 and len(told["largest"]["at_mm"]) == 3
     assert "trust.nii.gz" in ncf("trust", "output/x", "--members=4") and (result / "trust.nii.gz").read_bytes() == first
     ncf("apply", "output/x", pair["landmarks"], "--to=points", "--from=fixed", "--space=voxel", "--output_dir=moved")
     table = (tmp_path / "moved" / "landmarks_error_mm.csv").read_text(encoding="utf-8")
     rows = list(csv.DictReader(table.splitlines()))
-    assert rows and all(float(row["error_mm"]) > float(row["error_mm_68"]) > 0 for row in rows if row["error_mm"])
+    assert rows and all(float(r["bound_95_mm"]) > float(r["bound_68_mm"]) > 0 for r in rows if r["bound_95_mm"])
     ncf("register", *scans, "--name=x", "--preset=fast")
     assert not (result / "trust.nii.gz").exists()  # of an earlier map

@@ -7,6 +7,8 @@ import gzip
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import nibabel as nib
 import numpy as np
@@ -15,10 +17,13 @@ import torch
 from monai.bundle import ConfigWorkflow
 from nibabel.affines import apply_affine
 
+from ncf.io.trust_file import save_trust
 from ncf.report import scene as scenes
-from ncf.report.material import gathered
+from ncf.report.error_bounds import bounds_shown, scale_of, trust_volume
+from ncf.report.material import Material, gathered
+from ncf.report.paint import bound_grey, trust_map
 from ncf.report.volumes import Volume, coded, factors_for, field_nodes, reduced, step_of
-from ncf.report.windows import windows_of
+from ncf.report.windows import windows_for, windows_of
 from ncf.result.folder import SavedResult
 
 Run = Callable[..., ConfigWorkflow]
@@ -54,6 +59,26 @@ def test_coded_values_are_off_by_half_a_step_at_most(low: float) -> None:
     assert np.abs(unpacked(told) - values).max() <= step / 2 + 1e-9
 
 
+def test_no_bound_of_the_error_is_shown_too_small(
+    run: Run, pair: Mapping[str, str], tmp_path: Path, one_thread: None
+) -> None:
+    folder = Path(run(tmp_path, pair, name="chest").evaluator.state.output["result_dir"])
+    grid = SavedResult(folder).grid("fixed")
+    bounds = np.random.default_rng(0).uniform(0.6, 60, (*grid.shape, 2)).astype(np.float32)
+    bounds[: grid.shape[0] // 2 + 1] = np.nan  # ends within a block
+    save_trust(folder / "trust.nii.gz", bounds, grid.affine)
+    material = gathered(SavedResult(folder))
+    factors = (2, 3, 2)
+    shown = trust_volume(bounds_shown(material, factors)[-1])
+    step = 0.25  # a coarse one
+    told = unpacked(coded(shown, step=step, up=True))
+    true = material.space.turned(bounds[..., 1])
+    of_block = told[np.ix_(*(np.arange(n) // f for n, f in zip(true.shape, factors, strict=True)))]
+    known = of_block > 0
+    assert (of_block[known] >= true[known] - 1e-3).all() and not np.isnan(true[known]).any()
+    assert 0.3 < known.mean() < 0.5 and np.abs(told - shown.values).max() <= step + 1e-6
+
+
 def test_blocks_grow_until_the_budget_is_kept() -> None:
     noise = Volume(np.random.default_rng(0).integers(0, 2000, (48, 48, 24)).astype(np.float32), np.diag([1, 1, 2.0, 1]))
     assert factors_for([noise], 10**9) == (1, 1, 1)
@@ -87,6 +112,21 @@ def test_windows_are_those_of_the_scan() -> None:
     assert all(high > low for low, high in flat.ranges.values())
 
 
+def test_scans_of_one_unit_begin_with_one_window() -> None:
+    noise = np.random.default_rng(0)
+    air, bone, tissue = noise.normal(-1000, 20, 3000), np.full(50, 900.0), noise.normal(40, 30, 5000)
+    breath_out, deep = noise.normal(-750, 60, 1500), noise.normal(-940, 20, 3000)  # a lung can lie beside air
+    scans = {key: np.concatenate([air, lung, tissue, bone]) for key, lung in (("fixed", breath_out), ("warped", deep))}
+    assert windows_of(scans["warped"]).start == "soft tissue"
+    for shared in (True, False):  # Hounsfield units are one unit anyway
+        both = windows_for(scans, shared=shared)
+        assert both["fixed"] == both["warped"] and both["fixed"].start == "lung"
+    mr = {"fixed": np.arange(1000.0), "warped": np.arange(1000.0) * 2}
+    apart, same = windows_for(mr, shared=False), windows_for(mr, shared=True)
+    assert apart["fixed"] == windows_of(mr["fixed"]) and apart["fixed"] != apart["warped"]
+    assert same["fixed"] == same["warped"] and same["fixed"].ranges["whole range"] == (0, 1998)
+
+
 def test_large_label_numbers_become_small_codes_with_their_own_names(
     run: Run, pair: Mapping[str, str], tmp_path: Path, one_thread: None
 ) -> None:
@@ -116,3 +156,14 @@ def test_a_reduced_moving_scan_stays_where_it_was(
     assert "moving scan" in told["reduction"] and np.prod(moving["shape"]) < np.prod(full.shape)  # type: ignore[attr-defined]
     np.testing.assert_allclose(told["before_affine"], moving["affine"], atol=1e-9)  # where the headers put it
     assert told["landmarks"][0]["after"] == max(row["after"] for row in told["landmarks"])
+
+
+def test_the_bar_of_bounds_says_where_it_ends() -> None:
+    small, large = (scale_of(cast(Material, SimpleNamespace(bounds=(np.array([np.nan, mm]),)))) for mm in (4.0, 12.0))
+    assert small is not None and small.ticks == ("0", "2", "4 mm")
+    assert large is not None and large.ticks == ("0", "5", "≥ 10 mm")
+    levels = bound_grey(np.array([np.nan, 0.0, 5.0, 10.0, 40.0]), 10.0)
+    assert levels.tolist() == [0, 1, 128, 255, 255]
+    colours = trust_map(levels[None], np.full((1, 5), 100, np.uint8))[0]
+    assert colours[0].tolist() == [100, 100, 100]  # nothing is known: the scan alone
+    assert (colours[3] == colours[4]).all() and colours[3, 0] > colours[1, 0]

@@ -34,10 +34,11 @@ def read_again(result: SavedResult, inputs: Mapping[str, Path]) -> Pair:
 
     Args:
         result: a result folder.
-        inputs: files that have moved since or are new, by key.
+        inputs: files that have moved since, by key; labels and points may be new.
 
     Raises:
-        PairError: the result is not complete or of another program, or a file is not there or has changed.
+        PairError: the result is not complete or of another program, or a file is not there, has changed or is another
+            scan than the one that was registered.
     """
     if not (result.folder / RUN_FILE).exists():
         raise PairError(f"{result.folder} is no result folder (no {RUN_FILE} in it); give one that register wrote")
@@ -51,8 +52,8 @@ def read_again(result: SavedResult, inputs: Mapping[str, Path]) -> Pair:
     for key, path in paths.items():
         if not is_there(path):
             raise PairError(f"{result.name}: {key} {path} is not there any more; name it with --{key}=PATH")
-        if key not in inputs and not unchanged(path, result.run["inputs"][key]):
-            raise PairError(f"{path} has changed since it was registered; register again")
+        if (key in IMAGES or key not in inputs) and key in result.inputs:
+            _check_same(key, path, result, named=key in inputs)
     named = {key: str(path) for key, path in paths.items() if key in (*IMAGES, *GRID_OF, *POINTS, *GUIDE_POINTS)}
     pair = ReadPaird(result.run["config"].get("labels"))(CheckFilesd()({**named, "name": result.name}))
     for key in IMAGES:
@@ -79,18 +80,21 @@ class Again:
         result: a result folder.
         preset: says how long to fit, in place of the settings of the result.
         transform: what the maps may do, in place of that of the result.
+        progress: True shows the bars of every fit, in a terminal alone.
 
     Raises:
         PairError: there is no such preset.
     """
 
-    def __init__(self, result: SavedResult, preset: str | None = None, *, transform: str | None = None) -> None:
+    def __init__(
+        self, result: SavedResult, preset: str | None = None, *, transform: str | None = None, progress: bool = False
+    ) -> None:
         config = result.run["config"]
         wanted = [key for key in SETTINGS if preset is None or key not in OF_PRESETS]
         settings = {key: config[key] for key in (*wanted, *WISHES) if config.get(key) is not None}
         settings |= {} if transform is None else {"transform": transform}
         self.seed = int(config.get("seed") or 0)
-        self._session = Session(config_files(preset), {**settings, **IN_MEMORY, "progress": False})
+        self._session = Session(config_files(preset), {**settings, **IN_MEMORY, "progress": progress})
 
     def __call__(self, pair: Pair, what: str, *, seed: int | None = None) -> tuple[Fit, RunRecord]:
         """Register a pair in memory.
@@ -112,6 +116,24 @@ class Again:
                 raise
             raise PairError(f"{what} failed: {told}") from error
         return done["pred"], record
+
+
+def _check_same(key: str, path: Path, result: SavedResult, *, named: bool) -> None:
+    """Raise PairError unless a file holds what was registered.
+
+    Args:
+        key: of the file.
+        path: where it lies now.
+        result: of the registration.
+        named: whether a person named the file for this.
+    """
+    if unchanged(path, result.run["inputs"][key]):
+        return
+    if named:
+        raise PairError(
+            f"{path} is not the {key} scan that {result.name} was made of (its SHA-256 is another); name that one"
+        )
+    raise PairError(f"{path} has changed since it was registered; register again")
 
 
 def _check_grid(path: Path, image: MetaTensor, expected: Grid) -> None:

@@ -45,6 +45,7 @@ TABLES: Mapping[str, Mapping[str, Callable[[], Rows]]] = {
     "register": {"Presets": presets_offered},
     "cohort": {"Presets": presets_offered},
     "series": {"Presets": presets_offered},
+    "trust": {"Presets": presets_offered},
     "apply": {"Files of fields": fields_read, "Files of points": points_read},
     "invert": {"Files of fields": fields_read},
     "export": {"Formats": fields_written, "DICOM objects": dicom_written},

@@ -138,8 +138,6 @@ def _job(given: dict[str, Any]) -> ConfigJob:
         sizes = given["phantom_size"]
         overrides["phantom_size"] = [whole_number("phantom_size", n) for n in sizes.strip("()[] ").split(",")]
     inputs = {key: path for key, path in overrides.items() if key in PAIR_KEYS}
-    if "trust" in overrides and not inputs:
-        refuse("--trust fits two scans again, and no scans are named")
     if inputs and (given["phantom_size"] is not None or given["phantom_seed"] != "0"):
         refuse("--phantom_size and --phantom_seed are for the phantom that is made when no scans are named")
     wanted = {key: path for key, path in overrides.items() if key in NAMED}

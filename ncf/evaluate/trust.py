@@ -8,8 +8,8 @@ here, and no file is read.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,8 @@ FLOOR = 0.2  # of the largest edge of a fixed voxel: an error that no disagreeme
 FACTORS = {68: 1.19, 95: 2.94}
 FINEST_MM = 1 / 64  # bounds are multiples of it: a small file
 LARGE_MM = 5.0  # a bound that the summary counts as large
+# of what a summary is told, the first that there is: air around the patient says little
+REGIONS = {"labels": "inside the fixed labels", "body": "in the body", "everywhere": "in the whole scan"}
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,15 @@ class Trust:
         bounds_mm: (W, H, D, 2), float32: bounds that hold for 68 and for 95 % of all points; nan where the map leads
             out of the moving scan.
         members: what the map was compared with, in words.
+        numbers: the content of trust.json; empty before it was made.
     """
 
     bounds_mm: np.ndarray
     members: tuple[str, ...]
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Trust({trust_in_words(self.numbers or {'everywhere': self.summary()})})"
 
     def summary(self, where: np.ndarray | None = None) -> dict[str, float | None]:
         """Return the median and the 95th percentile of the 95 % bound, and the share of voxels with a large one.
@@ -147,12 +154,29 @@ def _added(
     return sums + torch.where(sure, squares, 0.0), counts + sure
 
 
-def trust_in_words(summary: dict[str, float | None]) -> str:
-    """Tell a summary of `Trust` in one line."""
-    if summary["median_mm"] is None:
+def told_region(numbers: Mapping[str, Any]) -> tuple[str, dict[str, float]] | None:
+    """Return where the bounds are summed up for a person, in words, and the summary; None where no bound is known.
+
+    Args:
+        numbers: the content of trust.json.
+
+    Returns:
+        The fixed labels where there are some, else the body; the whole scan in files of older versions.
+    """
+    for region, words in REGIONS.items():
+        told = numbers.get(region)
+        if told is not None and told["median_mm"] is not None:
+            return words, told
+    return None
+
+
+def trust_in_words(numbers: Mapping[str, Any]) -> str:
+    """Tell the numbers of trust.json in one line."""
+    region = told_region(numbers)
+    if region is None:
         return "nothing is known of the error: the map leads out of the moving scan everywhere"
-    large = percent(summary["large_share"])
+    where, told = region
     return (
-        f"95 % bound of the error: {summary['median_mm']:.1f} mm in half of the voxels, "
-        f"{summary['p95_mm']:.1f} mm in 95 %; above {LARGE_MM:.0f} mm in {large}"
+        f"95 % bound of the error {where}: {told['median_mm']:.1f} mm in half of the voxels, "
+        f"{told['p95_mm']:.1f} mm in 95 %; above {LARGE_MM:.0f} mm in {percent(told['large_share'])}"
     )

@@ -17,6 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from ncf.report import paint
+from ncf.report.error_bounds import BoundScale
 from ncf.report.plots import DPI, landmark_errors, loss_curves, png_of
 from ncf.report.slices import Slices
 from ncf.report.views import View
@@ -59,7 +60,11 @@ Draw = Callable[[Slices, int], Panel]
 
 
 def pictures(
-    views: Sequence[Slices], *, losses: Sequence[Mapping], errors_mm: Mapping[str, np.ndarray]
+    views: Sequence[Slices],
+    *,
+    losses: Sequence[Mapping],
+    errors_mm: Mapping[str, np.ndarray],
+    bounds: BoundScale | None = None,
 ) -> dict[str, bytes]:
     """Draw every picture there is material for.
 
@@ -67,6 +72,7 @@ def pictures(
         views: the three views.
         losses: of the levels, as run.json has them.
         errors_mm: of the landmarks, ``before`` and ``after``; may be empty.
+        bounds: the colour bar of the bounds of the error, where there are some.
 
     Returns:
         PNG bytes by file name.
@@ -104,6 +110,14 @@ def pictures(
     if any(name.startswith("label_") for name in views[0].stacks):
         found["contours.png"] = grid(
             views, _both(_contours), foot="blue: labels of the fixed scan, orange: of the moving scan"
+        )
+    if bounds is not None:
+        found["trust.png"] = grid(
+            views,
+            {"bound of the error": _trust},
+            foot="bound of the error of the map (95 %), an estimate: blue is near, yellow is far off; no colour where "
+            "nothing is known",
+            bar=Bar(paint.TRUST_SCALE, bounds.ticks),
         )
     if errors_mm:
         found["landmarks.png"] = landmark_errors(errors_mm)
@@ -152,6 +166,10 @@ def _volume(view: Slices, number: int) -> Panel:
     fixed, volume = view.only("fixed", number), view.only("volume", number)
     folds = view.only("folds", number) if "folds" in view.stacks else np.zeros_like(fixed)
     return Panel(paint.volume_map(volume, folds, fixed))
+
+
+def _trust(view: Slices, number: int) -> Panel:
+    return Panel(paint.trust_map(view.only("bounds", number), view.only("fixed", number)))
 
 
 def _contours(view: Slices, number: int, when: str) -> Panel:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ncf.core.files import claim_folder, encoded, write_whole
 from ncf.core.names import PICTURES, REPORT_FILE
+from ncf.report.error_bounds import scale_of
 from ncf.report.figures import pictures
 from ncf.report.findings import findings_of
 from ncf.report.material import gathered
@@ -36,7 +37,7 @@ def make_report(folder: str | Path, inputs: Mapping[str, Path] | None = None) ->
     paths = {**result.inputs, **(inputs or {})}
     material = gathered(result, inputs)
     views = sliced(material)
-    drawn = pictures(views, losses=result.run["losses"], errors_mm=material.errors_mm)
+    drawn = pictures(views, losses=result.run["losses"], errors_mm=material.errors_mm, bounds=scale_of(material))
     found = findings_of(material)
     text = page(material, findings=found, plots=drawn, paths=paths)
     beside = claim_folder(result.folder / PICTURES)

@@ -15,12 +15,13 @@ import torch
 from ncf.core.errors import PairError
 from ncf.core.files import unchanged
 from ncf.core.labels import sides_of
-from ncf.core.names import GRID_OF, IMAGES, POINTS, WARPED_FILE, WARPED_LABEL_FILE
+from ncf.core.names import GRID_OF, IMAGES, POINTS, TRUST_FILE, WARPED_FILE, WARPED_LABEL_FILE
 from ncf.core.scan_paths import is_there
 from ncf.evaluate.metrics import tre_mm
 from ncf.io.image_files import read_image
 from ncf.io.label_files import MOST_CODE, empty_scan, read_label, shown_labels, table_of
 from ncf.io.landmarks import read_landmarks
+from ncf.io.trust_file import load_trust
 from ncf.report.motion import Motion, motion_of
 from ncf.report.paint import grey
 from ncf.report.views import Cut, DisplaySpace
@@ -75,6 +76,7 @@ class Material(Facts):
         moving: (1, 1, W, H, D), intensities on its own grid.
         moving_affine: (4, 4), voxel to RAS mm.
         labels: ``fixed`` and ``warped`` in display space, ``moving`` on its own grid.
+        bounds: of the error in mm, for 68 and for 95 %, in display space, nan where nothing is known; empty without.
     """
 
     scans: Mapping[str, np.ndarray]
@@ -83,6 +85,7 @@ class Material(Facts):
     moving: torch.Tensor
     moving_affine: np.ndarray
     labels: Mapping[str, np.ndarray | torch.Tensor] = field(default_factory=dict)
+    bounds: tuple[np.ndarray, ...] = ()
 
     def before(self, cut: Cut) -> dict[str, np.ndarray]:
         """Return slices of the moving scan and its labels, where its header (or the initial transform) puts them.
@@ -190,7 +193,19 @@ def gathered(result: SavedResult, inputs: Mapping[str, Path] | None = None) -> M
         moving=moving,
         moving_affine=result.grid("moving").affine,
         labels=_labels(result, space, {key: paths[key] for key in GRID_OF if key in paths}),
+        bounds=_bounds(result, space),
     )
+
+
+def _bounds(result: SavedResult, space: DisplaySpace) -> tuple[np.ndarray, ...]:
+    """Read the bounds of the error and turn them for display."""
+    path = result.folder / TRUST_FILE
+    if not path.exists():
+        return ()
+    bounds, grid = load_trust(path)
+    if not grid.same_as(space.grid):
+        return ()
+    return tuple(space.turned(bounds[..., channel]) for channel in range(bounds.shape[3]))
 
 
 def _check_scans(result: SavedResult, paths: Mapping[str, Path]) -> None:

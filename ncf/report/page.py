@@ -18,6 +18,7 @@ from PIL import Image
 
 from ncf.core.names import PICTURES
 from ncf.core.words import counted, label_words, percent
+from ncf.report.error_bounds import LIMITS, bound_rows
 from ncf.report.material import Material, windows
 from ncf.report.saved_findings import WARNING, Finding
 from ncf.report.scene import Scene
@@ -45,8 +46,9 @@ STILLS = {
     "difference": ("Difference", "Moving minus fixed: blue is darker, red brighter, white equal."),
     "checkerboard": ("Checkerboard", "Fixed and moving in turn; edges run through where the map is right."),
     "contours": ("Labels", "Outlines: fixed in blue, moving in orange."),
-    "grid": ("Deformed grid", "A regular grid of the fixed scan, carried by the map; crossing lines are folds."),
     "jacobian": ("Jacobian determinant", "Green grows in the moving scan, violet shrinks, yellow folds."),
+    "trust": ("Trust", "Bound of the error (95 %), an estimate: blue is near, yellow far off; see below the numbers."),
+    "grid": ("Deformed grid", "A regular grid of the fixed scan, carried by the map; crossing lines are folds."),
     "landmarks": ("Landmark errors", "Every point before and after, in mm."),
     "losses": ("Loss by level", "Compare within a level only."),
 }
@@ -94,6 +96,7 @@ def page(
             folder=PICTURES,
             windows=_windows(material),
             numbers=numbers(metrics, material),
+            limits=LIMITS if material.bounds else "",
             labels=label_rows(metrics),
             plots=_plots(plots, metrics),
             tg132=material.result.tg132,
@@ -173,7 +176,8 @@ def numbers(metrics: Mapping[str, Any], material: Material) -> list[tuple[str, s
     rows.append(("displacement, mean", NOTHING, number(motion.mean_mm, " mm")))
     rows.append(("displacement, largest", NOTHING, number(motion.largest_mm, " mm")))
     rows.append(("fixed grid without moving data", NOTHING, percent(motion.outside)))
-    return rows
+    told = bound_rows(material.result.trust if material.bounds else None)
+    return rows + [(words, NOTHING, number(value, " mm")) for words, value in told]
 
 
 def label_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:

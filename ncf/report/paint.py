@@ -17,7 +17,8 @@ NO_DATA = (74, 84, 110)  # slate blue: neither air nor tissue is blue
 FIXED_LINE, MOVING_LINE = (86, 180, 233), (230, 159, 0)
 DIFFERENCE_SCALE = ((33, 102, 172), (247, 247, 247), (178, 24, 43))  # darker than fixed, equal, brighter
 VOLUME_SCALE = ((118, 42, 131), (247, 247, 247), (27, 120, 55))  # smaller, equal, larger in the moving scan
-SHINES_THROUGH = 0.25  # share of the fixed scan in a picture of volume change
+TRUST_SCALE = ((68, 1, 84), (33, 145, 140), (253, 231, 37))  # bounds of the error: small, middling, large
+SHINES_THROUGH = 0.25  # share of the fixed scan in a picture of colours
 
 
 def grey(values: np.ndarray, window: tuple[float, float]) -> np.ndarray:
@@ -103,6 +104,25 @@ def volume_map(det: np.ndarray, folds: np.ndarray, fixed: np.ndarray) -> np.ndar
     mixed = colours * (1 - SHINES_THROUGH) + fixed[..., None] * np.float32(SHINES_THROUGH)
     mixed[folds > 0] = FOLD
     return np.rint(mixed).astype(np.uint8)
+
+
+def bound_grey(bounds_mm: np.ndarray, top_mm: float) -> np.ndarray:
+    """Return bounds of the error as 1 to 255 (uint8) from 0 to the top of the colour bar; 0 where none is known."""
+    found = 1 + (GREY_MAX - 1) * np.clip(np.nan_to_num(bounds_mm, nan=0.0) / top_mm, 0, 1)
+    return np.where(np.isnan(bounds_mm), 0, np.rint(found)).astype(np.uint8)
+
+
+def trust_map(bounds: np.ndarray, fixed: np.ndarray) -> np.ndarray:
+    """Return RGB of the bounds of the error over the fixed scan, which stands alone where no bound is known.
+
+    Args:
+        bounds: as of `bound_grey`.
+        fixed: as of `grey`.
+    """
+    grey_fixed = fixed[..., None].astype(np.float32)
+    colours = coloured((bounds.astype(np.float32) - 1) / (GREY_MAX - 1), TRUST_SCALE)
+    mixed = colours * (1 - SHINES_THROUGH) + grey_fixed * np.float32(SHINES_THROUGH)
+    return np.rint(np.where(bounds[..., None] > 0, mixed, grey_fixed)).astype(np.uint8)
 
 
 def outlines(labels: np.ndarray) -> np.ndarray:

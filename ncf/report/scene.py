@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from ncf.evaluate.trust import FINEST_MM
 from ncf.report import paint
-from ncf.report.error_bounds import bounds_shown, margin_maps, trust_volume
+from ncf.report.error_bounds import bounds_shown, margin_maps, scale_of, trust_volume
 from ncf.report.label_maps import label_maps, label_numbers, label_rows
 from ncf.report.material import Material
 from ncf.report.views import VIEWS, Cut
@@ -30,13 +31,12 @@ from ncf.report.volumes import (
     reduced,
     step_of,
 )
-from ncf.report.windows import windows_of
+from ncf.report.windows import windows_for
 from ncf.space.geometry import field_to_mm, spacing_mm, to_mm
 
 FIXED_BYTES, MOVING_BYTES = 2_400_000, 1_200_000  # of the scans in a page, packed; base64 makes them a third larger
 PAGE_NODES, SERVED_NODES = 90_000, 12_000_000  # of the field
 DET_STEP = 0.01
-TRUST_STEPS = 250
 AXES = ("x", "y", "z")
 
 
@@ -73,7 +73,7 @@ def scene(material: Material, *, whole: bool = False) -> Scene:
     numbers = label_numbers(material)
     maps = label_maps(material, numbers, factors=factors, moving_factors=moving_factors)
     rest = {"det": reduced(Volume(material.det, own.affine), factors, how="min"), **_masks(material, factors)}
-    bounds = bounds_shown(material, factors)
+    bounds, bar = bounds_shown(material, factors), scale_of(material)
     rest |= {"trust": trust_volume(bounds[-1])} if bounds else {}
     maps |= margin_maps(maps["warped_label"], bounds[0]) if bounds and "warped_label" in maps else {}
     nodes, nodes_affine = _field(material, SERVED_NODES if whole else PAGE_NODES)
@@ -81,17 +81,22 @@ def scene(material: Material, *, whole: bool = False) -> Scene:
     told = {
         "before_affine": _before_affine(material, scans["moving"].affine).tolist(),
         "placed_by": "the map that the fit began with" if material.by_initial_transform else "the headers",
-        "windows": {key: windows_of(material.scans[key]).plain() for key in ("fixed", "warped")},
-        "shared": bool(material.result.run["intensity"].get("shared", False)),
+        **_windows(material),
         "labels": label_rows(material, numbers),
         "landmarks": landmark_rows(material),
         "start_mm": _start(material),
         "fold_mm": _worst_fold(material),
         "doubt_mm": _largest_bound(material),
+        "bounds": None if bar is None else {"top_mm": bar.top_mm, "ticks": bar.ticks},
         "spacing_mm": spacing_mm(own.affine).tolist(),
         "reduction": _reduction(factors, moving_factors),
         "field_every": [round(float(s), 3) for s in spacing_mm(nodes_affine)],
-        "colours": {"difference": paint.DIFFERENCE_SCALE, "volume": paint.VOLUME_SCALE, "fold": paint.FOLD},
+        "colours": {
+            "difference": paint.DIFFERENCE_SCALE,
+            "volume": paint.VOLUME_SCALE,
+            "trust": paint.TRUST_SCALE,
+            "fold": paint.FOLD,
+        },
     }
     if whole:
         return _to_serve(told, {**scans, **maps, **rest})
@@ -99,8 +104,15 @@ def scene(material: Material, *, whole: bool = False) -> Scene:
     steps = {"fixed": shared[0], "warped": shared[1], "moving": shared[1]}
     volumes = {name: coded(v, step=steps[name][0], shift=steps[name][1]) for name, v in scans.items()}
     volumes |= {name: labels_coded(v) for name, v in maps.items()}
-    volumes |= {name: coded(v, step=_step(name, v.values)) for name, v in rest.items()}
+    volumes |= {name: coded(v, step=_step(name, v.values), up=name == "trust") for name, v in rest.items()}
     return Scene({**told, "volumes": volumes})
+
+
+def _windows(material: Material) -> dict[str, Any]:
+    """Return the windows of both scans, and whether these are the same."""
+    shared = bool(material.result.run["intensity"].get("shared", False))
+    chosen = windows_for(material.scans, shared=shared)
+    return {"windows": {key: windows.plain() for key, windows in chosen.items()}, "shared": shared}
 
 
 def _step(name: str, values: np.ndarray) -> float:
@@ -108,7 +120,7 @@ def _step(name: str, values: np.ndarray) -> float:
         return DET_STEP
     if name.startswith("field_"):
         return max(FIELD_STEP_MM, float(np.abs(values).max()) / LARGEST)
-    return max(float(values.max()), 1e-9) / TRUST_STEPS if name == "trust" else 1.0
+    return max(FINEST_MM, float(values.max()) / LARGEST) if name == "trust" else 1.0
 
 
 def _to_serve(told: dict[str, Any], volumes: Mapping[str, Volume]) -> Scene:

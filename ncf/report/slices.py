@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from ncf.report.error_bounds import scale_of
 from ncf.report.material import Material, windows
-from ncf.report.paint import grey, volume_grey
+from ncf.report.paint import bound_grey, grey, volume_grey
 from ncf.report.views import VIEWS, Cut, cut_of, pixel_mm, positions_mm
 
 MESH_LINES = 24  # of the deformed grid along the longer side of a view
@@ -27,7 +28,7 @@ class Slices:
         sizes_mm: of a pixel across and down.
         positions_mm: of each slice, RAS mm along its own axis.
         stacks: uint8 (n, rows, columns) by name; ``nothing`` adds 1 where the moving scan has no data before
-            registration, and 2 after.
+            registration, and 2 after; ``bounds`` where there are bounds of the error.
         mesh: (n, 2, lines, lines), how far the nodes are carried, in pixels across and down.
         mesh_steps: pixels between two nodes, across and down.
         start: number of the slice that is shown first.
@@ -82,6 +83,8 @@ def sliced(material: Material) -> list[Slices]:
         }
         nothing = before["nothing"].astype(np.uint8) + 2 * material.nothing_after(cut).astype(np.uint8)
         stacks |= {"nothing": nothing} if nothing.any() else {}
+        if (scale := scale_of(material)) is not None:
+            stacks["bounds"] = bound_grey(cut.take(material.bounds[-1]), scale.top_mm)
         stacks |= _label_stacks(material, cut, before=before, ranks=ranks)
         folds = _fold_stack(folded, cut)
         stacks |= {"folds": folds} if folds.any() else {}

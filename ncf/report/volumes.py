@@ -25,6 +25,7 @@ FINE_STEPS = 4095  # of a scan whose values are no whole numbers: 12 bits, as sc
 LARGEST = 2**15 - 1
 TRIED = 4  # every 4th plane is packed, to guess the size of all
 FIELD_STEP_MM = 0.01
+ROUNDING = 1e-6  # steps by which a value that is a whole number of steps may lie above it
 MOST_STEPS = 60_000  # of a scan of whole numbers that takes them as they are
 
 Factors = tuple[int, int, int]
@@ -49,7 +50,7 @@ def reduced(volume: Volume, factors: Factors, *, how: str = "mean") -> Volume:
     Args:
         volume: to be reduced.
         factors: voxels of a block along each axis; a block at the end may repeat the last voxels.
-        how: ``mean``, ``middle``, ``min`` or ``max`` of a block.
+        how: ``mean``, ``middle``, ``min`` or ``max`` of a block; all but ``middle`` are nan where a voxel is.
     """
     if factors == (1, 1, 1):
         return volume
@@ -75,15 +76,17 @@ def reduced(volume: Volume, factors: Factors, *, how: str = "mean") -> Volume:
     return Volume(values, lattice.affine(volume.affine))
 
 
-def coded(volume: Volume, *, step: float, shift: float = 0.0) -> dict[str, Any]:
+def coded(volume: Volume, *, step: float, shift: float = 0.0, up: bool = False) -> dict[str, Any]:
     """Return a volume as whole numbers of 8 or 16 bits, packed.
 
     Args:
         volume: to be coded.
         step: of the stored numbers; an error is half of it at most.
         shift: the value of 0.
+        up: True for bounds: none becomes smaller, and one larger by a step at most.
     """
-    stored = np.rint((volume.values.astype(np.float64) - shift) / step).clip(-LARGEST - 1, LARGEST)
+    steps = (volume.values.astype(np.float64) - shift) / step
+    stored = (np.ceil(steps - ROUNDING) if up else np.rint(steps)).clip(-LARGEST - 1, LARGEST)
     kind = np.uint8 if stored.min() >= 0 and stored.max() <= 255 else np.int16
     told = {"step": step, "shift": shift, "type": np.dtype(kind).name, **_placed(volume)}
     return {**told, "packed": base64.b64encode(packed(stored.astype(kind))).decode()}

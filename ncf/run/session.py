@@ -71,7 +71,9 @@ class Session:
         try:
             with redirect_stdout(io.StringIO()), calm_threads():  # the closing lines of a single run
                 self._part("evaluator").run()
-                return Lacking(bounds=self._part("trusts").made(), reports=self._part("reports").made())
+                without = self._part("reports").made()  # first: fits that are interrupted cost no report
+                bounds = self._part("trusts").made()
+                return Lacking(bounds=bounds, reports=[*without, *self._part("reports").made()])
         finally:
             self._part("folders").release()
             self._workflow.parser.ref_resolver.reset()  # the evaluator, which holds the pair's images

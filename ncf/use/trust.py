@@ -23,7 +23,7 @@ def write_errors(trust: Path, points_mm: np.ndarray, path: Path) -> None:
     Args:
         trust: the file of the bounds.
         points_mm: (N, 3), RAS mm, in the fixed scan.
-        path: of the table, with the columns point (from 1), error_mm_68 and error_mm.
+        path: of the table, with the columns point (from 1), bound_68_mm and bound_95_mm.
 
     Raises:
         PairError: a file cannot be read or written.
@@ -31,7 +31,7 @@ def write_errors(trust: Path, points_mm: np.ndarray, path: Path) -> None:
     bounds, grid = load_trust(trust)
     at = torch.as_tensor(to_vox(points_mm, grid.affine).T, dtype=torch.float32)[None, :, :, None, None]
     found = _at(_volumes(bounds), at)[:, :, 0, 0]
-    lines = ["point,error_mm_68,error_mm"]
+    lines = ["point,bound_68_mm,bound_95_mm"]
     for number, values in enumerate(found.T, start=1):
         lines.append(f"{number}," + ",".join("" if np.isnan(value) else f"{value:.2f}" for value in values))
     text = "\n".join(lines) + "\n"

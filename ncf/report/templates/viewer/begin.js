@@ -26,7 +26,7 @@
     const windows = V.scene.windows;
     V.state = {
       mm: V.scene.start_mm, picture: "warped", second: "before", motion: "none", blend: 0.5, swipe: 0.5, labels: false, margins: false, labelOpacity: 0.45,
-      landmarks: V.scene.landmarks.length > 0, hidden: new Set(), ruler: false, trustRange: [0, 1],
+      landmarks: V.scene.landmarks.length > 0, hidden: new Set(), ruler: false,
       windows: { fixed: windows.fixed.ranges[windows.fixed.start].slice(), warped: windows.warped.ranges[windows.warped.start].slice() },
     };
     const code = document.createElement("script");

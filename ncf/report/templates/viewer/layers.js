@@ -31,9 +31,8 @@
     nv.addColormap("difference", colourMap((share) => along(told.difference, share)));
     // determinants 0 to 2; the first entries are what folds, the rest is logarithmic from 1/2 to 2
     nv.addColormap("volume", colourMap((s) => s < 1.5 / 255 ? told.fold : along(told.volume, (Math.log2(2 * s) + 1) / 2)));
-    nv.addColormap("trust", {
-      R: [68, 68, 33, 253], G: [1, 1, 145, 231], B: [84, 84, 140, 37], A: [0, 255, 255, 255], I: [0, 1, 128, 255],
-    });
+    const [near, middle, far] = told.trust, of = (c) => [near[c], near[c], middle[c], far[c]];
+    nv.addColormap("trust", { R: of(0), G: of(1), B: of(2), A: [0, 255, 255, 255], I: [0, 1, 128, 255] });
   };
   V.labelColour = function (label) {
     const h = label.hue * 6, x = 1 - Math.abs(h % 2 - 1), k = Math.floor(h);

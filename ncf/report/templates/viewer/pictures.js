@@ -49,11 +49,8 @@
       return [image];
     },
     trust: async function () {
-      let low = 0.01, high = 1; // 0 means that nothing is known, and has no colour
-      for (const v of V.volumes.trust.values) high = Math.max(high, v);
-      high = Math.min(high, 10); // mm; beyond it all is wrong
-      V.state.trustRange = [0, high];
-      const image = await other("trust", () => V.image(V.volumes.trust, "trust", { low: low, high: high, colormap: "trust" }));
+      const range = { low: 0.01, high: V.scene.bounds.top_mm, colormap: "trust" }; // 0: nothing is known, no colour
+      const image = await other("trust", () => V.image(V.volumes.trust, "trust", range));
       image.opacity = 0.7;
       return [image];
     },

@@ -18,7 +18,7 @@
       ["Jacobian", number(at("det"), 3)],
     ];
     if (volumes.fixed_label) rows.push(["label", label ? (named ? named.name : "label " + label) : "none"]);
-    if (volumes.trust) rows.push(["error below (95 %)", at("trust") > 0 ? number(at("trust"), 2) + " mm" : "not known"]);
+    if (volumes.trust) rows.push(["error bound", at("trust") > 0 ? number(at("trust"), 1) + " mm (95 %, estimate)" : "not known"]);
     return rows;
   };
   V.readout = function () {
@@ -60,7 +60,7 @@
     difference: () => "Warped minus fixed: blue is darker, red brighter, white equal; slate blue: no data.",
     checkerboard: () => "Fixed and warped in turn; edges run through where the map is right.",
     volume: () => "Jacobian determinant: green grows in the moving scan, violet shrinks, yellow folds.",
-    trust: () => "Bound of the error of the map (95 %): yellow is far off, blue is near.",
+    trust: () => "Bound of the error of the map (95 %), an estimate that single errors exceed: yellow is far off, blue is near.",
   };
   function bar(colours, ticks) {
     const box = document.createElement("span"), ramp = document.createElement("span");
@@ -81,7 +81,7 @@
       scale = bar(colours.difference, ticksOf([-range, range], own));
     }
     if (picture === "volume") scale = bar(colours.volume, ["0.5", "1", "2"]);
-    if (picture === "trust") scale = bar([[68, 1, 84], [33, 145, 140], [253, 231, 37]], ticksOf(V.state.trustRange, " mm"));
+    if (picture === "trust") scale = bar(colours.trust, V.scene.bounds.ticks);
     shown.replaceChildren(texts[picture](), scale);
     if (!V.scene.shared) shown.append(" warped:", bar(grey, ticksOf(V.state.windows.warped, unit("warped"))));
   };
