@@ -504,8 +504,9 @@ def test_the_index_names_what_lies_far_out_and_shows_thumbnails(many: Path) -> N
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("pdftotext"), reason="no pdftotext of poppler-utils to read a print with")
-def test_the_index_prints_within_the_page(chromium: Browser, many: Path) -> None:
-    chromium.open(make_index(many))
+def test_the_index_lies_within_the_window_and_the_paper(chromium: Browser, many: Path) -> None:
+    chromium.open(make_index(many), width=1366)
+    assert chromium.run("[...document.querySelectorAll('.scroll')].every((e) => e.scrollWidth <= e.clientWidth)")
     chromium.print_to(many / "index.pdf")
     subprocess.run(["pdftotext", "-bbox", "index.pdf", "words.xml"], cwd=many, check=True)
     told = (many / "words.xml").read_text(encoding="utf-8")
