@@ -245,6 +245,15 @@ def test_values_that_cannot_be_carried_are_refused(
     refused(telling, lambda: carry(open_map(result), [tmp_path / "odd.nii"], tmp_path / "out", mode=mode))
 
 
+def test_a_file_that_is_no_scan_is_told_as_in_a_registration(result: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello", encoding="utf-8")
+    call = {"mode": "bilinear"}
+    refused(
+        "notes.txt is of no known format; give .nii.gz, .nii, .mha, .mhd, .nrrd, or DICOM",
+        lambda: apply_to_images(open_map(result), [tmp_path / "notes.txt"], tmp_path / "out", **call),
+    )
+
+
 def test_the_inverse_is_measured_where_the_field_lies(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
@@ -450,7 +459,7 @@ def test_the_help_names_options_as_they_are_typed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     text = said(monkeypatch, capsys, "apply", "--help")
-    assert text.startswith("usage: ncf apply [RESULT FILES ...]")
+    assert text.startswith("usage: ncf apply RESULT [FILES ...]")
     assert "--from: where the points are" in text and "from_" not in text
     assert "; see: ncf apply --help" in refusal(monkeypatch, "apply", "x", "--to=image")  # no --output_dir
 

@@ -21,7 +21,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 
 from ncf.core.errors import PairError
-from ncf.core.names import MODALITY
+from ncf.core.names import IMAGE_SUFFIXES, MODALITY
 from ncf.core.notes import note
 from ncf.core.packages import optional
 from ncf.core.paths import there
@@ -149,6 +149,8 @@ def _reader(path: str, key: str, *, exact: bool) -> Callable[[str], _Found]:
     name = place.name.lower()
     if is_read_as_dicom(place):
         return lambda folder: _Found(SCALAR, *read_series(folder, key))
+    if not name.endswith(IMAGE_SUFFIXES):
+        raise PairError(f"{key}: {place} is of no known format; give {', '.join(IMAGE_SUFFIXES)}, or DICOM")
     if choice and not name.endswith(NIFTI):
         raise PairError(f"{key}: {place} holds one volume, {MARK}{choice} chooses none; leave it out")
     return partial(_read_nifti if name.endswith(NIFTI) else _read_itk, exact=exact)
