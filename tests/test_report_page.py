@@ -393,7 +393,9 @@ def test_in_print_nothing_lies_over_the_numbers(chromium: Browser, result: Path,
 def test_a_narrow_screen_needs_no_scrolling_sideways(chromium: Browser, result: Path) -> None:
     chromium.open(result / "report.html", width=400, dark=True)
     assert chromium.run("document.documentElement.scrollWidth <= 400") and chromium.complaints == []
-    edges = chromium.run("[...document.querySelectorAll('#tg132 *')].map((e) => e.getBoundingClientRect().right)")
+    edges = chromium.run(
+        "[...document.querySelectorAll('#tg132 *, .made *')].map((e) => e.getBoundingClientRect().right)"
+    )
     assert len(edges) > 20 and max(edges) <= 400
 
 
