@@ -272,7 +272,7 @@ def test_what_was_saved_without_files_takes_scans_by_name(
         report(str(folder)).start()
     report(str(folder), fixed=pair["fixed"], moving=pair["moving"]).start()
     assert (folder / "report.html").exists()
-    with pytest.raises(SystemExit, match=r"^error: which files\? the result does not know a moving"):
+    with pytest.raises(SystemExit, match=r"^error: which moving scan\? the map was saved from Python"):
         apply(str(folder), to="image", output_dir=str(tmp_path / "carried")).start()
     apply(str(folder), pair["moving"], to="image", output_dir=str(tmp_path / "carried")).start()
     carried = nib.load(tmp_path / "carried" / "moving.nii.gz").get_fdata()

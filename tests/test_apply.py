@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -15,6 +16,7 @@ import SimpleITK as sitk
 import torch
 
 from ncf.commands.main import main
+from ncf.core.errors import PairError
 from ncf.core.folders import ResultFolders
 from ncf.io.nifti import load_itk_field, save_itk_field
 from ncf.io.points.base import in_ras
@@ -243,6 +245,15 @@ def test_values_that_cannot_be_carried_are_refused(
     refused(telling, lambda: carry(open_map(result), [tmp_path / "odd.nii"], tmp_path / "out", mode=mode))
 
 
+def test_a_file_that_is_no_scan_is_told_as_in_a_registration(result: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello", encoding="utf-8")
+    call = {"mode": "bilinear"}
+    refused(
+        "notes.txt is of no known format; give .nii.gz, .nii, .mha, .mhd, .nrrd, or DICOM",
+        lambda: apply_to_images(open_map(result), [tmp_path / "notes.txt"], tmp_path / "out", **call),
+    )
+
+
 def test_the_inverse_is_measured_where_the_field_lies(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
@@ -422,7 +433,7 @@ def test_what_cannot_be_is_one_line(
             f"--output_dir={Path(pair['moving']).parent}",
         ),
         "two files would become": ("apply", result, pair["moving"], pair["moving"], "--to=image", out),
-        "which files?": ("apply", result / "displacement.nii.gz", "--to=image", out),
+        "which moving scan?": ("apply", result / "displacement.nii.gz", "--to=image", out),
         "is no result folder": ("apply", tmp_path, "--to=image", out),
         "name a scan on it as the moving one": ("invert", result / "network.pt", out),
         "voxel indices need the grid": ("apply", result / "network.pt", *points[2:], "--from=fixed", "--space=voxel"),
@@ -448,7 +459,7 @@ def test_the_help_names_options_as_they_are_typed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     text = said(monkeypatch, capsys, "apply", "--help")
-    assert text.startswith("usage: ncf apply [RESULT FILES ...]")
+    assert text.startswith("usage: ncf apply RESULT [FILES ...]")
     assert "--from: where the points are" in text and "from_" not in text
     assert "; see: ncf apply --help" in refusal(monkeypatch, "apply", "x", "--to=image")  # no --output_dir
 
@@ -501,6 +512,32 @@ def test_a_file_that_was_hardly_meant_is_noted(
             carry(opened, [file], tmp_path / mode, mode=mode)
         told = [record.getMessage() for record in caplog.records if record.name == "ncf.notes"]
         assert len(told) == bool(telling) and all(telling in line and str(file) in line for line in told)
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
+def test_a_scan_of_another_place_is_noted(
+    result: Path, pair: Mapping[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture, mode: str
+) -> None:
+    opened, scan = open_map(result), nib.load(pair["moving" if mode == "bilinear" else "moving_label"])
+    away = scan.affine.copy()
+    away[:3, 3] += 0.9 * scan.affine[:3, :3] @ np.array(scan.shape)  # a tenth of each axis is left
+    nib.save(nib.Nifti1Image(scan.dataobj, away), tmp_path / "away.nii.gz")
+    carry = apply_to_images if mode == "bilinear" else apply_to_labels
+    carry(opened, [tmp_path / "away.nii.gz"], tmp_path / "out", mode=mode)
+    (told,) = (record.getMessage() for record in caplog.records if record.name == "ncf.notes")
+    assert "% of the grid of the result lie within it; is it a scan in the space of the moving scan?" in told
+    assert float(told.split("only ")[1].split(" %")[0]) < 3
+
+
+def test_a_scan_that_has_moved_is_told_with_what_to_do(result: Path, pair: Mapping[str, str], tmp_path: Path) -> None:
+    opened = replace(open_map(result), inputs={"moving": tmp_path / "gone.nii.gz"})
+    for key, what in (
+        ("moving", "the moving scan .*gone.nii.gz is not there any more; name the file after RESULT"),
+        ("moving_label", "which moving label map\\? no moving label map was registered; name the file after RESULT"),
+        ("fixed", "which fixed scan\\? .*; name it with --reference=PATH"),
+    ):
+        with pytest.raises(PairError, match=what):
+            opened.registered(key)
 
 
 def test_a_lack_of_memory_has_advice_that_the_command_knows(monkeypatch: pytest.MonkeyPatch, result: Path) -> None:

@@ -194,6 +194,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
         (["register", "a", "b", "start"], "'start' is one too many"),
         (["register", "a", "b", "--name"], "--name needs a value"),
         (["register", "--fixed", "--moving", "b"], "--fixed needs a value"),
+        (["register", "a", "b", "--trust"], "--trust needs a value, such as --trust=true"),
         (["register", "--fixed="], "--fixed must not be empty"),
         (["register", "a", "b", "--name=$x"], "--name must not be empty or hold $, @, % or #"),
         (["register", "a", "b", "--device=@x"], "--device must not"),
@@ -221,6 +222,18 @@ def test_help_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     said = capsys.readouterr().out
     assert said.startswith("usage: ncf ") and "Register MOVING to FIXED" in said
     assert ("--fixed_label: label map on the fixed grid" in said) == ("register" in arguments)
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_help_fits_into_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for verb in VERBS:
+        of_everything([verb, "--help"])
+        lines = capsys.readouterr().out.split("\n\n", 1)[1].splitlines()  # without the usage, which is one line
+        lines = [line for line in lines if len(line.split()) > 2 and "ncf " not in line]  # no command can be broken
+        assert max(map(len, lines)) <= min(columns, 120), verb
 
 
 @pytest.mark.parametrize("option", ["--version", "-V", "version"])

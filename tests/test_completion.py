@@ -85,7 +85,7 @@ def test_fish_offers_what_fits(scripts: dict[str, Path]) -> None:
 def test_the_command_prints_the_script(capsys: pytest.CaptureFixture[str]) -> None:
     main(["completion", "bash"])
     assert capsys.readouterr().out == script("bash", VERBS)
-    with pytest.raises(SystemExit, match="--shell is one of bash, zsh, fish, got 'tcsh'"):
+    with pytest.raises(SystemExit, match="SHELL is one of bash, zsh, fish, got 'tcsh'"):
         main(["completion", "tcsh"])
 
 
@@ -94,7 +94,10 @@ def test_help_tells_defaults_choices_and_what_is_required() -> None:
     assert "the map may do. [one of rigid, affine, deformable; default deformable]" in text
     assert "no pictures. [true or false; default true]" in text and "is made. [default output]" in text
     text = " ".join(help_of("apply", VERBS["apply"]).split())
-    assert "usage: ncf apply [RESULT FILES ...] --to=..." in text and "[required; one of image, label" in text
+    assert "usage: ncf apply RESULT [FILES ...] --to=..." in text and "[required; one of image, label" in text
+    usage = {verb: help_of(verb, call).splitlines()[0] for verb, call in VERBS.items()}
+    assert "trust RESULT " in usage["trust"] and "[FIXED MOVING]" in usage["register"]
+    assert "series SCANS ... --output_dir" in usage["series"]
     for verb, call in VERBS.items():
         assert max(map(len, help_of(verb, call).partition("\n\nArgs:")[2].partition("\n\n")[0].splitlines())) <= 120
         assert all(option.sentence for option in options_of(call)), verb

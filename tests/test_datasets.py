@@ -158,6 +158,7 @@ def test_a_list_with_a_mistake(tmp_path: Path, rows: list[Any], message: str) ->
     [
         ("list.json", "{", "cannot read the data set"),
         ("list.json", "[]", "expected"),
+        ("list.nii.gz", "hello", "list.nii.gz: it is neither CSV nor JSON; give a list of pairs as .csv or .json"),
         ("list.json", '{"pairs": [], "images": []}', "expected one list"),
         ("list.json", '{"pairs": {}}', "expected one list"),
         ("list.csv", "a.nii.gz,b.nii.gz\n", "the first line names the columns"),

@@ -131,6 +131,10 @@ def test_series_in_subfolders_are_numbered_and_chosen(tmp_path: Path, capsys: py
         (2, "CT", [9, 12, 10], None),
     ]
     assert told["volumes"][1]["spacing_mm"] == pytest.approx([1.1, 2.3, 3.4]) and told["other_files"] == 1
+    (tmp_path / "none").mkdir()
+    with pytest.raises(SystemExit) as ended:
+        main(["files", str(tmp_path / "none")])
+    assert ended.value.code == 1 and "no DICOM scan below" in capsys.readouterr().out
     main(["files", str(root)])
     printed = capsys.readouterr().out
     assert "Chest" in printed and "Doe" not in printed and "4711" not in printed

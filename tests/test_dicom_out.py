@@ -127,7 +127,7 @@ def test_what_has_no_dicom_scans_or_two_patients_is_refused(tmp_path: Path, fiel
     refused(
         r"the fixed scan .*scan.nii.gz is no DICOM series.*--reference=FOLDER", write, tmp_path / "scan.nii.gz", moving
     )
-    refused("which files\\?", write, None, moving)
+    refused("which fixed scan\\?", write, None, moving)
     assert not list((tmp_path / "out").iterdir())
 
 

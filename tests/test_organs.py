@@ -35,9 +35,9 @@ def test_up_to_five_structures_are_all_told() -> None:
 
 def test_of_more_the_lowest_three_are_told() -> None:
     assert told(dices(0.9, 0.1, 0.8, 0.3, 0.7, 0.2)) == [
-        "label 2: Dice 0.050 -> 0.100 (lowest Dice of 6)",
-        "label 6: Dice 0.100 -> 0.200 (lowest Dice of 6)",
-        "label 4: Dice 0.150 -> 0.300 (lowest Dice of 6)",
+        "label 2: Dice 0.050 -> 0.100 (among the lowest Dice of 6)",
+        "label 6: Dice 0.100 -> 0.200 (among the lowest Dice of 6)",
+        "label 4: Dice 0.150 -> 0.300 (among the lowest Dice of 6)",
     ]
     many = volumes((10, 10), (10, 11), (10, 5), (10, 13), (10, 10), (0, 0))
     assert [line.partition(":")[0] for line in told(many)] == ["label 3", "label 4", "label 2"]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ncf.core.errors import PairError
 from ncf.io.points.base import MARK, in_ras
 from ncf.io.points.table import read_points_file
 from tests.refusing import refused
@@ -49,7 +50,18 @@ def test_a_header_that_names_a_side_says_which_columns_were_carried(tmp_path: Pa
     (tmp_path / "in.csv").write_text("fixed_i,fixed_j,fixed_k,moving_i\n1,2,3,4\n5,6,7,8\n9,9,9,9\n", encoding="utf-8")
     written(tmp_path / "in.csv", tmp_path / "out.csv", "voxel")
     header = (tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()[0]
-    assert header == "carried_fixed_i,carried_fixed_j,carried_fixed_k,moving_i,valid"
+    assert (
+        header == "carried_moving_i,carried_moving_j,carried_moving_k,moving_i,valid"
+    )  # they are of the other side now
+
+
+@pytest.mark.parametrize("names", ["fixed_i,fixed_j,fixed_k,moving_i,moving_j,moving_k", "i,j,k,a,b,c"])
+def test_voxel_indices_are_no_mm(tmp_path: Path, names: str) -> None:
+    (tmp_path / "in.csv").write_text(f"{names}\n1,2,3,4,5,6\n", encoding="utf-8")
+    first = ", ".join(names.split(",")[:3])
+    with pytest.raises(PairError, match=f"its columns {first} are not in ras; give the space voxel"):
+        read_points_file(tmp_path / "in.csv", "ras")
+    assert read_points_file(tmp_path / "in.csv", "voxel").points.tolist() == [[1, 2, 3]]
 
 
 def markups(system: str) -> dict[str, Any]:

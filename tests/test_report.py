@@ -255,6 +255,17 @@ def test_bounds_of_an_older_version_are_those_of_the_scan(copy: Path, material: 
     assert len(said) == 1 and "in 30 % of the scan, 40 % of label 3. The picture" in said[0]
 
 
+def test_what_the_verdict_says_is_not_said_twice(copy: Path, material: Material) -> None:
+    reason = "landmarks are further apart than before (9.0 mm before, 10.0 mm after)"
+    verdict = {"word": "doubtful", "reasons": [reason], "evidence": {}}
+    change(copy / "metrics.json", **GOOD)
+    change(copy / "metrics.json", tre_mm__after__mean=10.0, verdict=verdict)
+    contrast = {"chosen": "different", "moved": False, "earned": 0.2, "by_edges": True}
+    change(copy / "run.json", losses=[], contrast=contrast)  # the verdict's reasons tell such a refusal
+    said = [finding.text for finding in findings_of(replace(material, result=SavedResult(copy)))]
+    assert sum("further apart" in text for text in said) == 1 and not any("No motion" in text for text in said)
+
+
 def test_of_free_contrasts_only_what_they_share_is_warned_of(copy: Path, material: Material) -> None:
     def said() -> dict[str, str]:
         return {finding.text: finding.level for finding in findings_of(replace(material, result=SavedResult(copy)))}

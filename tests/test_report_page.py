@@ -406,6 +406,45 @@ def test_in_print_nothing_lies_over_the_numbers(chromium: Browser, result: Path,
 def test_a_narrow_screen_needs_no_scrolling_sideways(chromium: Browser, result: Path) -> None:
     chromium.open(result / "report.html", width=400, dark=True)
     assert chromium.run("document.documentElement.scrollWidth <= 400") and chromium.complaints == []
+    edges = chromium.run(
+        "[...document.querySelectorAll('#tg132 *, .made *')].map((e) => e.getBoundingClientRect().right)"
+    )
+    assert len(edges) > 20 and max(edges) <= 400
+
+
+@pytest.fixture
+def brain(result: Path, tmp_path: Path) -> Path:
+    """The result with the rows of 45 labels, of which every other one fails."""
+    folder = shutil.copytree(result, tmp_path / "brain")
+    told = SavedResult(folder).tg132
+    assert told is not None
+    own = [row for row in told["rows"] if row["structure"] == "label 1"]
+    assert len(own) == 3
+    many = [{**row, "structure": f"label {n}"} for row in own for n in range(1, 46)]
+    for row in many[::2]:
+        row["result"] = "fail"
+    rows = [*many, *(row for row in told["rows"] if row["structure"] is None)]
+    counts = {word: sum(row["result"].replace(" ", "_") == word for row in rows) for word in told["counts"]}
+    save_json(folder / "tg132.json", {**told, "rows": rows, "counts": counts})
+    make_report(folder)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("pdftotext"), reason="no pdftotext of poppler-utils to read a print with")
+def test_many_rows_of_tg132_fill_neither_the_page_nor_the_print(chromium: Browser, brain: Path) -> None:
+    chromium.open(brain / "report.html", width=1366, height=768)
+    assert chromium.run("document.getElementById('tg132').getBoundingClientRect().height") < 600
+    assert chromium.run("document.querySelectorAll('#tg132 details tbody tr').length") == 137
+    assert "TG-132: 68 of 137 fail." in chromium.run("document.querySelector('header').textContent")
+    assert chromium.run("document.getElementById('viewer').getBoundingClientRect().bottom <= 768")
+    chromium.print_to(brain / "page.pdf")
+    subprocess.run(["pdftotext", "-layout", "page.pdf", "page.txt"], cwd=brain, check=True)
+    pages = (brain / "page.txt").read_text(encoding="utf-8").strip("\f\n").split("\f")
+    assert len(pages) == 2
+    assert all(
+        word in pages[0] for word in ("Dice similarity", "Consistency", "68 fail", "How it was made", "137 rows")
+    )
 
 
 # --- a cohort --------------------------------------------------------------------------------------------------------
@@ -480,8 +519,9 @@ def test_the_index_names_what_lies_far_out_and_shows_thumbnails(many: Path) -> N
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("pdftotext"), reason="no pdftotext of poppler-utils to read a print with")
-def test_the_index_prints_within_the_page(chromium: Browser, many: Path) -> None:
-    chromium.open(make_index(many))
+def test_the_index_lies_within_the_window_and_the_paper(chromium: Browser, many: Path) -> None:
+    chromium.open(make_index(many), width=1366)
+    assert chromium.run("[...document.querySelectorAll('.scroll')].every((e) => e.scrollWidth <= e.clientWidth)")
     chromium.print_to(many / "index.pdf")
     subprocess.run(["pdftotext", "-bbox", "index.pdf", "words.xml"], cwd=many, check=True)
     told = (many / "words.xml").read_text(encoding="utf-8")

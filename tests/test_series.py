@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -23,6 +25,7 @@ from ncf.cohort.worker import Outcome
 from ncf.commands.main import main
 from ncf.core.errors import PairError
 from ncf.core.files import load_json, save_json
+from ncf.core.process import command_line
 from ncf.evaluate.trust import Trust
 from ncf.fit.contrast import ByContrast
 from ncf.fit.fitted import Fit
@@ -32,8 +35,10 @@ from ncf.io.image_files import read_image
 from ncf.pair.neighbours import Neighbours
 from ncf.phantom.chest import PhantomPair, write
 from ncf.phantom.series import amplitudes, breathing_series
+from ncf.report.views import DisplaySpace
 from ncf.result.folder import saved_map
 from ncf.series import run as running
+from ncf.series.film import GAP, cuts_of, slices_of
 from ncf.series.labels import label_on_phase, volumes_ml
 from ncf.series.paths import fixed_points
 from ncf.series.run import is_series, plan_of, run_series, saved_plan
@@ -311,10 +316,13 @@ def test_a_phase_that_cannot_be_read_stops_no_other(
     assert not run_series(planned(rows, tmp_path / "out"), progress=False)
     said = capsys.readouterr().out
     assert "failed: bad: phase: cannot read" in said and "1 of 2 phases done" in said
+    assert "it is no NIfTI file, although its name says so" in said
     assert "\nbad\t\t\t\tfailed\t" in (tmp_path / "out" / "series.tsv").read_text(encoding="utf-8")
     shutil.rmtree(tmp_path / "out" / "t1")  # as if the run had ended before it
     assert not run_series(planned(rows, tmp_path / "out"), progress=False)
     assert "1 of 2 phases done" in capsys.readouterr().out
+    named = series_scans([Path(fixed), Path(files[1]["moving"]), tmp_path / "bad.nii.gz"])  # on the command line
+    assert [pair["moving"] for pair in named.pairs] == [files[1]["moving"], str(tmp_path / "bad.nii.gz")]
     lost = [{**files[0], "moving": str(tmp_path / "lost.nii.gz")}]
     with pytest.raises(PairError, match=r"lost\.nii\.gz"):
         run_series(planned(lost, tmp_path / "never"), progress=False)
@@ -328,11 +336,31 @@ def test_the_report_shows_a_film_and_curves_and_is_made_from_the_folder(done: Pl
     assert (done.output_dir / "series.tsv").read_bytes() == table
     page = (done.output_dir / "report.html").read_text(encoding="utf-8")
     assert page.count("<figure>") == 4 and "http" not in page.replace("http-equiv", "")
+    made = page[page.index("How it was made") :]
+    paths = {pair[key] for pair in done.pairs for key in ("fixed", "moving", "fixed_label")}
+    assert all(f"<code>{path}</code>" in made for path in paths)
+    assert command_line() in re.sub("<.*?>", "", html.unescape(made)) and "<code>small.json</code>" in made
+    assert "&#34;" not in made and "bundle_version" not in made
+    assert ">label 1</th>" in page and "mean displacement mm" in page
     assert all(f"<td>{word}</td>" in page for word in ("afresh", "good", "t1"))
     with Image.open(done.output_dir / "film.gif") as film:
         assert film.n_frames == 4
     with Image.open(done.output_dir / "curves.png") as drawn:
-        assert drawn.size == (880, 580)  # four panels: motion, points, landmarks, volumes
+        assert drawn.size == (1050, 620)  # four panels: motion, points, landmarks, volumes
+
+
+def test_both_slices_of_the_film_have_one_scale_and_their_letters() -> None:
+    """A shining slab lies at the same height in both, though one is three times as wide as it is high."""
+    image = torch.zeros(1, 60, 40, 20)
+    image[..., 12:14] = 1.0
+    grid = Grid((60, 40, 20), np.eye(4))
+    space = DisplaySpace(grid)
+    cuts = cuts_of(space, np.ones(grid.shape))
+    row = slices_of(cuts, space, image, np.eye(4), window=(0.0, 1.0), label=None)
+    assert row.shape == (87, 260 + GAP + 173, 3)  # 260 pixels for 60 mm
+    left, right = (np.flatnonzero(row[:, at, 0] > 127) for at in (60, 300))
+    assert left.tolist() == right.tolist() and 8 <= len(left) <= 10
+    assert all(row[43 - 6 : 43 + 6, at].max() > 150 for at in (slice(2, 11), slice(249, 258)))  # R and L
 
 
 def test_the_same_from_python(done: Plan, files: list[dict[str, str]], small: Path) -> None:

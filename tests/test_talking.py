@@ -17,6 +17,7 @@ from ncf.commands.main import main
 from ncf.commands.talking import EVERYWHERE, named
 from ncf.core.console import Console, Log, set_up, tell
 from ncf.core.errors import PairError
+from ncf.core.narrow import for_terminal
 from tests.conftest import LEVELS, NO_SEARCH
 from tests.refusing import refused
 
@@ -251,3 +252,13 @@ def test_an_earlier_file_stays_where_the_new_one_fails(tmp_path: Path, monkeypat
 def test_apply_goes_to_one_place(given: list[str], telling: str) -> None:
     with pytest.raises(SystemExit, match=f"^error: .*{telling}"):
         main(["apply", "result", *given])
+
+
+def test_a_table_that_is_wider_than_the_terminal_is_told_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = ["| test | measured | limit |", "|---|---|---|", "| Dice | 0.5 and much more | |", "| TRE | 1 mm | 2 mm |"]
+    text = "\n".join(["# a title", "", *rows, ""])
+    monkeypatch.setenv("COLUMNS", "200")
+    assert for_terminal(text) == text
+    monkeypatch.setenv("COLUMNS", "26")
+    told = "# a title\n\nDice\n    measured: 0.5 and much\n    more\nTRE\n    measured: 1 mm; limit:\n    2 mm\n"
+    assert for_terminal(text) == told

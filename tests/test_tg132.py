@@ -23,9 +23,20 @@ from ncf.core.labels import Labels
 from ncf.evaluate.label_overlap import overlap
 from ncf.evaluate.structures import Measurable, Scan, determinants, measured_structures
 from ncf.evaluate.surfaces import surface_distances
-from ncf.evaluate.tg132 import FAIL, NOT_MEASURED, PASS, Limits, judged_by_tg132
+from ncf.evaluate.tg132 import (
+    CONSISTENCY,
+    DICE_ROW,
+    FAIL,
+    MDA,
+    NO_BACK,
+    NOT_MEASURED,
+    PASS,
+    Limits,
+    judged_by_tg132,
+)
 from ncf.evaluate.tg132_text import as_markdown
 from ncf.report.page import environment
+from ncf.report.tg132_table import tg132_table
 from ncf.space.body import body_mask
 from ncf.space.jacobian import jacobian_determinant
 from tests.conftest import Run
@@ -162,9 +173,30 @@ def test_results_follow_the_limits() -> None:
     )
     none = judged_by_tg132(bare, {}, limits=Limits(2.0))
     assert none["counts"] == {"pass": 1, "fail": 0, "not_measured": 4}
-    page = environment().get_template("tg132.html").render(tg132=strict)
-    assert page.count("<tr>") == 1 + len(strict["rows"]) and "<caption>" in page and "GTV" in page
-    assert environment().get_template("tg132.html").render(tg132=None).strip() == ""
+    page = environment().get_template("tg132.html").render(tg132=tg132_table(strict))
+    assert page.count("<tr>") == 1 + len(strict["rows"]) and "GTV" in page and "<details" not in page
+    assert environment().get_template("tg132.html").render(tg132=tg132_table(None)).strip() == ""
+
+
+def test_of_many_rows_the_page_shows_the_worst_of_each_test_and_folds_up_the_rest() -> None:
+    shape = {"structure": "all", "limit": "2", "told": "some"}
+    rows = [{**shape, "test": MDA, "structure": f"s{n}", "measured": {"mda_mm": n}, "result": PASS} for n in range(9)]
+    rows[8]["result"] = FAIL
+    rows += [{**shape, "test": DICE_ROW, "structure": f"s{n}", "measured": {"dice": n}, "result": PASS} for n in (3, 2)]
+    rows.append({**shape, "test": MDA, "structure": "lost", "measured": {}, "result": NOT_MEASURED})
+    rows.append({**shape, "test": CONSISTENCY, "measured": {}, "result": NOT_MEASURED, "told": NO_BACK})
+    rows[9:12] = [rows[11], *rows[9:11]]  # rows of one test stand together
+    table = tg132_table({"rows": rows, "counts": {}})
+    assert table is not None
+    assert [(line["test"], line["structure"], line["results"]) for line in table["tests"]] == [
+        (MDA, "lost, the worst of 10", [("1 fail", True), ("1 not measured", False), ("8 pass", False)]),
+        (DICE_ROW, "s2, the worst of 2", [("2 pass", False)]),
+        (CONSISTENCY, "all", [("not measured", False)]),
+    ]
+    assert (
+        table["tests"][2]["command"] == "ncf tg132 RESULT --consistency=true" and "ncf" not in table["tests"][2]["told"]
+    )
+    assert [row["structure"] for row in table["rows"]][:3] == ["s8", "s0", "s1"] and len(table["rows"]) == 13
 
 
 def test_a_guided_label_is_told_as_such() -> None:

@@ -15,6 +15,7 @@ import torch
 from ncf.cohort.plan import Plan
 from ncf.cohort.run import doubtful, run_cohort
 from ncf.cohort.worker import Resources
+from ncf.core.words import apart, percent_apart
 from ncf.evaluate.evidence import Evidence, evidence_of
 from ncf.evaluate.verdict import against_given, against_map, different_values
 from ncf.fit.fitted import ContrastEvidence, Fit
@@ -77,6 +78,19 @@ def fit_of(contrast: str = "same", *, moved: bool = True, by_edges: bool = True)
 def test_what_speaks_against_a_map(found: Evidence, fit: Fit, telling: str | None) -> None:
     reasons = list(against_map(found, fit))
     assert (telling is None and not reasons) or (len(reasons) == 1 and telling is not None and telling in reasons[0])
+
+
+def test_a_number_that_misses_its_limit_does_not_read_as_the_limit() -> None:
+    scarce = replace(RIGHT, recognised=0.2, shared=1.138)
+    assert "information 1.138, right maps have 1.14" in next(against_map(scarce, fit_of("different")))
+    assert "only 49.9 % of the places" in next(against_map(replace(RIGHT, recognised=0.499), fit_of()))
+    assert percent_apart(0.2196, 0.22) == "21.96 %" and percent_apart(0.21, 0.22) == "21 %"
+    assert apart(1.1399999999, 1.14) == "1.14"  # as many digits as one reads, and no more
+
+
+def test_the_refusal_of_a_motion_has_its_limit() -> None:
+    (told,) = against_map(RIGHT, fit_of("different", moved=False))
+    assert "removes 20 % of the loss, between two such contrasts too little (the limit is 22 %), so no motion" in told
 
 
 def test_landmarks_and_labels_are_heard() -> None:

@@ -10,7 +10,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
+
+try:
+    import SimpleITK as sitk
+except ImportError:
+    sys.exit("this example opens what it wrote with SimpleITK: pip install SimpleITK")
 
 from ncf.api.registration import register
 

@@ -5,7 +5,6 @@ It is made from the output folder alone: cohort.json says which pairs there are,
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,11 @@ import numpy as np
 from PIL import Image
 
 from ncf.cohort.collect import COLUMNS, FEWEST_BOXED, PANELS, PICTURE, STEM, numbers_of, outliers
-from ncf.cohort.plan import COHORT_FILE, FAILURE_FILE
+from ncf.cohort.plan import COHORT_FILE, COMMAND, FAILURE_FILE
 from ncf.core.files import encoded, load_json, write_whole
 from ncf.core.names import GOOD, INDEX_FILE, METRICS_FILE, PICTURES, REPORT_FILE
 from ncf.evaluate.tables import Flat, flat, known, tabulated
+from ncf.report.made import made_rows
 from ncf.report.page import environment
 from ncf.report.saved_findings import saved_warnings
 from ncf.report.slices import as_jpeg, data_uri
@@ -74,8 +74,8 @@ def make_index(folder: str | Path) -> Path:
             count=len(names),
             picture=data_uri(picture.read_bytes(), "image/png") if done and picture.exists() else None,
             tables=[name for name in TABLES if (folder / name).exists()],
-            settings=[(key, json.dumps(value)) for key, value in told["settings"].items() if key != "config_files"],
-            configs=list(told["settings"].get("config_files", {})),
+            command=told.get(COMMAND),
+            settings=made_rows(told["settings"]),
         )
     )
     write_whole(folder / INDEX_FILE, lambda temporary: temporary.write_bytes(encoded(text)))

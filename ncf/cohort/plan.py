@@ -17,6 +17,7 @@ from ncf.core.files import claim_folder, load_json, save_json, sha256_of, unchan
 from ncf.core.folders import sweep
 from ncf.core.names import METRICS_FILE, PAIR_KEYS, REPORT_FILE, RUN_FILE, TRUST_FILE, TRUST_NUMBERS_FILE
 from ncf.core.presets import presets, version
+from ncf.core.process import command_line
 from ncf.io.pair_lists import Pairs
 
 COHORT_FILE, FAILURE_FILE = "cohort.json", "failure.json"
@@ -24,6 +25,7 @@ DONE, FAILED, OPEN = "done", "failed", "open"
 TOLD = 3  # most differences named in one line
 REPORT, TRUST = "report", "trust"  # the overrides that say whether reports and bounds of the error are wanted
 BESIDE = (REPORT, TRUST)  # overrides that change nothing in a result
+COMMAND = "command"  # the command line of the last run
 VERSION = "bundle_version"  # the setting that no option sets; it has this name in run.json too
 
 
@@ -150,7 +152,7 @@ def prepared(plan: Plan, *, threads: int) -> None:
     for pair in plan.pairs:
         if plan.state(pair) == DONE:
             _check_inputs(plan, pair)
-    save_json(path, {"settings": settings, "pairs": plan.pairs, **plan.more})
+    save_json(path, {"settings": settings, "pairs": plan.pairs, COMMAND: command_line(), **plan.more})
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -27,6 +27,7 @@ from ncf.core.drawing import load_matplotlib
 from ncf.core.files import load_json
 from ncf.core.lacking import Lacking
 from ncf.core.names import DOUBTFUL, METRICS_FILE
+from ncf.core.narrow import for_terminal
 from ncf.core.notes import BEGINNING, note
 from ncf.io.pair_lists import Pairs
 
@@ -207,7 +208,7 @@ def _told(plan: Plan, lacking: Lacking) -> bool:
     """Write tables, picture and index, and print what a person should know; return True if all went well."""
     from ncf.cohort.collect import collect
 
-    tell(collect(plan))
+    tell(for_terminal(collect(plan)))
     failed = failures(plan)
     for failure in failed:
         print(f"failed: {failure['name']}: {failure['reason']}")

@@ -17,7 +17,8 @@ from ncf.core.scan_paths import is_there
 def files(folder: str, *, json: str = "false") -> CallJob:
     """List the DICOM volumes below FOLDER, numbered, and say why one cannot be read.
 
-    Every command takes FOLDER#3 for volume 3. Series, times, echoes and stacks are volumes of their own.
+    Every command takes FOLDER#3 for volume 3. Series, times, echoes and stacks are volumes of their own. Where there is
+    no volume at all, the exit status is 1.
 
     Args:
         folder: a folder with its subfolders, a DICOMDIR, or one DICOM file.
@@ -33,3 +34,5 @@ def _list(path: Path, as_json: bool) -> None:
         raise PairError(f"cannot open {path} (No such file or directory); correct the path")
     told = listing(path)
     print(json.dumps(told, indent=2, ensure_ascii=False) if as_json else in_lines(told))
+    if not told["volumes"]:
+        raise SystemExit(1)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ncf.commands.choices import Option, everywhere, options_of, without_arguments
@@ -13,7 +14,7 @@ from ncf.io.fields.table import field_formats
 from ncf.io.points.table import point_formats
 
 Rows = list[tuple[str, str]]
-WIDTH = 120  # characters of a line
+WIDTH, LEAST_WIDTH = 120, 40  # characters of a line, at most and at least
 
 
 def fields_written() -> Rows:
@@ -66,14 +67,39 @@ def help_of(verb: str, call: Callable[..., Any]) -> str:
         call: what it calls; its docstring is the text.
     """
     options = options_of(call)
-    free = " ".join(f"{o.name.upper()}{' ...' * o.many}" for o in options if o.free)
-    needed = "".join(f" --{o.name}=..." for o in options if o.needed and not o.free)
-    usage = f"usage: ncf {verb}{f' [{free}]' if free else ''}{needed} [--option=value ...]"
+    usage = f"usage: ncf {verb}{_places(options)} [--option=value ...]"
     entries = "\n".join(_entry(option) for option in options)
     tables = [f"{title}:\n{_aligned(rows())}" for title, rows in TABLES.get(verb, {}).items()]
     common = [(f"--{o.name}{'' if o.bare else '=FILE'}", o.sentence) for o in everywhere()]
     tables.append(f"Every command:\n{_aligned(common)}")
-    return "\n\n".join([usage, without_arguments(call), *([f"Args:\n{entries}"] if entries else []), *tables])
+    text = "\n\n".join(map(_filled, without_arguments(call).split("\n\n")))
+    return "\n\n".join([usage, text, *([f"Args:\n{entries}"] if entries else []), *tables])
+
+
+def _places(options: Sequence[Option]) -> str:
+    """Write the values that are given by their places, and the options that are needed; brackets mean may be left out.
+
+    All of a command's needed values come first; those behind may be left out together.
+    """
+    free = [o for o in options if o.free]
+    alone = len(free) == 1  # scans of a series: several, at least one
+    needed = [f"{o.name.upper()}{' ...' * o.many}" for o in free if o.needed or alone]
+    rest = [f"{o.name.upper()}{' ...' * o.many}" for o in free if not o.needed and not alone]
+    words = [*needed, *([f"[{' '.join(rest)}]"] if rest else [])]
+    return "".join(f" {word}" for word in [*words, *(f"--{o.name}=..." for o in options if o.needed and not o.free)])
+
+
+def _width() -> int:
+    """Return the characters of a line: those of the terminal, at most `WIDTH`, which a file gets too."""
+    return max(LEAST_WIDTH, min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns))
+
+
+def _filled(paragraph: str) -> str:
+    """Return a paragraph in lines of the width; indented lines, such as commands, stay as they are."""
+    lines = paragraph.splitlines()
+    if any(line.startswith(" ") for line in lines) or all(len(line) <= _width() for line in lines):
+        return paragraph
+    return textwrap.fill(" ".join(lines), _width(), break_long_words=False, break_on_hyphens=False)
 
 
 def _entry(option: Option) -> str:
@@ -82,7 +108,7 @@ def _entry(option: Option) -> str:
     text = f"{named}: {option.sentence} {option.notes}".strip()
     return textwrap.fill(
         text,
-        WIDTH,
+        _width(),
         initial_indent="    ",
         subsequent_indent="        ",
         break_long_words=False,
@@ -93,4 +119,9 @@ def _entry(option: Option) -> str:
 def _aligned(rows: Rows) -> str:
     """Write rows as two columns."""
     width = max(len(name) for name, _ in rows)
-    return "\n".join(f"  {name:{width}}  {sentence}" for name, sentence in rows)
+    lines = []
+    for name, sentence in rows:
+        wide = max(_width() - width - 4, LEAST_WIDTH // 2)
+        parts = textwrap.wrap(sentence, wide, break_long_words=False, break_on_hyphens=False) or [""]
+        lines += [f"  {word:{width}}  {part}" for word, part in zip([name] + [""] * len(parts), parts, strict=False)]
+    return "\n".join(lines)

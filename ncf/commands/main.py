@@ -24,9 +24,9 @@ import fire
 from fire.decorators import SetParseFn
 
 from ncf.commands.apply import apply
-from ncf.commands.choices import SHELLS, option_name
+from ncf.commands.choices import SHELLS, TRUTH, option_name
 from ncf.commands.cohort import cohort
-from ncf.commands.common import CallJob, Job, one_of, refuse
+from ncf.commands.common import CallJob, Job, refuse
 from ncf.commands.completion import script
 from ncf.commands.evaluate import evaluate
 from ncf.commands.export import export
@@ -64,8 +64,9 @@ def completion(shell: str) -> Job:
     Args:
         shell: the one that is to complete.
     """
-    chosen = one_of("shell", shell, SHELLS)
-    return CallJob(lambda: print(script(chosen, VERBS), end=""), libraries=False)
+    if shell not in SHELLS:
+        refuse(f"SHELL is one of {', '.join(SHELLS)}, got {shell!r:.40}")
+    return CallJob(lambda: print(script(shell, VERBS), end=""), libraries=False)
 
 
 VERBS: dict[str, Callable[..., Job]] = {
@@ -111,6 +112,7 @@ def refuse_unknown(arguments: Sequence[str]) -> None:
     free = [parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
     many = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters)
     needed = [option_name(p.name) for p in parameters if p.default is p.empty and p.kind is not p.VAR_POSITIONAL]
+    defaults = {option_name(parameter.name): parameter.default for parameter in parameters}
     free_given, given, rest = 0, set(), iter(arguments[1:])
     for argument in rest:
         name, equals, _ = argument.partition("=")
@@ -121,7 +123,8 @@ def refuse_unknown(arguments: Sequence[str]) -> None:
         elif name[2:].replace("-", "_") not in options or not name.startswith("--"):
             refuse(f"unknown option {name}{_now(name.strip('-'), options) or _nearest(name.strip('-'), options, '--')}")
         elif not equals and next(rest, "--").startswith("--"):
-            refuse(f"{name} needs a value")
+            truth = defaults.get(name[2:].replace("-", "_")) in TRUTH
+            refuse(f"{name} needs a value{f', such as {name}=true' if truth else ''}")
         else:
             given.add(name[2:].replace("-", "_"))
     absent = [name for name in needed if name not in {*free[:free_given], *given}]

@@ -7,6 +7,7 @@ import math
 from fire.decorators import SetParseFn
 
 from ncf.commands.common import CallJob, absolute, chosen_configs, moved_files, refuse, true_or_false
+from ncf.core.narrow import for_terminal
 from ncf.core.paths import shortened, there
 
 
@@ -59,9 +60,10 @@ def tg132(
         from ncf.api.tg132 import tg132 as judge
 
         _, (numbers, table) = judge(folder, inputs=inputs, consistency=twice, preset=preset, **limits)
-        print((numbers if as_json else table).read_text(encoding="utf-8"), end="")
-        if not as_json:
-            print(f"\n{numbers}\n{table}")
+        if as_json:
+            print(numbers.read_text(encoding="utf-8"), end="")
+        else:
+            print(f"{for_terminal(table.read_text(encoding='utf-8'))}\n{numbers}\n{table}")
 
     return CallJob(call)
 

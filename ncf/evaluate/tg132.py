@@ -30,7 +30,8 @@ PASS, FAIL, NOT_MEASURED = "pass", "fail", "not measured"
 TRE, MDA, DICE_ROW = "Target registration error", "Mean distance to agreement", "Dice similarity coefficient"
 JACOBIAN, CONSISTENCY = "Jacobian determinant", "Consistency"
 NO_LABELS = "no label is in both label maps"
-NO_BACK = "needs a second registration with fixed and moving exchanged: ncf tg132 RESULT --consistency=true"
+CONSISTENCY_COMMAND = "ncf tg132 RESULT --consistency=true"
+NO_BACK = f"needs a second registration with fixed and moving exchanged: {CONSISTENCY_COMMAND}"
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ import torch
 from monai.transforms import Transform
 
 from ncf.core.names import DIFFERENT, DOUBTFUL, GOOD, IMAGES
-from ncf.core.words import percent
+from ncf.core.words import apart, percent, percent_apart
 from ncf.evaluate.evidence import Evidence, evidence_of
+from ncf.fit.contrast import unearned
 from ncf.fit.fitted import Fit
 from ncf.pair.keys import Pair
 from ncf.pair.prepare import pair_images
@@ -31,6 +32,7 @@ MOST_SPREAD = 0.42
 MOST_FOLDS = 1e-3
 MASK_VALUES = 64  # a scan has more different values, a map of labels hardly so many
 MASK_VOXELS = 2**18  # that are looked at
+FURTHER_APART = "landmarks are further apart than before"
 TRE_MORE_MM, DICE_LESS = 0.1, 0.01  # a smaller loss of landmarks or labels is rounding
 
 
@@ -77,8 +79,8 @@ def against_map(found: Evidence, fit: Fit) -> Iterator[str]:
     """
     if fit.contrast is not None and fit.contrast.by_edges and not fit.contrast.moved:
         yield (
-            "structures are bright in one scan and dark in the other, and the motion that was found explains only "
-            f"{percent(fit.contrast.earned)} more, so no motion was taken"
+            "structures are bright in one scan and dark in the other, and "
+            f"{unearned(fit.contrast.earned or 0.0, by_edges=True)}, so no motion was taken"
         )
     two = fit.contrast is not None and fit.contrast.chosen == DIFFERENT
     told = "places of the fixed scan are found where the map leads"
@@ -89,15 +91,17 @@ def against_map(found: Evidence, fit: Fit) -> Iterator[str]:
         if not found.shared >= LEAST_SHARED:
             yield (
                 "of two contrasts, the scans tell little of each other (normalised mutual information "
-                f"{found.shared:.2f}, right maps have {LEAST_SHARED} and more)"
+                f"{apart(found.shared, LEAST_SHARED)}, right maps have {LEAST_SHARED} and more)"
             )
         if not found.peak >= LEAST_PEAK:
+            lost = percent_apart(found.peak, LEAST_PEAK)
             yield (
                 "of two contrasts, the scans fit hardly better where the map leads than beside it (there they lose "
-                f"{percent(found.peak)} of their mutual information, after right maps {percent(LEAST_PEAK)} and more)"
+                f"{lost} of their mutual information, after right maps {percent(LEAST_PEAK)} and more)"
             )
     elif found.recognised < LEAST_RECOGNISED:
-        yield f"only {percent(found.recognised)} of the {told}; right maps reach {percent(LEAST_RECOGNISED)} and more"
+        share = percent_apart(found.recognised, LEAST_RECOGNISED)
+        yield f"only {share} of the {told}; right maps reach {percent(LEAST_RECOGNISED)} and more"
     if found.overlap < LEAST_OVERLAP or small:
         yield f"only {percent(found.overlap)} of the fixed scan meets the moving scan"
     if found.spread > MOST_SPREAD:
@@ -115,7 +119,7 @@ def against_given(metrics: Mapping[str, Any]) -> Iterator[str]:
     if "tre_mm" in metrics:
         before, after = (metrics["tre_mm"][when]["mean"] for when in ("before", "after"))
         if after > before + TRE_MORE_MM:
-            yield f"landmarks are further apart than before ({before:.1f} mm before, {after:.1f} mm after)"
+            yield f"{FURTHER_APART} ({before:.1f} mm before, {after:.1f} mm after)"
     if "dice" in metrics:
         before, after = (metrics["dice"][when]["mean"] for when in ("before", "after"))
         if before is not None and after is not None and after < before - DICE_LESS:

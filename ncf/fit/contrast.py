@@ -20,6 +20,7 @@ from torch import nn
 
 from ncf.core.errors import PairError
 from ncf.core.names import AUTO, DEFORMABLE, DIFFERENT, MODALITIES, SAME
+from ncf.core.words import percent, percent_apart
 from ncf.fit.fitted import ContrastEvidence, Fit
 from ncf.fit.losses.windows import Windows
 from ncf.fit.optimizer import PairOptimizer
@@ -193,8 +194,7 @@ class ByContrast(Inferer):
         fit = self.different.fit(begun, network)
         known = known if found is None else earned_by(inputs, fit, known)
         if not known.moved:
-            share = 100 * (known.earned or 0.0)
-            logger.info("the motion that was found removes %.0f %% of the loss; no motion is taken", share)
+            logger.info("%s; no motion is taken", unearned(known.earned or 0.0, by_edges=known.by_edges))
             still = self.different.unmoved(begun, network, history=fit.history)
             fit = replace(still, search_s=fit.search_s, search=fit.search, transform=fit.transform)
         return replace(fit, contrast=known)
@@ -225,6 +225,18 @@ def earned_by(pair: PairImages, fit: Fit, known: ContrastEvidence) -> ContrastEv
     by_edges = EDGES_ALONE[0] < known.agreement < EDGES_ALONE[1]
     earned = 1 - fit.history[-1].total / fit.history[-1].nothing
     return replace(known, earned=earned, moved=earned >= (EARNED_BY_EDGES if by_edges else EARNED), by_edges=by_edges)
+
+
+def unearned(earned: float, *, by_edges: bool) -> str:
+    """Return in words why a motion between two contrasts has not earned its place.
+
+    Args:
+        earned: share of the loss that it removed.
+        by_edges: whether scans were matched by edges alone.
+    """
+    limit = EARNED_BY_EDGES if by_edges else EARNED
+    told = f"the motion that was found removes {percent_apart(earned, limit)} of the loss"
+    return f"{told}, between two such contrasts too little (the limit is {percent(limit)})"
 
 
 def left_over(pair: PairImages, fit: Fit, known: ContrastEvidence) -> Compared | None:

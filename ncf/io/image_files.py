@@ -21,7 +21,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 
 from ncf.core.errors import PairError
-from ncf.core.names import MODALITY
+from ncf.core.names import IMAGE_SUFFIXES, MODALITY
 from ncf.core.notes import note
 from ncf.core.packages import optional
 from ncf.core.paths import there
@@ -99,10 +99,7 @@ def _found(key: str, path: str, *, exact: bool) -> _Found:
     except PairError:
         raise
     except (*READ_ERRORS, *HEADER_ERRORS) as error:
-        what = "it is damaged, write or copy it again"
-        if _is_no_nifti(path):
-            what = "it is no NIfTI file, although its name says so; convert it, or name the right file"
-        raise PairError(f"{key}: cannot read {path} ({_reason(error)}); {what}") from error
+        raise unreadable_scan(key, path, error) from error
     for line in found.notes:
         note(f"{path}: {line}", key)
     array = found.array
@@ -118,6 +115,20 @@ def _found(key: str, path: str, *, exact: bool) -> _Found:
     if not is_solid(found.affine):
         raise PairError(f"{key} {path}: affine {found.affine[:3].tolist()} cannot be inverted; correct the header")
     return found._replace(array=array)
+
+
+def unreadable_scan(key: str, path: str, error: Exception) -> PairError:
+    """Return the refusal of a file that its reader could not read.
+
+    Args:
+        key: what messages call it.
+        path: of the file.
+        error: of the reader.
+    """
+    what = "it is damaged, write or copy it again"
+    if _is_no_nifti(path):
+        what = "it is no NIfTI file, although its name says so; convert it, or name the right file"
+    return PairError(f"{key}: cannot read {path} ({_reason(error)}); {what}")
 
 
 def _is_no_nifti(path: str) -> bool:
@@ -138,6 +149,8 @@ def _reader(path: str, key: str, *, exact: bool) -> Callable[[str], _Found]:
     name = place.name.lower()
     if is_read_as_dicom(place):
         return lambda folder: _Found(SCALAR, *read_series(folder, key))
+    if not name.endswith(IMAGE_SUFFIXES):
+        raise PairError(f"{key}: {place} is of no known format; give {', '.join(IMAGE_SUFFIXES)}, or DICOM")
     if choice and not name.endswith(NIFTI):
         raise PairError(f"{key}: {place} holds one volume, {MARK}{choice} chooses none; leave it out")
     return partial(_read_nifti if name.endswith(NIFTI) else _read_itk, exact=exact)

@@ -34,6 +34,9 @@ def json_object(path: Path) -> dict[str, Any]:
         raise
     except RecursionError as error:
         raise PairError(f"cannot read the data set {path}: it is nested too deep; is it a list of pairs?") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        what = f"it is no JSON ({error})" if path.suffix.lower() == ".json" else "it is neither CSV nor JSON"
+        raise PairError(f"cannot read the data set {path}: {what}; give a list of pairs as .csv or .json") from error
     except (OSError, ValueError) as error:
         raise PairError(f"cannot read the data set {path}: {error}; correct it") from error
     if not isinstance(content, dict):

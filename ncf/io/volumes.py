@@ -12,7 +12,7 @@ from ncf.core.errors import PairError
 from ncf.core.paths import there
 from ncf.core.scan_paths import MARK, scan_path
 from ncf.io.dicom.headers import series_in
-from ncf.io.image_files import HEADER_ERRORS, NIFTI, READ_ERRORS
+from ncf.io.image_files import HEADER_ERRORS, NIFTI, READ_ERRORS, unreadable_scan
 from ncf.io.nifti_read import read_header, times_s, volumes_of
 
 TRIGGER = re.compile(r"(?:TriggerTime|TriggerDelayTime)\s+([\d.]+)")  # in ms
@@ -64,7 +64,7 @@ def _of_nifti(path: Path, what: str) -> list[ListedVolume]:
     except PairError:
         raise
     except (*READ_ERRORS, *HEADER_ERRORS) as error:
-        raise PairError(f"{what}: cannot read {path} ({type(error).__name__}); write or copy it again") from error
+        raise unreadable_scan(what, str(path), error) from error
     if count == 1:
         return [ListedVolume(str(path))]
     return [ListedVolume(f"{path}{MARK}{n + 1}", times[n] if times else None) for n in range(count)]

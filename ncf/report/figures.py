@@ -213,9 +213,16 @@ def grid(
             axes.text(left + column / 2, top - TITLE_INCHES / 2, f"{title}, {view.cut.view.name}", **what)
             left += column + GAP_INCHES
     begin = 0.0 if bar is None else _colour_bar(axes, bar, height - FOOT_INCHES / 2)
-    foot = textwrap.fill(foot, int((width - begin) * FOOT_LETTERS))
+    foot = _balanced(foot, int((width - begin) * FOOT_LETTERS))
     axes.text((begin + width) / 2, height - FOOT_INCHES / 2, foot, ha="center", va="center", fontsize=7.5, color=INK)
     return png_of(figure)
+
+
+def _balanced(text: str, letters: int) -> str:
+    """Return a text in as few lines of so many letters as it needs, all of about one length, no word alone."""
+    lines = len(textwrap.wrap(text, letters))
+    even = range(-(-len(text) // max(lines, 1)), letters)
+    return textwrap.fill(text, next((n for n in even if len(textwrap.wrap(text, n)) == lines), letters))
 
 
 def _colour_bar(axes: Axes, bar: Bar, middle: float) -> float:

@@ -14,6 +14,8 @@ import numpy as np
 from ncf.core.names import DEFORMABLE, SAME
 from ncf.core.words import label_words, percent, place_words, structure_words
 from ncf.evaluate.trust import LARGE_MM
+from ncf.evaluate.verdict import FURTHER_APART
+from ncf.fit.contrast import unearned
 from ncf.report.material import Facts
 from ncf.report.saved_findings import NOTE, WARNING, Finding
 from ncf.space.geometry import size_and_turn, spacing_mm
@@ -105,11 +107,9 @@ def _shared(metrics: Mapping[str, Any], run: Mapping[str, Any]) -> Iterator[Find
         told = f"normalised mutual information {before:.3f} before, {after:.3f} after"
         yield Finding(WARNING, f"The scans have less in common than before: {told}.")
     contrast = run.get("contrast") or {}
-    if not contrast.get("moved", True):
-        told = f"the motion that was found removes {percent(contrast['earned'])} of the loss"
-        yield Finding(
-            NOTE, f"No motion was taken: {told}, too little between two contrasts. The initial transform stands."
-        )
+    if not contrast.get("moved", True) and not contrast.get("by_edges"):  # by edges, the verdict says it
+        told = unearned(contrast["earned"], by_edges=False)
+        yield Finding(NOTE, f"No motion was taken: {told}. The initial transform stands.")
     yield Finding(
         NOTE,
         "The fit left the contrasts free, as two modalities want it: correlation and the difference pictures tell "
@@ -127,7 +127,8 @@ def _landmarks(metrics: Mapping[str, Any], voxel_mm: float, *, worst: str) -> It
     if "tre_mm" not in metrics or not metrics["tre_mm"]["after"]["count"]:
         return
     before, after = metrics["tre_mm"]["before"], metrics["tre_mm"]["after"]
-    if after["mean"] > before["mean"]:
+    told = any(reason.startswith(FURTHER_APART) for reason in metrics.get("verdict", {}).get("reasons", []))
+    if after["mean"] > before["mean"] and not told:
         yield Finding(
             WARNING, f"Landmarks are further apart than before: {before['mean']:.2f} mm, now {after['mean']:.2f} mm."
         )

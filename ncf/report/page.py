@@ -24,6 +24,7 @@ from ncf.report.saved_findings import WARNING, Finding
 from ncf.report.scene import Scene
 from ncf.report.scene import scene as scene_of
 from ncf.report.slices import as_jpeg, data_uri
+from ncf.report.tg132_table import tg132_table
 
 TEMPLATES = Path(__file__).parent / "templates"
 NIIVUE = Path(__file__).parent / "vendor" / "niivue" / "niivue.umd.js"
@@ -99,7 +100,7 @@ def page(
             limits=LIMITS if material.bounds else "",
             labels=label_rows(metrics),
             plots=_plots(plots, metrics),
-            tg132=material.result.tg132,
+            tg132=tg132_table(material.result.tg132),
             stills=_stills(plots),
             command=run.get("command", "not recorded by the version that made it"),
             made=_made(run, metrics, paths),

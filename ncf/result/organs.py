@@ -29,7 +29,7 @@ def organ_lines(metrics: Mapping[str, Any]) -> list[str]:
     if len(by_dice) + len(by_volume) <= MOST:
         return [f"  carried     {found.words}" for found in (*by_dice, *by_volume)]
     lines = []
-    for found, what in ((by_dice, "lowest Dice"), (by_volume, "most changed")):
+    for found, what in ((by_dice, "among the lowest Dice"), (by_volume, "among the most changed")):
         told = sorted(found, key=lambda one: one.rank)[:LOWEST]
         lines += [f"  carried     {one.words} ({what} of {len(found)})" for one in told]
     return lines

@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from ncf.report.plots import DPI, png_of
 from ncf.series.facts import FIXED, PhaseFacts
 
-PANEL_INCHES = (4.4, 2.9)
-FRAME = {"left": 0.075, "right": 0.985, "bottom": 0.2, "top": 0.9, "wspace": 0.22, "hspace": 0.62}
+PLOT_INCHES = (3.4, 2.0)
+LEFT, RIGHT, TOP, BOTTOM = 0.55, 1.3, 0.35, 0.75  # inches around a plot; the legend stands to its right
+LEGEND_LETTERS = 16
 MOST_LINES = 8  # of more points, the median and the range are drawn
 MOST_NAMES = 12  # phases named at an axis
 BLUE, GREY = "#0072b2", "#888888"
@@ -33,17 +34,16 @@ def curves(phases: Sequence[PhaseFacts]) -> bytes:
     drawn += [_volumes] if phases[0].volumes_ml else []
     columns = min(2, len(drawn))
     rows = -(-len(drawn) // columns)
-    figure = Figure(figsize=(PANEL_INCHES[0] * columns, PANEL_INCHES[1] * rows), dpi=DPI)
-    panels = np.atleast_1d(figure.subplots(rows, columns, gridspec_kw=FRAME)).flatten()
+    figure, panels = _panels(rows, columns)
     timed = all(phase.time_s is not None for phase in phases[1:])
     for axes, draw in zip(panels, drawn, strict=False):
-        own = phases if draw in (_points, _volumes) and not timed else phases[1:]
+        own = phases[1:] if timed else phases  # the fixed scan has no time
         at = np.array([p.time_s for p in own], float) if timed else np.arange(len(own), dtype=float)
         draw(axes, at, own)
         axes.grid(alpha=0.3)
         axes.tick_params(labelsize=7)
         axes.title.set_fontsize(9)
-        axes.legend(fontsize=7)
+        axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.03), frameon=False)
         axes.set_xlabel("time, s" if timed else "phase", fontsize=8)
         if not timed:
             shown = range(0, len(own), -(-len(own) // MOST_NAMES))
@@ -53,6 +53,24 @@ def curves(phases: Sequence[PhaseFacts]) -> bytes:
     return png_of(figure)
 
 
+def _panels(rows: int, columns: int) -> tuple[Figure, np.ndarray]:
+    """Return a figure and its axes, row by row, each with room for a legend beside it."""
+    wide, high = PLOT_INCHES[0] + LEFT + RIGHT, PLOT_INCHES[1] + TOP + BOTTOM
+    figure = Figure(figsize=(wide * columns, high * rows), dpi=DPI)
+    found = []
+    for row in range(rows):
+        for column in range(columns):
+            left, bottom = column * wide + LEFT, (rows - 1 - row) * high + BOTTOM
+            box = (left / wide / columns, bottom / high / rows, PLOT_INCHES[0] / wide / columns)
+            found.append(figure.add_axes((*box, PLOT_INCHES[1] / high / rows)))
+    return figure, np.array(found, dtype=object)
+
+
+def label_title(label: str) -> str:
+    """Return how a label is called where others have names too: its name, or its number after the word label."""
+    return f"label {label}" if label.isdecimal() else label
+
+
 def _line(axes: Axes, at: np.ndarray, values: Sequence[float | None], *, label: str, color: str | None = None) -> None:
     known = np.array([np.nan if value is None else value for value in values], float)
     axes.plot(at, known, "o-", ms=3, lw=1.3, label=label, color=color)
@@ -60,7 +78,7 @@ def _line(axes: Axes, at: np.ndarray, values: Sequence[float | None], *, label: 
 
 def _motion(axes: Axes, at: np.ndarray, phases: Sequence[PhaseFacts]) -> None:
     for key, word, colour in (("mean", "mean", BLUE), ("max", "largest", GREY)):
-        values = [phase.numbers.get(f"{key}_displacement_mm") for phase in phases]
+        values = [0.0 if p.name == FIXED else p.numbers.get(f"{key}_displacement_mm") for p in phases]
         _line(axes, at, values, label=word, color=colour)
     axes.set(title="displacement, mm", ylim=(0, None))
 
@@ -87,5 +105,6 @@ def _errors(axes: Axes, at: np.ndarray, phases: Sequence[PhaseFacts]) -> None:
 def _volumes(axes: Axes, at: np.ndarray, phases: Sequence[PhaseFacts]) -> None:
     labels = list(dict.fromkeys(label for phase in phases for label in phase.volumes_ml))
     for label in labels[:MOST_LINES]:
-        _line(axes, at, [phase.volumes_ml.get(label) for phase in phases], label=label)
+        title = label_title(label)[:LEGEND_LETTERS]
+        _line(axes, at, [phase.volumes_ml.get(label) for phase in phases], label=title)
     axes.set(title="volume of labels, ml", ylim=(0, None))

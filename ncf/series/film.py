@@ -24,14 +24,15 @@ from ncf.pair.keys import affine_of
 from ncf.report.material import windows
 from ncf.report.paint import MOVING_LINE, grey
 from ncf.report.slices import as_jpeg
-from ncf.report.views import VIEWS, Cut, DisplaySpace, cut_of, pixel_mm
+from ncf.report.views import VIEWS, Cut, DisplaySpace, View, cut_of, pixel_mm
 from ncf.result.folder import SavedResult
 from ncf.series.facts import FIXED, SeriesFacts
 from ncf.series.names import LABELS_FOLDER
 from ncf.space.sampling import inside, sample
 
 SHOWN = ("coronal", "sagittal")
-TALL = 260  # pixels of a slice along its longer side, at most about so many
+TALL = 260  # pixels along the longest side of all slices, about
+LETTER, LETTER_HIGH, EDGE, BEHIND = 9, 12, 2, (16, 20, 24)  # pixels of a letter and its distance from the edge
 GAP, CAPTION = 4, 16  # pixels between slices, and of a line of text
 QUALITY = 80
 FRAME_MS = 400
@@ -64,11 +65,11 @@ def frames_of(plan: Plan, facts: SeriesFacts) -> list[Frame]:
     pairs = {pair["name"]: pair for pair in plan.pairs}
     first = SavedResult(plan.folder(pairs[facts.phases[1].name]))
     space = DisplaySpace(first.grid("fixed"))
-    cuts = _cuts(space, facts.motion_mm)
+    cuts = cuts_of(space, facts.motion_mm)
     window = windows(first)["fixed"]
     fixed = read_image("fixed", plan.pairs[0]["fixed"])
     own = None if facts.label is None else facts.label.as_tensor()
-    still = _row(cuts, space, fixed.as_tensor(), affine_of(fixed), window=window, label=own)
+    still = slices_of(cuts, space, fixed.as_tensor(), affine_of(fixed), window=window, label=own)
     found = [Frame(FIXED, _stacked(still, still))]
     for phase in facts.phases[1:]:
         pair = pairs[phase.name]
@@ -76,8 +77,8 @@ def frames_of(plan: Plan, facts: SeriesFacts) -> list[Frame]:
         path = plan.output_dir / LABELS_FOLDER / f"{phase.name}.nii.gz"
         label = None if own is None or not path.exists() else read_label("label", path).as_tensor()
         warped = read_image("warped", str(plan.folder(pair) / WARPED_FILE))
-        above = _row(cuts, space, scan.as_tensor(), affine_of(scan), window=window, label=label)
-        below = _row(cuts, space, warped.as_tensor(), affine_of(warped), window=window, label=own)
+        above = slices_of(cuts, space, scan.as_tensor(), affine_of(scan), window=window, label=label)
+        below = slices_of(cuts, space, warped.as_tensor(), affine_of(warped), window=window, label=own)
         found.append(Frame(phase.name, _stacked(above, below)))
     return found
 
@@ -99,8 +100,13 @@ def film(frames: Sequence[Frame]) -> bytes:
     return file.getvalue()
 
 
-def _cuts(space: DisplaySpace, motion_mm: np.ndarray) -> list[Cut]:
-    """Return one slice of each view, the one in which most moves."""
+def cuts_of(space: DisplaySpace, motion_mm: np.ndarray) -> list[Cut]:
+    """Return one slice of each view, the one in which most moves.
+
+    Args:
+        space: of the fixed grid.
+        motion_mm: length of the displacement, (W, H, D).
+    """
     weight = space.turned(motion_mm).astype(np.float64) ** 2
     if not weight.any():
         weight = np.ones_like(weight)
@@ -113,7 +119,7 @@ def _cuts(space: DisplaySpace, motion_mm: np.ndarray) -> list[Cut]:
     return found
 
 
-def _row(
+def slices_of(
     cuts: Sequence[Cut],
     space: DisplaySpace,
     values: torch.Tensor,
@@ -122,8 +128,20 @@ def _row(
     window: tuple[float, float],
     label: torch.Tensor | None,
 ) -> np.ndarray:
-    """Return the slices of a scan side by side, with the outlines of a label map on the same grid."""
-    parts = []
+    """Return the slices of a scan side by side, all in one scale, with letters at their edges.
+
+    Args:
+        cuts: one slice each.
+        space: in which they were cut.
+        values: of the scan, (1, W, H, D).
+        affine: of the scan, voxel -> RAS mm.
+        window: the intensities that become black and white.
+        label: a label map on the grid of the scan, whose outlines are drawn.
+
+    Returns:
+        (rows, columns, 3), uint8.
+    """
+    parts, scale = [], _scale(cuts, space)
     for cut in cuts:
         at = cut.positions(np.linalg.inv(affine) @ space.affine)
         there = inside(at, values.shape[1:])
@@ -132,7 +150,7 @@ def _row(
         if label is not None:
             codes = torch.where(there, sample(label[None].float(), at, mode="nearest", padding_mode="border"), 0.0)
             pixels[_edge(codes[0, 0, 0].numpy())] = MOVING_LINE
-        parts.append(_square(pixels, pixel_mm(cut, space)))
+        parts.append(_lettered(_enlarged(pixels, pixel_mm(cut, space), scale), cut.view))
     height = max(part.shape[0] for part in parts)
     padded = [np.pad(part, ((0, height - part.shape[0]), (0, GAP), (0, 0))) for part in parts]
     return np.concatenate(padded, axis=1)[:, :-GAP]
@@ -149,11 +167,31 @@ def _edge(codes: np.ndarray) -> np.ndarray:
     return edge & (codes > 0)
 
 
-def _square(pixels: np.ndarray, sizes_mm: tuple[float, float]) -> np.ndarray:
-    """Return pixels enlarged so that they are as wide as they are high, the longer side about `TALL`."""
+def _scale(cuts: Sequence[Cut], space: DisplaySpace) -> float:
+    """Return the pixels of a mm, the same for all slices, so that what lies at one height is shown at one height."""
+    sides = [
+        mm * len(axis) for cut in cuts for mm, axis in zip(pixel_mm(cut, space), (cut.across, cut.down), strict=True)
+    ]
+    return TALL / max(sides)
+
+
+def _lettered(pixels: np.ndarray, view: View) -> np.ndarray:
+    """Return a slice with the letters of its directions at its edges."""
+    picture = Image.fromarray(pixels)
+    pen, (wide, high) = ImageDraw.Draw(picture), picture.size
+    middle = ((wide - LETTER) // 2, (high - LETTER_HIGH) // 2)
+    places = {view.left: (EDGE, middle[1]), view.right: (wide - LETTER - EDGE, middle[1])}
+    places |= {view.top: (middle[0], EDGE), view.bottom: (middle[0], high - LETTER_HIGH - EDGE)}
+    for letter, (x, y) in places.items():
+        pen.rectangle((x - 1, y, x + LETTER, y + LETTER_HIGH), fill=BEHIND)
+        pen.text((x + LETTER / 2, y + LETTER_HIGH / 2), letter, fill=(255, 255, 255), anchor="mm")
+    return np.asarray(picture)
+
+
+def _enlarged(pixels: np.ndarray, sizes_mm: tuple[float, float], scale: float) -> np.ndarray:
+    """Return pixels enlarged to a scale, in pixels of a mm, so that they are as wide as they are high."""
     rows, columns = pixels.shape[:2]
     wide, high = columns * sizes_mm[0], rows * sizes_mm[1]
-    scale = TALL / max(wide, high)
     return np.asarray(Image.fromarray(pixels).resize((max(1, round(wide * scale)), max(1, round(high * scale)))))
 
 

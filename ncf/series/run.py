@@ -7,6 +7,7 @@ order of their names in a command, nor on where a run was interrupted.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,6 +36,8 @@ from ncf.io.pair_lists import Pairs
 from ncf.pair.checks import CheckFilesd
 from ncf.series.names import SERIES_FILE, SERIES_REPORT
 from ncf.series.scans import SeriesScans
+
+logger = logging.getLogger(__name__)
 
 
 def plan_of(
@@ -144,6 +147,7 @@ def _registered(plan: Plan, left: Pairs, *, progress: bool) -> Lacking:
 
 def _register(plan: Plan, pair: Mapping[str, str], neighbour: str | None) -> Outcome:
     """Register a phase, from its neighbour where there is one."""
+    logger.info("%s: %s", pair["name"], f"begins with the network of {neighbour}" if neighbour else "begins afresh")
     start = {} if neighbour is None else {"start": str(plan.output_dir / neighbour / NETWORK_FILE)}
     return register_pair(task_of({**pair, **start}, plan.config_files, plan.overrides, plan.output_dir))
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from ncf.core.errors import PairError
 from ncf.core.names import image_stem, safe_name
 from ncf.core.notes import note
+from ncf.core.paths import there
 from ncf.core.scan_paths import scan_path
 from ncf.io.pair_lists import Pairs, checked, read_pairs
 from ncf.io.volumes import ListedVolume, volumes_in
@@ -55,7 +56,7 @@ def series_scans(
     first = volumes_in(scans[0], "fixed")
     fixed = _chosen(first, scans[0], reference)
     phases = [volume for volume in first if volume is not fixed]
-    phases += [volume for scan in scans[1:] for volume in volumes_in(scan, "phase")]
+    phases += [volume for scan in scans[1:] for volume in _of_phase(scan)]
     phases = [volume for volume in _of_kind(phases, fixed) if volume.path != fixed.path]
     if not phases:
         raise PairError(f"{fixed.path} is one volume; a series needs phases: name their scans after it")
@@ -69,6 +70,19 @@ def series_scans(
     by_name = dict(zip((pair["name"] for pair in pairs), phases, strict=True))
     times = {name: volume.time_s for name, volume in by_name.items()}
     return SeriesScans(pairs, times, {name: volume.told for name, volume in by_name.items()})
+
+
+def _of_phase(scan: Path) -> list[ListedVolume]:
+    """Return the volumes of a scan that is named as a phase; of a file that cannot be read, itself.
+
+    Such a phase fails when its turn comes, and stops no other.
+    """
+    try:
+        return volumes_in(scan, "phase")
+    except PairError:
+        if not there(scan, "phase").is_file():
+            raise
+        return [ListedVolume(str(scan))]
 
 
 def _listed(path: Path, reference: int | None, fixed_label: Path | None) -> SeriesScans:

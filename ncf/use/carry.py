@@ -15,7 +15,7 @@ import numpy as np
 from ncf.core.errors import PairError
 from ncf.core.files import claim_folder, unchanged
 from ncf.core.names import RESULT_FILES, RUN_FILE, TRUST_FILE, image_stem
-from ncf.core.scan_paths import scan_path
+from ncf.core.scan_paths import is_there, scan_path
 from ncf.io.image_files import read_image
 from ncf.io.itk_fields import load_affine
 from ncf.io.named_files import save_field, save_volume
@@ -27,7 +27,7 @@ from ncf.space.geometry import to_mm, to_vox
 from ncf.space.grids import Grid
 from ncf.space.mapping import SpatialMap
 from ncf.space.resampling import in_type_of, warp
-from ncf.use.odd import note_what_is_odd
+from ncf.use.odd import note_what_is_elsewhere, note_what_is_odd
 from ncf.use.trust import SUFFIX, write_errors
 
 
@@ -64,10 +64,15 @@ class Applied:
             key: of the pair, such as ``moving_label``.
 
         Raises:
-            PairError: there is none, or it has changed since.
+            PairError: there is none, it is not there any more, or it has changed since.
         """
+        what = f"{key.removesuffix('_label').replace('_', ' ')} {'label map' if key.endswith('_label') else 'scan'}"
+        advice = "name it with --reference=PATH" if key == "fixed" else "name the file after RESULT"
         if key not in self.inputs:
-            raise PairError(f"which files? the result does not know a {key.replace('_', ' ')}; name them after RESULT")
+            why = f"no {what} was registered" if self.inputs else "the map was saved from Python or is a field's file"
+            raise PairError(f"which {what}? {why}; {advice}")
+        if not is_there(self.inputs[key]):
+            raise PairError(f"the {what} {self.inputs[key]} is not there any more; {advice}")
         record = self.records.get(key)
         if record is not None and not unchanged(self.inputs[key], record):
             raise PairError(
@@ -160,6 +165,7 @@ def apply_to_images(
         check_finite(str(file), image)
         note_what_is_odd(opened.inputs, file, image.as_tensor())
         volume, affine = image.as_tensor()[0], np.asarray(image.affine, dtype=np.float64)
+        note_what_is_elsewhere(opened.map, opened.reference, file=file, own=Grid(tuple(volume.shape), affine))
         found = warp(opened.map, volume, moving=affine, reference=opened.reference, mode=mode)
         save_volume(target, in_type_of(found, volume), opened.reference.affine)
     return targets

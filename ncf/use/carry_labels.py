@@ -21,7 +21,7 @@ from ncf.space.geometry import spacing_mm
 from ncf.space.grids import Grid
 from ncf.space.resampling import warp
 from ncf.use.carry import Applied, output_paths
-from ncf.use.odd import note_what_is_odd
+from ncf.use.odd import note_what_is_elsewhere, note_what_is_odd
 from ncf.use.trust import bounds_on
 
 SIDES = ("inner", "outer")
@@ -97,6 +97,7 @@ def carried(
     image: MetaTensor = read_label("label", file, scan, wanted=wanted, own_grid=True)
     check_finite(str(file), image)
     volume, affine = image.as_tensor()[0], np.asarray(image.affine, dtype=np.float64)
+    note_what_is_elsewhere(opened.map, opened.reference, file=file, own=Grid(tuple(volume.shape), affine))
     found = warp(opened.map, volume, moving=affine, reference=opened.reference, mode=mode)
     return found.round().int(), table_of(image)
 

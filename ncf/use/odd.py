@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from ncf.core.notes import note
 from ncf.core.scan_paths import scan_path
+from ncf.core.words import percent
+from ncf.space.geometry import to_mm, to_vox
+from ncf.space.grids import Grid
+from ncf.space.mapping import SpatialMap
 
 SAMPLE = 2**20  # voxels that are looked at
+NODES = 32  # along an axis, of the lattice by which the share of a grid is found
+LEAST_WITHIN = 0.25  # of the grid of a result: a scan with less shows a small part of the body, or another body
 MOST_LABELS = 64  # different numbers in a label map; a scan has hundreds
 
 
@@ -30,6 +37,24 @@ def note_what_is_odd(inputs: Mapping[str, Path], file: str | Path, image: torch.
         note(f"{what}; the map carries files of the moving side", str(file))
     elif key != "moving" and image is not None and _is_label_map(image):
         note("looks like a label map, and is interpolated as an image; --to=label carries labels", str(file))
+
+
+def note_what_is_elsewhere(mapping: SpatialMap, reference: Grid, *, file: str | Path, own: Grid) -> None:
+    """Note where the map leads hardly anywhere into a file: a scan of another patient, or in another space.
+
+    Args:
+        mapping: fixed to moving.
+        reference: the grid that results lie on.
+        file: that is carried.
+        own: its grid.
+    """
+    steps = [np.linspace(0, n - 1, min(n, NODES)) for n in reference.shape]
+    points = to_mm(np.stack(np.meshgrid(*steps, indexing="ij"), axis=-1).reshape(-1, 3), reference.affine)
+    there = to_vox(mapping.to_moving(points)[0], own.affine)
+    share = float(((there >= -0.5) & (there <= np.array(own.shape) - 0.5)).all(axis=1).mean())
+    if share < LEAST_WITHIN:
+        what = f"only {percent(share)} of the grid of the result lie within it"
+        note(f"{what}; is it a scan in the space of the moving scan?", str(file))
 
 
 def _place(path: str | Path) -> tuple[Path, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +39,11 @@ def read(path: Path, space: str | None) -> PointFile:
         if not table.rows:
             raise PairError(f"{path} holds no points; write lines of x,y,z")
         if not _is_of_pairs(table):
-            return _points(path, space, table=table, columns=_columns(table, space))
+            chosen = _columns(table)
+            _check_space(table, chosen, space)
+            return _points(path, space, table=table, columns=chosen)
+        for columns in HALVES.values():
+            _check_space(table, columns, space)
     except PairError:
         raise
     except ValueError as error:
@@ -91,15 +96,11 @@ def _is_of_pairs(table: Table) -> bool:
     )
 
 
-def _columns(table: Table, space: str | None) -> list[int]:
+def _columns(table: Table) -> list[int]:
     """Return the three columns of the points; raise ValueError where the table does not say which they are."""
     named = None if table.header is None else axis_columns(table.header)
     if named is not None:
-        axes, columns = named
-        if space not in SPACE_OF.get(axes, (space,)):
-            told = ", ".join(table.header[c].strip() for c in columns) if table.header else axes
-            raise ValueError(f"its columns {told:.60} are not in {space}; give the space {SPACE_OF[axes][0]}")
-        return columns
+        return named[1]
     width = max(len(table.header or []), *(len(row) for row in table.rows))
     numbers = [c for c in range(width) if all(len(row) > c and is_number(row[c]) for row in table.rows)]
     ours = table.header is None and numbers == [0, 1, 2, 3] and all(row[3].strip() == "1" for row in table.rows)
@@ -112,10 +113,24 @@ def _columns(table: Table, space: str | None) -> list[int]:
     return numbers if len(numbers) == len(AXES[0]) else list(range(len(AXES[0])))
 
 
+def _check_space(table: Table, columns: Sequence[int], space: str | None) -> None:
+    """Raise ValueError where the names of the columns say another space than the one that was given."""
+    names = [] if table.header is None else [table.header[c] for c in columns if c < len(table.header)]
+    named = axis_columns(names)
+    if named is not None and space not in SPACE_OF.get(named[0], (space,)):
+        told = ", ".join(map(str.strip, names))
+        raise ValueError(f"its columns {told:.60} are not in {space}; give the space {SPACE_OF[named[0]][0]}")
+
+
 def _carried_names(header: list[str], columns: Sequence[int]) -> list[str]:
-    """Return the header, with "carried" before names of moved columns that say on which side they were (fixed_i)."""
-    moved = {c for c in columns if any(side in header[c].lower() for side in IMAGES)}
-    return [f"carried_{name}" if c in moved else name for c, name in enumerate(header)]
+    """Return the header; names of moved columns that say a side say the other one: fixed_i is carried_moving_i."""
+    found = list(header)
+    for c in columns:
+        for side, other in (IMAGES, IMAGES[::-1]):
+            if side in header[c].lower():
+                found[c] = "carried_" + re.sub(side, other, header[c], flags=re.IGNORECASE)
+                break
+    return found
 
 
 FORMATS = (
