@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
 
 DEVICES = ("cpu",)  # where this is faster than torch's own; a GPU has code for three dimensions
 POINTS_AT_A_TIME = 2**15  # their arrays stay in the processor's cache, and torch shares no fewer among threads
-THREADS_TO_SHARE = 4  # for every so many threads as many more; fewer threads would wait for each other longer than work
+MOST_THREADS = 8  # Python lets one of them run between two operations
 
 
 def faster_on(volume: torch.Tensor) -> bool:
@@ -100,21 +101,33 @@ def _read(
     shape = tuple(volume.shape[1:])
     flat = volume.detach().reshape(len(volume), -1)
     values = at.new_empty(len(volume), at.shape[1])
-    for some in _pieces(at.shape[1]):
-        cells = Cells(at.detach()[:, some], shape)
-        falls = None if border else Falls(cells)
-        for channel, row in enumerate(flat):
-            slope = None if slopes is None else slopes[channel, :, some]
-            cells.read(row, values[channel, some], slope)
-            if falls is not None:
-                falls.apply(values[channel, some], slope)
+    inference = torch.is_inference_mode_enabled()
+
+    def read(some: slice) -> None:
+        """Fill in some values and slopes."""
+        with torch.inference_mode(inference):  # a mode belongs to a thread
+            cells = Cells(at.detach()[:, some], shape)
+            falls = None if border else Falls(cells)
+            for channel, row in enumerate(flat):
+                slope = None if slopes is None else slopes[channel, :, some]
+                cells.read(row, values[channel, some], slope)
+                if falls is not None:
+                    falls.apply(values[channel, some], slope)
+
+    pieces = list(_pieces(at.shape[1]))
+    threads = min(torch.get_num_threads(), len(pieces), MOST_THREADS)
+    if threads < 2:
+        for some in pieces:
+            read(some)
+    else:
+        with ThreadPoolExecutor(threads) as pool:  # few long tasks, where torch would share many short ones
+            list(pool.map(read, pieces))
     return values, slopes
 
 
 def _pieces(count: int) -> Iterator[slice]:
     """Yield the positions that are read at a time."""
-    size = POINTS_AT_A_TIME * max(1, torch.get_num_threads() // THREADS_TO_SHARE)
-    return (slice(first, first + size) for first in range(0, count, size))
+    return (slice(first, first + POINTS_AT_A_TIME) for first in range(0, count, POINTS_AT_A_TIME))
 
 
 class Cells:
