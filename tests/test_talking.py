@@ -257,6 +257,9 @@ def test_apply_goes_to_one_place(given: list[str], telling: str) -> None:
 def test_a_table_that_is_wider_than_the_terminal_is_told_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = ["| test | measured | limit |", "|---|---|---|", "| Dice | 0.5 and much more | |", "| TRE | 1 mm | 2 mm |"]
     text = "\n".join(["# a title", "", *rows, ""])
+    monkeypatch.setenv("COLUMNS", "26")
+    assert for_terminal(text) == text  # what is read by a program is whole
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "200")
     assert for_terminal(text) == text
     monkeypatch.setenv("COLUMNS", "26")

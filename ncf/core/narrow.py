@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-
-UNLIMITED = 10_000  # columns where there is no terminal
 
 
 def for_terminal(text: str) -> str:
@@ -16,7 +15,9 @@ def for_terminal(text: str) -> str:
     Args:
         text: with Markdown tables.
     """
-    width = shutil.get_terminal_size((UNLIMITED, 24)).columns
+    if not sys.stdout.isatty():
+        return text
+    width = shutil.get_terminal_size().columns
     lines: list[str] = []
     for is_table, group in groupby(text.split("\n"), key=lambda line: line.startswith("|")):
         own = list(group)
