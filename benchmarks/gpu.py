@@ -139,7 +139,10 @@ def prepared(name: str, pair: Pair, *, device: str) -> tuple[PairImages, PairOpt
     for option, path in (("fixed", pair.files["fixed"]), ("moving", pair.files["moving"])):
         parser[option] = path
     parser["output_dir"], parser["progress"], parser["device"] = pair.files["fixed"].parent, False, device
-    inputs, _ = prepare_batch(parser.get_parsed_content("dataset")[0], device)
+    try:
+        inputs, _ = prepare_batch(parser.get_parsed_content("dataset")[0], device)
+    finally:
+        parser.get_parsed_content("folders").release()  # nothing is written
     return inputs, parser.get_parsed_content("inferer"), parser.get_parsed_content("network_def")
 
 
