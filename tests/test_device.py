@@ -38,8 +38,9 @@ class Recorder(TorchDispatchMode):
         self.seen: Counter[str] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if kwargs is None or kwargs.get("dtype") is None or kwargs.get("device") is not None:  # else another type alone
-            self.seen[str(func).rpartition(".")[0]] += 1
+        name = str(func).rpartition(".")[0]
+        if name != "aten._to_copy" or "device" in (kwargs or {}):  # else it becomes another type where it is
+            self.seen[name] += 1
         return func(*args, **(kwargs or {}))
 
 

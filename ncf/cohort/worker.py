@@ -139,6 +139,7 @@ def _collected(call: Call, task: Task) -> Outcome:
 
 
 def _register(task: Task) -> Outcome:
+    from ncf.core.process import release_memory
     from ncf.core.refusals import explanation
 
     try:
@@ -146,8 +147,12 @@ def _register(task: Task) -> Outcome:
     except Exception as error:
         told = explanation(error, face=task.face)
         fault = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        return Outcome(task.name, told or fault, "" if told else traceback.format_exc())
-    return Outcome(task.name, no_report=next(iter(lacking.reports), None), no_bounds=next(iter(lacking.bounds), None))
+        failed = Outcome(task.name, told or fault, "" if told else traceback.format_exc())
+    else:
+        reports, bounds = (next(iter(lines), None) for lines in (lacking.reports, lacking.bounds))
+        return Outcome(task.name, no_report=reports, no_bounds=bounds)
+    release_memory()  # only now are the frames of the error gone, which held the pair's images
+    return failed
 
 
 def report_pair(task: Task) -> Outcome:

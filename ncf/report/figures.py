@@ -77,7 +77,29 @@ def pictures(
     Returns:
         PNG bytes by file name.
     """
-    found = {
+    found = _of_every_result(views)
+    if losses:  # a rigid or affine map has no levels
+        found["losses.png"] = loss_curves(losses)
+    if any(name.startswith("label_") for name in views[0].stacks):
+        found["contours.png"] = grid(
+            views, _both(_contours), foot="blue: labels of the fixed scan, orange: of the moving scan"
+        )
+    if bounds is not None:
+        found["trust.png"] = grid(
+            views,
+            {"bound of the error": _trust},
+            foot="bound of the error of the map (95 %), an estimate: blue is near, yellow is far off; no colour where "
+            "nothing is known",
+            bar=Bar(paint.TRUST_SCALE, bounds.ticks),
+        )
+    if errors_mm:
+        found["landmarks.png"] = landmark_errors(errors_mm)
+    return dict(sorted(found.items()))
+
+
+def _of_every_result(views: Sequence[Slices]) -> dict[str, bytes]:
+    """Draw the pictures that need scans and a map alone; PNG bytes by file name."""
+    return {
         "views.png": grid(
             views,
             {"fixed": plain("fixed"), "moving, before": _moving("before"), "moving, after": _moving("after")},
@@ -105,23 +127,6 @@ def pictures(
             worst=True,
         ),
     }
-    if losses:  # a rigid or affine map has no levels
-        found["losses.png"] = loss_curves(losses)
-    if any(name.startswith("label_") for name in views[0].stacks):
-        found["contours.png"] = grid(
-            views, _both(_contours), foot="blue: labels of the fixed scan, orange: of the moving scan"
-        )
-    if bounds is not None:
-        found["trust.png"] = grid(
-            views,
-            {"bound of the error": _trust},
-            foot="bound of the error of the map (95 %), an estimate: blue is near, yellow is far off; no colour where "
-            "nothing is known",
-            bar=Bar(paint.TRUST_SCALE, bounds.ticks),
-        )
-    if errors_mm:
-        found["landmarks.png"] = landmark_errors(errors_mm)
-    return dict(sorted(found.items()))
 
 
 def _both(draw: Callable[[Slices, int, str], Panel]) -> dict[str, Draw]:

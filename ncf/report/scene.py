@@ -79,24 +79,12 @@ def scene(material: Material, *, whole: bool = False) -> Scene:
     nodes, nodes_affine = _field(material, SERVED_NODES if whole else PAGE_NODES)
     rest |= {f"field_{axis}": Volume(nodes[..., a], nodes_affine) for a, axis in enumerate(AXES)}
     told = {
+        **_told(material),
         "before_affine": _before_affine(material, scans["moving"].affine).tolist(),
-        "placed_by": "the map that the fit began with" if material.by_initial_transform else "the headers",
-        **_windows(material),
         "labels": label_rows(material, numbers),
-        "landmarks": landmark_rows(material),
-        "start_mm": _start(material),
-        "fold_mm": _worst_fold(material),
-        "doubt_mm": _largest_bound(material),
         "bounds": None if bar is None else {"top_mm": bar.top_mm, "ticks": bar.ticks},
-        "spacing_mm": spacing_mm(own.affine).tolist(),
         "reduction": _reduction(factors, moving_factors),
         "field_every": [round(float(s), 3) for s in spacing_mm(nodes_affine)],
-        "colours": {
-            "difference": paint.DIFFERENCE_SCALE,
-            "volume": paint.VOLUME_SCALE,
-            "trust": paint.TRUST_SCALE,
-            "fold": paint.FOLD,
-        },
     }
     if whole:
         return _to_serve(told, {**scans, **maps, **rest})
@@ -106,6 +94,25 @@ def scene(material: Material, *, whole: bool = False) -> Scene:
     volumes |= {name: labels_coded(v) for name, v in maps.items()}
     volumes |= {name: coded(v, step=_step(name, v.values), up=name == "trust") for name, v in rest.items()}
     return Scene({**told, "volumes": volumes})
+
+
+def _told(material: Material) -> dict[str, Any]:
+    """Return what a viewer is told of a result, however many of its voxels it has."""
+    return {
+        "placed_by": "the map that the fit began with" if material.by_initial_transform else "the headers",
+        **_windows(material),
+        "landmarks": landmark_rows(material),
+        "start_mm": _start(material),
+        "fold_mm": _worst_fold(material),
+        "doubt_mm": _largest_bound(material),
+        "spacing_mm": spacing_mm(material.space.affine).tolist(),
+        "colours": {
+            "difference": paint.DIFFERENCE_SCALE,
+            "volume": paint.VOLUME_SCALE,
+            "trust": paint.TRUST_SCALE,
+            "fold": paint.FOLD,
+        },
+    }
 
 
 def _windows(material: Material) -> dict[str, Any]:

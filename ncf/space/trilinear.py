@@ -39,7 +39,7 @@ def read_linear(volume: torch.Tensor, at: torch.Tensor, *, border: bool) -> torc
     """
     if torch.is_grad_enabled() and at.requires_grad:
         return _Reading.apply(volume, at, border)
-    return _read(volume, at, border=border)[0]
+    return _read(volume, at, border=border)
 
 
 def visits(at: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
@@ -80,7 +80,7 @@ class _Reading(torch.autograd.Function):
     def forward(ctx: Any, volume: torch.Tensor, at: torch.Tensor, border: bool) -> torch.Tensor:
         """Return the values (C, N)."""
         slopes = at.new_empty(len(volume), *at.shape)
-        values, _ = _read(volume, at, border=border, slopes=slopes)
+        values = _read(volume, at, border=border, slopes=slopes)
         ctx.save_for_backward(slopes)
         return values
 
@@ -94,9 +94,7 @@ class _Reading(torch.autograd.Function):
         return None, found, None
 
 
-def _read(
-    volume: torch.Tensor, at: torch.Tensor, *, border: bool, slopes: torch.Tensor | None = None
-) -> tuple[torch.Tensor, torch.Tensor | None]:
+def _read(volume: torch.Tensor, at: torch.Tensor, *, border: bool, slopes: torch.Tensor | None = None) -> torch.Tensor:
     """Return the values (C, N), and fill in the slopes (C, 3, N) where they are wanted."""
     shape = tuple(volume.shape[1:])
     flat = volume.detach().reshape(len(volume), -1)
@@ -122,7 +120,7 @@ def _read(
     else:
         with ThreadPoolExecutor(threads) as pool:  # few long tasks, where torch would share many short ones
             list(pool.map(read, pieces))
-    return values, slopes
+    return values
 
 
 def _pieces(count: int) -> Iterator[slice]:
