@@ -33,6 +33,7 @@ from ncf.use.carry_labels import apply_to_labels
 from ncf.use.invert import inverse_consistency_error
 from ncf.use.odd import note_what_is_odd
 from tests.conftest import Run
+from tests.grids import same_but_for_ties
 from tests.maps import itk_transform, through_itk
 from tests.refusing import refused
 
@@ -80,7 +81,9 @@ def test_what_was_registered_comes_out_the_same(
 ) -> None:
     out = said(monkeypatch, capsys, "apply", result, "--to=image", f"--output_dir={tmp_path}")
     assert out.split() == [str(tmp_path / "moving.nii.gz")]
-    assert (tmp_path / "moving.nii.gz").read_bytes() == (result / "warped.nii.gz").read_bytes()
+    again, usual = (nib.load(path) for path in (tmp_path / "moving.nii.gz", result / "warped.nii.gz"))
+    same_but_for_ties(np.asarray(again.dataobj), np.asarray(usual.dataobj))
+    assert again.header == usual.header
     said(monkeypatch, capsys, "apply", result, pair["moving_label"], "--to=label", f"--output_dir={tmp_path}")
     assert (tmp_path / "moving_label.nii.gz").read_bytes() == (result / "warped_label.nii.gz").read_bytes()
 

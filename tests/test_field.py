@@ -179,7 +179,7 @@ def test_the_field_of_a_level_is_that_of_the_whole_grid() -> None:
     assert whole.std() > 0.1
     np.testing.assert_allclose(2 * seen.state.field.detach(), whole, atol=FIELD_VOX)
     own = torch.stack(torch.meshgrid(*[torch.arange(n) for n in lattice.shape], indexing="ij"))
-    np.testing.assert_allclose((seen.state.positions - own).detach(), whole / 2, atol=FIELD_VOX)
+    np.testing.assert_allclose((seen.state.positions() - own).detach(), whole / 2, atol=FIELD_VOX)
     nodes = network(space.network_input(control, "cpu")) * space.unit_vox(control.step_vox, "cpu")
     np.testing.assert_allclose(seen.state.control.detach(), nodes.detach(), atol=FIELD_VOX)
 
@@ -209,7 +209,7 @@ def test_every_visit_is_counted_on_the_levels_own_nodes_continued() -> None:
     nodes = np.indices(images.lattice.shape) + seen.state.field[0].detach().numpy()
     own, continued = (lattice.affine(FIXED_AFFINE) for lattice in (images.lattice, images.visited))
     truth = apply_affine(np.linalg.solve(continued, own), np.moveaxis(nodes, 0, -1))
-    np.testing.assert_allclose(np.moveaxis(seen.state.positions[0].detach().numpy(), 0, -1), truth, atol=FIELD_VOX)
+    np.testing.assert_allclose(np.moveaxis(seen.state.positions()[0].detach().numpy(), 0, -1), truth, atol=FIELD_VOX)
 
 
 def test_fixed_nodes_with_less_than_half_their_data_do_not_count() -> None:

@@ -240,7 +240,9 @@ def state_of(field: torch.Tensor, *, weight: torch.Tensor | None = None) -> Samp
     fixed, moving = uniform(1, 1, *shape), uniform(1, 1, *shape, seed=1)
     weight = torch.ones(1, 1, *shape) if weight is None else weight
     at = identity(*shape).float() + field
-    return Sampled(fixed + weight * (sample(moving, at) - fixed), fixed, weight, field, field, at, shape)
+    return Sampled(
+        fixed + weight * (sample(moving, at) - fixed), fixed, weight, field, field, identity(*shape).float(), shape
+    )
 
 
 def field_of(seed: int = 2) -> torch.Tensor:

@@ -100,6 +100,40 @@ def test_values_and_slopes_are_those_of_torchs_own_sampler(
         np.testing.assert_allclose(slope.numpy(), (of_grid.view(-1, 3).T.flip(0) * steps).numpy(), atol=EXACT)
 
 
+@pytest.mark.parametrize("device_is_faster", [True, False])
+def test_the_average_of_data_is_that_of_both_channels_divided(
+    device_is_faster: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = torch.Generator().manual_seed(0)
+    weight, values, at = (torch.rand(1, *n, generator=draw, dtype=torch.float64) for n in [SHAPE, SHAPE, (3, 50, 4, 3)])
+    weight = (1.5 * weight - 0.5).clamp(min=0)
+    image = torch.cat([values * weight, weight])[None]
+    at = (at * (torch.tensor(SHAPE).view(1, 3, 1, 1, 1) + 2) - 1.5).requires_grad_()
+    total, share = sampling.sample(image, at).split(1, dim=1)
+    truth = total / share.clamp(min=sampling.PADDING_NOISE)
+    there = share.detach() > 0.05
+    assert 0.3 < there.float().mean() < 1
+    (slope,) = torch.autograd.grad((truth * there).sum(), at)
+    monkeypatch.setattr(sampling, "faster_on", lambda _: device_is_faster)
+    average, found = sampling.sample_data(image, at)
+    (own_slope,) = torch.autograd.grad((average * there).sum(), at)
+    assert not found.requires_grad and (found >= 0).all() and (found <= 1).all()
+    np.testing.assert_allclose(found, share.detach(), atol=EXACT)
+    np.testing.assert_allclose((average * there).detach(), (truth * there).detach(), atol=EXACT)
+    np.testing.assert_allclose(own_slope, slope, atol=1e-9)
+    warp = sampling.Warp()
+    field = (at - torch.stack(torch.meshgrid(*[torch.arange(n) for n in (50, 4, 3)], indexing="ij"))).detach()
+    warped, _ = warp.data(image, field)
+    np.testing.assert_allclose(warped * there, (average * there).detach(), atol=1e-9)
+
+
+def test_every_nth_node_and_its_gradient() -> None:
+    volume = torch.from_numpy(random(2, 5, 4, 7)).requires_grad_()
+    assert sampling.every_nth(volume, 1) is volume
+    assert torch.equal(sampling.every_nth(volume, 3), volume[..., ::3, ::3, ::3])
+    assert torch.autograd.gradcheck(lambda v: sampling.every_nth(v, 2), (volume,))
+
+
 def test_where_a_position_is_no_number_nothing_is_read() -> None:
     image, at = torch.from_numpy(random(1, *SHAPE)), torch.full((3, 3), 1.5, dtype=torch.float64)
     at[1, 1] = torch.nan

@@ -22,7 +22,7 @@ from ncf.fit.pyramid import LevelImages, PairImages, level_images
 from ncf.space.geometry import placed, spacing_mm
 from ncf.space.grids import lattice_over
 from ncf.space.jacobian import jacobian_of_map
-from ncf.space.sampling import PADDING_NOISE, sample
+from ncf.space.sampling import PADDING_NOISE, sample, sample_data
 
 NODES, LEAST_NODES = 100_000, 12  # of the lattice
 AROUND = 2  # nodes, along every axis, in which a place is looked for
@@ -96,9 +96,9 @@ def evidence_of(pair: PairImages, field_vox: torch.Tensor) -> Evidence:
 
 def _read(images: LevelImages, at: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the moving image at nodes (1, 3, W, H, D), equal to the fixed one where data is missing, and weights."""
-    read = sample(images.moving, placed(at, images.to_moving))
-    weight = images.fixed_weight * read[:, 1:].clamp(0, 1)
-    return images.fixed + weight * (read[:, :1] / read[:, 1:].clamp(min=PADDING_NOISE) - images.fixed), weight
+    moving, share = sample_data(images.moving, placed(at, images.to_moving))
+    weight = images.fixed_weight * share
+    return torch.lerp(images.fixed, moving, weight), weight
 
 
 def _shared(images: LevelImages, warped: torch.Tensor, weight: torch.Tensor) -> float:

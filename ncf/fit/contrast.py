@@ -27,7 +27,7 @@ from ncf.fit.optimizer import PairOptimizer
 from ncf.fit.pyramid import PairImages, level_images
 from ncf.space.geometry import placed
 from ncf.space.grids import lattice_over
-from ncf.space.sampling import PADDING_NOISE, sample
+from ncf.space.sampling import PADDING_NOISE, sample, sample_data
 
 logger = logging.getLogger(__name__)
 
@@ -91,11 +91,10 @@ def compared(pair: PairImages, field_vox: torch.Tensor | None = None) -> Compare
     if field_vox is not None:
         step = torch.tensor([float(s) for s in images.lattice.step_vox]).view(1, 3, 1, 1, 1).to(nodes)
         nodes = nodes + sample(field_vox, images.lattice.points()[None].to(nodes), padding_mode="border") / step
-    read = sample(images.moving, placed(nodes, images.to_moving))
-    weight = images.fixed_weight * read[:, 1:].clamp(0, 1)
-    moving = read[:, :1] / read[:, 1:].clamp(min=PADDING_NOISE)
+    moving, share = sample_data(images.moving, placed(nodes, images.to_moving))
+    weight = images.fixed_weight * share
     windows = Windows((SIZE,) * 3, (SIGMA,) * 3, stride=1)
-    moments = windows(images.fixed + weight * (moving - images.fixed), images.fixed)
+    moments = windows(torch.lerp(images.fixed, moving, weight), images.fixed)
     contrast = (moments.var_x.clamp(min=0) * moments.var_y.clamp(min=0)).sqrt()
     edge = SIZE // 2
     there = (weight[..., edge:-edge, edge:-edge, edge:-edge] > MOSTLY) & (contrast > LEAST_CONTRAST)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -20,14 +21,13 @@ class _Known:
     """A function where it was computed last.
 
     Attributes:
-        at: of which it is a function, (1, 3, W, H, D).
-        value: there, a scalar or (1, 1, W, H, D); one that has a number a node depends at each on this node alone.
-        slope: the gradient of the value's sum.
+        start: its tangent at 0, a scalar or (1, 1, W, H, D); one that has a number a node depends at each on this node
+            alone.
+        slope: the gradient of the value's sum, (1, 3, W, H, D).
         calls: so far.
     """
 
-    at: torch.Tensor
-    value: torch.Tensor
+    start: torch.Tensor
     slope: torch.Tensor
     calls: int = 1
 
@@ -57,8 +57,7 @@ class Followed:
         if known is None or known.calls % self.every == 0:
             known = self._known[name] = _computed(function, at, calls=0 if known is None else known.calls)
         known.calls += 1
-        change = known.slope * (at - known.at)
-        return known.value + (change.sum() if known.value.ndim == 0 else change.sum(dim=1, keepdim=True))
+        return _Tangent.apply(at, known.start, known.slope)
 
 
 AT_ALL_STEPS = Followed(1)
@@ -69,4 +68,30 @@ def _computed(function: Function, at: torch.Tensor, *, calls: int) -> _Known:
     leaf = at.detach().requires_grad_()
     value = function(leaf)
     (slope,) = torch.autograd.grad(value.sum(), leaf)
-    return _Known(leaf.detach(), value.detach(), slope, calls)
+    return _Known(_along(value.detach(), -slope, leaf.detach()), slope, calls)
+
+
+def _along(start: torch.Tensor, slope: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+    """Return ``start + slope * at``, summed over the axes, and over the nodes where the start is a scalar."""
+    if start.ndim == 0:
+        return start + torch.dot(slope.flatten(), at.flatten())
+    found = torch.addcmul(start, slope[:, :1], at[:, :1])
+    for axis in range(1, at.shape[1]):
+        found.addcmul_(slope[:, axis : axis + 1], at[:, axis : axis + 1])
+    return found
+
+
+class _Tangent(torch.autograd.Function):
+    """A tangent, whose gradient is its slope."""
+
+    @staticmethod
+    def forward(ctx: Any, at: torch.Tensor, start: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
+        """Return the tangent at some place."""
+        ctx.save_for_backward(slope)
+        return _along(start, slope, at)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        """Return the gradient with respect to the place."""
+        (slope,) = ctx.saved_tensors
+        return slope * grads[0], None, None

@@ -152,8 +152,8 @@ def better_initial(
 
 def _read(images: LevelImages, warp: Warp) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the moving image by the initial transform, and where both images have data, both (1, 1, W, H, D)."""
-    read = warp(images.moving, _no_field(images), images.to_moving)
-    return read[:, :1] / read[:, 1:].clamp(min=PADDING_NOISE), images.fixed_weight * read[:, 1:].clamp(0, 1)
+    moving, weight = warp.data(images.moving, _no_field(images), images.to_moving)
+    return moving, images.fixed_weight * weight
 
 
 def _no_field(images: LevelImages) -> torch.Tensor:
@@ -166,12 +166,12 @@ def _loss(images: LevelImages, moving: torch.Tensor, weight: torch.Tensor, loss:
     nodes = lattice_over(images.lattice.shape, images.lattice.shape).points()[None].to(moving)
     nothing = _no_field(images)
     state = Sampled(
-        warped=images.fixed + weight * (moving - images.fixed),
+        warped=torch.lerp(images.fixed, moving, weight),
         fixed=images.fixed,
         weight=weight,
         field=nothing,
         control=nothing,
-        positions=nodes + torch.tensor(images.offset, device=nodes.device).view(1, 3, 1, 1, 1),
+        visited_nodes=nodes + torch.tensor(images.offset, device=nodes.device).view(1, 3, 1, 1, 1),
         moving_shape=images.visited.shape,
     )
     return float(sum(value.item() for value in loss(state).values()))

@@ -166,15 +166,13 @@ class Objective:
         """Return the state of the fit for a field (1, 3, W, H, D) in nodes and the control values it comes from."""
         images = self.images
         moving = self.followed("moving", self._read, field)
-        weight = self.weight
-        warped = images.fixed + weight * (moving - images.fixed)
         return Sampled(
-            warped=warped,
+            warped=torch.lerp(images.fixed, moving, self.weight),
             fixed=images.fixed,
-            weight=weight,
+            weight=self.weight,
             field=field,
             control=values * self.control_unit,
-            positions=self.visited_nodes + field,
+            visited_nodes=self.visited_nodes,
             moving_shape=images.visited.shape,
             guides=self.guides,
             labels=self.labels,
@@ -183,8 +181,8 @@ class Objective:
 
     def _read(self, field: torch.Tensor) -> torch.Tensor:
         """Return the moving image (1, 1, W, H, D) by a field in nodes, and keep the weight of what was read."""
-        read = self.warp(self.images.moving, field, self.images.to_moving)
-        # what lies outside the moving image counts for nothing; without a gradient, so that the fit gains nothing by
-        # pushing data there
-        self.weight = self.images.fixed_weight * read[:, 1:].detach().clamp(0, 1)
-        return read[:, :1] / read[:, 1:].clamp(min=PADDING_NOISE)
+        moving, weight = self.warp.data(self.images.moving, field, self.images.to_moving)
+        # what lies outside the moving image counts for nothing; the weight has no gradient, so that the fit gains
+        # nothing by pushing data there
+        self.weight = self.images.fixed_weight * weight
+        return moving

@@ -22,7 +22,7 @@ from ncf.fit.pyramid import LevelImages, PairImages, level_images
 from ncf.space.geometry import placed, spacing_mm
 from ncf.space.grids import Lattice, lattice_over
 from ncf.space.interpolation import Upsampler, interpolation_matrix, separable
-from ncf.space.sampling import PADDING_NOISE, sample
+from ncf.space.sampling import PADDING_NOISE, sample, sample_data
 
 LEAST_NODES = 12  # along an axis of the image lattices
 MOST_COSTS, LARGER = 12_000_000, 1.1  # costs of a stage: 48 MB, of which some four are needed at a time
@@ -145,8 +145,7 @@ def _moving(
     w, h, d = (n + 2 * m for n, m in zip(own, margin, strict=True))
     nodes = Lattice((w, h, d), (-margin[0], -margin[1], -margin[2]), (1.0, 1.0, 1.0)).points()[None].to(images.fixed)
     at = nodes if field is None else nodes + sample(field, nodes, padding_mode="border")
-    read = sample(images.moving, placed(at, images.to_moving))
-    return read[:, :1] / read[:, 1:].clamp(min=PADDING_NOISE), read[:, 1:].clamp(0, 1)
+    return sample_data(images.moving, placed(at, images.to_moving))
 
 
 def _filled(image: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

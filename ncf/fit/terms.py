@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import nn
@@ -12,6 +13,7 @@ from torch import nn
 from ncf.fit.following import AT_ALL_STEPS, Followed
 from ncf.fit.guidance import GuidePoints
 from ncf.fit.label_guidance import LabelGuides
+from ncf.space.sampling import every_nth
 
 SMALLEST_SHARE = 1e-3  # of the lattice; keeps the loss finite for a pair without common data
 
@@ -28,7 +30,7 @@ class Sampled:
         field: (1, 3, W, H, D), in nodes, without the initial transform.
         control: (1, 3, w, h, d), the control values that the field is interpolated from, in control nodes, without the
             initial transform.
-        positions: (1, 3, W, H, D), where the map leads, in nodes of the level's lattice continued over the whole moving
+        visited_nodes: (1, 3, W, H, D), the nodes of the level in those of its lattice continued over the whole moving
             image.
         moving_shape: the shape of that continued lattice.
         guides: points that a person has named, or None.
@@ -41,11 +43,27 @@ class Sampled:
     weight: torch.Tensor
     field: torch.Tensor
     control: torch.Tensor
-    positions: torch.Tensor
+    visited_nodes: torch.Tensor
     moving_shape: tuple[int, int, int]
     guides: GuidePoints | None = None
     labels: LabelGuides | None = None
     followed: Followed = AT_ALL_STEPS
+
+    @cached_property
+    def share(self) -> torch.Tensor:
+        """The share of the lattice where both images have data, a scalar, at least `SMALLEST_SHARE`."""
+        return self.weight.mean().clamp(min=SMALLEST_SHARE)
+
+    def positions(self, every: int = 1) -> torch.Tensor:
+        """Return where the map leads, in nodes of the level's lattice continued over the whole moving image.
+
+        Args:
+            every: with s, of every s-th node along each axis.
+
+        Returns:
+            (1, 3, w, h, d).
+        """
+        return self.visited_nodes[:, :, ::every, ::every, ::every] + every_nth(self.field, every)
 
 
 class Term(nn.Module, ABC):
@@ -81,7 +99,7 @@ class ImageTerm(Term):
 
     def value(self, state: Sampled) -> torch.Tensor:
         """Return the loss of the warped and the fixed image."""
-        return self.loss(state.warped, state.fixed) / state.weight.mean().clamp(min=SMALLEST_SHARE)
+        return self.loss(state.warped, state.fixed) / state.share
 
 
 class CorrelationTerm(Term):
@@ -92,7 +110,7 @@ class CorrelationTerm(Term):
 
     def value(self, state: Sampled) -> torch.Tensor:
         """Return the shifted loss of the warped and the fixed image."""
-        return (1 + self.loss(state.warped, state.fixed)) / state.weight.mean().clamp(min=SMALLEST_SHARE)
+        return (1 + self.loss(state.warped, state.fixed)) / state.share
 
 
 class FieldTerm(Term):
@@ -115,11 +133,15 @@ class ControlTerm(Term):
 
 
 class OccupancyTerm(Term):
-    """A loss of where the moving lattice is read, and of its shape: `OccupancyLoss` (weight 0.1 in the paper)."""
+    """A loss of where the moving lattice is read, and of its shape: `OccupancyLoss` (weight 0.1 in the paper).
+
+    A loss with a ``stride`` is given the positions of every so many nodes along each axis.
+    """
 
     def value(self, state: Sampled) -> torch.Tensor:
         """Return the loss of the positions."""
-        return state.followed(self, lambda at: self.loss(at, state.moving_shape), state.positions)
+        at = state.positions(getattr(self.loss, "stride", 1))
+        return state.followed(self, lambda at: self.loss(at, state.moving_shape), at)
 
 
 class GuideTerm(Term):

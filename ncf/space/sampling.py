@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from monai.networks.blocks import Warp as MonaiWarp
 from ncf.space.geometry import placed
 from ncf.space.grids import Lattice, lattice_over
 from ncf.space.interpolation import cardinal_matrix, separable
-from ncf.space.trilinear import faster_on, read_linear
+from ncf.space.trilinear import faster_on, read_data, read_linear
 
 BLUR = 0.3  # standard deviation before sampling, in steps; some detail may alias: docs/decisions/0021-detail.md
 ALL_DATA = 0.9  # weight above which a node's whole neighbourhood counts as data
@@ -102,6 +103,29 @@ def _read(image: torch.Tensor, at: torch.Tensor, *, mode: str, padding_mode: str
     return found.transpose(0, 1).reshape(image.shape[1], -1)
 
 
+def _read_data(image: torch.Tensor, at: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Read an image's data (1, 2, W, H, D) at positions (3, N) in its voxels: the average and the weight, each (N,)."""
+    if faster_on(image) and not image.requires_grad:
+        return read_data(image[0], at, least=PADDING_NOISE)
+    total, weight = _read(image, at, mode="bilinear", padding_mode="zeros")
+    return total / weight.clamp(min=PADDING_NOISE), weight.detach().clamp(0, 1)
+
+
+def sample_data(image: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Read the average of an image's data at positions between its voxels, and how much of it is data.
+
+    Args:
+        image: (1, 2, W, H, D): intensity times weight, then weight (`ncf.fit.pyramid.LevelImages.moving`).
+        positions: (1, 3, w, h, d), in voxels of the image.
+
+    Returns:
+        The average, and the weight, 0 to 1, without a gradient; each (1, 1, w, h, d), and 0 outside the image.
+    """
+    shape = positions.shape[2:]
+    average, weight = _read_data(image, positions[0].flatten(1))
+    return average.view(1, 1, *shape), weight.view(1, 1, *shape)
+
+
 def sample(
     image: torch.Tensor, positions: torch.Tensor, *, mode: str = "bilinear", padding_mode: str = "zeros"
 ) -> torch.Tensor:
@@ -118,6 +142,28 @@ def sample(
     """
     found = _read(image, positions[0].flatten(1), mode=mode, padding_mode=padding_mode)
     return found.reshape(1, image.shape[1], *positions.shape[2:])
+
+
+def every_nth(volume: torch.Tensor, n: int) -> torch.Tensor:
+    """Return every n-th node along each of the last three axes of a volume; its gradient is written in one pass."""
+    return volume if n == 1 else _EveryNth.apply(volume, n)
+
+
+class _EveryNth(torch.autograd.Function):
+    """Every n-th node along the last three axes."""
+
+    @staticmethod
+    def forward(ctx: Any, volume: torch.Tensor, n: int) -> torch.Tensor:
+        """Return those nodes."""
+        ctx.n, ctx.shape = n, volume.shape
+        return volume[..., ::n, ::n, ::n].clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """Return the gradient with respect to the volume: 0 at the others."""
+        found = grads[0].new_zeros(ctx.shape)
+        found[..., :: ctx.n, :: ctx.n, :: ctx.n] = grads[0]
+        return found, None
 
 
 def inside(positions: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
@@ -242,10 +288,30 @@ class Warp(MonaiWarp):
         Returns:
             The warped image (1, C, W, H, D).
         """
-        self._prepare(ddf, np.eye(4) if placement is None else placement)
-        at = torch.addmm(self.ref_grid, self._matrix, ddf[0].reshape(3, -1))
+        at = self._positions(ddf, placement)
         found = _read(image, at, mode=self._interp_mode_native, padding_mode=self._padding_mode_native)
         return found.reshape(1, image.shape[1], *ddf.shape[2:])
+
+    def data(
+        self, image: torch.Tensor, ddf: torch.Tensor, placement: np.ndarray | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Warp an image with its weight to the field's lattice, as `sample_data` reads it.
+
+        Args:
+            image: (1, 2, *any): intensity times weight, then weight.
+            ddf: as of `forward`.
+            placement: as of `forward`.
+
+        Returns:
+            The average of the data, and the weight, without a gradient; each (1, 1, W, H, D).
+        """
+        average, weight = _read_data(image, self._positions(ddf, placement))
+        return average.view(1, 1, *ddf.shape[2:]), weight.view(1, 1, *ddf.shape[2:])
+
+    def _positions(self, ddf: torch.Tensor, placement: np.ndarray | None) -> torch.Tensor:
+        """Return where the nodes of a field read, (3, points), in voxels of the image."""
+        self._prepare(ddf, np.eye(4) if placement is None else placement)
+        return torch.addmm(self.ref_grid, self._matrix, ddf[0].reshape(3, -1))
 
     def _prepare(self, ddf: torch.Tensor, placement: np.ndarray) -> None:
         """Compute and keep the matrix (3, 3) and where the nodes lie in the image without a field, (3, points)."""

@@ -7,15 +7,18 @@ lerps between them, the same reading takes a third of the time, and its gradient
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
 
 DEVICES = ("cpu",)  # where this is faster than torch's own; a GPU has code for three dimensions
-POINTS_AT_A_TIME = 2**15  # their arrays stay in the processor's cache, and torch shares no fewer among threads
+# their arrays stay in the processor's cache, and torch shares no array of fewer than 2^15 numbers among threads: a team
+# of a worker's own would keep the other workers waiting. So rows are computed one by one, too
+POINTS_AT_A_TIME = 2**15 - 64
 MOST_THREADS = 8  # Python lets one of them run between two operations
 
 
@@ -40,6 +43,23 @@ def read_linear(volume: torch.Tensor, at: torch.Tensor, *, border: bool) -> torc
     if torch.is_grad_enabled() and at.requires_grad:
         return _Reading.apply(volume, at, border)
     return _read(volume, at, border=border)
+
+
+def read_data(volume: torch.Tensor, at: torch.Tensor, *, least: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Read the average of an image's data between its voxels, and how much of it is data.
+
+    Args:
+        volume: (2, W, H, D), float32 or float64, on the CPU: intensity times weight, then weight. It gets no gradient.
+        at: (3, N), in voxels, of the dtype of the volume.
+        least: the smallest weight that is divided by.
+
+    Returns:
+        The average (N,), which has a gradient, and the weight (N,), 0 to 1, which has none; both 0 beyond the volume.
+    """
+    if torch.is_grad_enabled() and at.requires_grad:
+        average, weight = _Data.apply(volume, at, least)
+        return average, weight
+    return _data(volume, at, least=least)
 
 
 def visits(at: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
@@ -94,33 +114,91 @@ class _Reading(torch.autograd.Function):
         return None, found, None
 
 
+class _Data(torch.autograd.Function):
+    """The averages, which keep their slopes for the gradient, and the weights."""
+
+    @staticmethod
+    def forward(ctx: Any, volume: torch.Tensor, at: torch.Tensor, least: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return averages (N,) and weights (N,)."""
+        slopes = torch.empty_like(at)
+        average, weight = _data(volume, at, least=least, slopes=slopes)
+        ctx.save_for_backward(slopes)
+        ctx.mark_non_differentiable(weight)
+        return average, weight
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[None, torch.Tensor, None]:
+        """Return the gradient with respect to the positions."""
+        (slopes,) = ctx.saved_tensors
+        return None, slopes * grads[0], None
+
+
 def _read(volume: torch.Tensor, at: torch.Tensor, *, border: bool, slopes: torch.Tensor | None = None) -> torch.Tensor:
     """Return the values (C, N), and fill in the slopes (C, 3, N) where they are wanted."""
-    shape = tuple(volume.shape[1:])
-    flat = volume.detach().reshape(len(volume), -1)
-    values = at.new_empty(len(volume), at.shape[1])
-    inference = torch.is_inference_mode_enabled()
+    shape, flat, values = tuple(volume.shape[1:]), _flat(volume), at.new_empty(len(volume), at.shape[1])
 
     def read(some: slice) -> None:
         """Fill in some values and slopes."""
-        with torch.inference_mode(inference):  # a mode belongs to a thread
-            cells = Cells(at.detach()[:, some], shape)
-            falls = None if border else Falls(cells)
-            for channel, row in enumerate(flat):
-                slope = None if slopes is None else slopes[channel, :, some]
-                cells.read(row, values[channel, some], slope)
-                if falls is not None:
-                    falls.apply(values[channel, some], slope)
+        cells = Cells(at.detach()[:, some], shape)
+        falls = None if border else Falls(cells)
+        for channel, row in enumerate(flat):
+            slope = None if slopes is None else slopes[channel, :, some]
+            cells.read(row, values[channel, some], slope)
+            if falls is not None:
+                falls.apply(values[channel, some], slope)
 
-    pieces = list(_pieces(at.shape[1]))
+    _for_pieces(at.shape[1], read)
+    return values
+
+
+def _data(
+    volume: torch.Tensor, at: torch.Tensor, *, least: float, slopes: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return averages (N,) and weights (N,), and fill in the slopes (3, N) of the averages where they are wanted."""
+    shape, (sums, weights) = tuple(volume.shape[1:]), _flat(volume)
+    average, weight = (at.new_empty(at.shape[1]) for _ in range(2))
+
+    def read(some: slice) -> None:
+        """Fill in some averages, weights and slopes."""
+        cells = Cells(at.detach()[:, some], shape)
+        falls = Falls(cells)
+        found, share = average[some], weight[some]
+        rise, other = (None, None) if slopes is None else (slopes[:, some], torch.empty_like(slopes[:, some]))
+        for values, read_values, slope in ((sums, found, rise), (weights, share, other)):
+            cells.read(values, read_values, slope)
+            falls.apply(read_values, slope)
+        divisor = share.clamp(min=least)
+        found.div_(divisor)
+        if rise is not None and other is not None:
+            for row, of_weight in zip(rise, other, strict=True):
+                row.addcmul_(of_weight, found, value=-1).div_(divisor)
+        share.clamp_(0, 1)
+
+    _for_pieces(at.shape[1], read)
+    return average, weight
+
+
+def _flat(volume: torch.Tensor) -> torch.Tensor:
+    """Return a volume (C, W, H, D) as (C, voxels), without a gradient."""
+    return volume.detach().reshape(len(volume), -1)
+
+
+def _for_pieces(count: int, read: Callable[[slice], None]) -> None:
+    """Call a function for every piece of so many positions, by as many threads as torch has."""
+    pieces = list(_pieces(count))
     threads = min(torch.get_num_threads(), len(pieces), MOST_THREADS)
     if threads < 2:
         for some in pieces:
             read(some)
-    else:
-        with ThreadPoolExecutor(threads) as pool:  # few long tasks, where torch would share many short ones
-            list(pool.map(read, pieces))
-    return values
+        return
+    inference = torch.is_inference_mode_enabled()
+
+    def in_mode(some: slice) -> None:
+        with torch.inference_mode(inference), torch.no_grad():  # these belong to a thread
+            read(some)
+
+    with ThreadPoolExecutor(threads) as pool:  # few long tasks, where torch would share many short ones
+        list(pool.map(in_mode, pieces))
 
 
 def _pieces(count: int) -> Iterator[slice]:
@@ -220,8 +298,8 @@ class Falls:
     def apply(self, values: torch.Tensor, slope: torch.Tensor | None) -> None:
         """Change values (n,) and slopes (3, n) that were read with the outer voxels going on for ever."""
         if slope is not None:
-            for share in self.shares.values():
-                slope.mul_(share)
+            for share, row in itertools.product(self.shares.values(), slope):
+                row.mul_(share)
             for axis in self.shares:  # where it falls, the value itself does not change along this axis
                 others = (share for other, share in self.shares.items() if other != axis)
                 slope[axis].add_(_product(values * self._slope(axis), others))

@@ -91,7 +91,7 @@ class OccupancyLoss(nn.Module):
         margin: number of nodes at each face of the field whose visits mark the differences that are left out.
         stride: 1 is the paper. With s, only every s-th node along each axis visits, and voxels are s times as large
             along each axis, at 1/s^3 of the cost. The differences are divided by s, so an even change of volume gives
-            the same loss.
+            the same loss. It is the caller that leaves out the other nodes.
         eps: keeps the gradient of the root finite.
     """
 
@@ -105,12 +105,12 @@ class OccupancyLoss(nn.Module):
         """Return the loss.
 
         Args:
-            positions: (1, 3, w, h, d), in voxels of a moving lattice.
+            positions: (1, 3, w, h, d), of every ``stride``-th node, in voxels of a moving lattice.
             shape: of that lattice.
         """
         s = self.stride
         if s > 1:
-            positions = positions[:, :, ::s, ::s, ::s] / s
+            positions = positions / s
             shape = ((shape[0] - 1) // s + 1, (shape[1] - 1) // s + 1, (shape[2] - 1) // s + 1)
         b = occupancy(positions, shape)
         free = self._edge(positions.detach(), shape) <= 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -67,8 +67,7 @@ class Windows:
     def _computed(self, input: torch.Tensor, target: torch.Tensor) -> Moments:
         """Return the moments of input and target."""
         mu_y, var_y = self._prepare(target)
-        x, y = input - SHIFT, target - SHIFT
-        mu_x, mu_xx, mu_xy = separable(torch.cat([x, x * x, x * y], dim=1), self._passes).split(1, dim=1)
+        mu_x, mu_xx, mu_xy = _Means.apply(input, target, self._passes).split(1, dim=1)
         cov = mu_xy - mu_x * mu_y
         return Moments(mu_x, mu_y, mu_xx - mu_x * mu_x, var_y, cov)
 
@@ -106,6 +105,31 @@ class Windows:
         span = torch.arange((1 - size) / 2, (1 + size) / 2)  # as monai.metrics.regression._gaussian_kernel
         gauss = torch.exp(-((span / self.sigmas[axis]) ** 2) / 2)
         return gauss / gauss.sum()
+
+
+class _Means(torch.autograd.Function):
+    """Means of x, x^2 and x y in every window, of input x and target y less `SHIFT`; no gradient for the target."""
+
+    @staticmethod
+    def forward(ctx: Any, input: torch.Tensor, target: torch.Tensor, passes: list[torch.Tensor]) -> torch.Tensor:
+        """Return the means (1, 3, w, h, d) of images (1, 1, W, H, D)."""
+        products = input.new_empty(1, 3, *input.shape[2:])
+        x, squares, mixed = products.split(1, dim=1)
+        torch.sub(input, SHIFT, out=x)
+        torch.mul(x, x, out=squares)
+        torch.addcmul(-SHIFT * x, x, target, out=mixed)
+        ctx.passes = passes
+        ctx.save_for_backward(input, target)
+        return separable(products, passes)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        """Return the gradient with respect to the input."""
+        input, target = ctx.saved_tensors
+        first, second, third = ctx.passes
+        own, squares, mixed = separable(grads[0], [first.T, second.T, third.T]).split(1, dim=1)
+        found = own.addcmul(squares, input, value=2).addcmul_(mixed, target)
+        return found.add_(squares, alpha=-2 * SHIFT).add_(mixed, alpha=-SHIFT), None, None
 
 
 def shared(windows: Windows | None, own: Windows) -> Windows:
