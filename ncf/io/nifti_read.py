@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import logging
 import math
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import IO, Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
+from isal import igzip
+from isal.igzip_lib import IsalError
 from nibabel.filebasedimages import ImageFileError
 from nibabel.imageglobals import logger
 from nibabel.spatialimages import HeaderDataError
@@ -95,10 +98,16 @@ def first_bytes(path: str | Path) -> bytes:
         return stream.read(HEADER_BYTES)
 
 
-def _opened(path: Path) -> IO[bytes]:
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file, unpacked where it is compressed; what ISA-L complains of is raised as zlib's."""
     with path.open("rb") as file:
         packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
-    return gzip.open(path) if packed else path.open("rb")  # type: ignore[return-value]
+    try:
+        with igzip.open(path) if packed else path.open("rb") as stream:
+            yield stream
+    except IsalError as error:
+        raise zlib.error(str(error)) from error
 
 
 def _header(stream: IO[bytes]) -> tuple[Any, Any]:

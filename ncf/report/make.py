@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ncf.core.files import claim_folder, encoded, write_whole
@@ -13,6 +14,7 @@ from ncf.report.findings import findings_of
 from ncf.report.material import gathered
 from ncf.report.page import page
 from ncf.report.saved_findings import save_findings
+from ncf.report.scene import scene
 from ncf.report.slices import sliced
 from ncf.result.folder import SavedResult
 
@@ -36,10 +38,12 @@ def make_report(folder: str | Path, inputs: Mapping[str, Path] | None = None) ->
     result = SavedResult(Path(folder))
     paths = {**result.inputs, **(inputs or {})}
     material = gathered(result, inputs)
-    views = sliced(material)
-    drawn = pictures(views, losses=result.run["losses"], errors_mm=material.errors_mm, bounds=scale_of(material))
-    found = findings_of(material)
-    text = page(material, findings=found, plots=drawn, paths=paths)
+    with ThreadPoolExecutor(1) as beside_it:  # the pictures take as long as the volumes of the viewer
+        shown = beside_it.submit(scene, material)
+        views = sliced(material)
+        drawn = pictures(views, losses=result.run["losses"], errors_mm=material.errors_mm, bounds=scale_of(material))
+        found = findings_of(material)
+    text = page(material, findings=found, plots=drawn, paths=paths, scene=shown.result())
     beside = claim_folder(result.folder / PICTURES)
     for old in beside.glob("*.png"):
         old.unlink()
