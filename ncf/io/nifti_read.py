@@ -17,8 +17,7 @@ from typing import IO, Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
-from isal import igzip
-from isal.igzip_lib import IsalError
+from isal import igzip, isal_zlib
 from nibabel.filebasedimages import ImageFileError
 from nibabel.imageglobals import logger
 from nibabel.spatialimages import HeaderDataError
@@ -27,6 +26,7 @@ from ncf.core.errors import PairError
 from ncf.core.paths import file_there
 from ncf.space.geometry import RAS_TO_LPS, is_sheared, is_solid, spacing_mm, to_mm
 
+ISAL_ERROR: type[Exception] = isal_zlib.error
 GZIP_MAGIC = b"\x1f\x8b"
 READ_BYTES = 2**20  # bytes read at a time
 PACKING = 1032  # zlib's best, for one byte
@@ -106,7 +106,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
     try:
         with igzip.open(path) if packed else path.open("rb") as stream:
             yield stream
-    except IsalError as error:
+    except ISAL_ERROR as error:
         raise zlib.error(str(error)) from error
 
 
