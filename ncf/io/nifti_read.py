@@ -26,7 +26,7 @@ from ncf.core.errors import PairError
 from ncf.core.paths import file_there
 from ncf.space.geometry import RAS_TO_LPS, is_sheared, is_solid, spacing_mm, to_mm
 
-ISAL_ERROR: type[Exception] = isal_zlib.error
+ISAL_ERROR: Any = isal_zlib.error
 GZIP_MAGIC = b"\x1f\x8b"
 READ_BYTES = 2**20  # bytes read at a time
 PACKING = 1032  # zlib's best, for one byte
