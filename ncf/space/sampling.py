@@ -246,20 +246,22 @@ def image_on_lattice(
             last = reading_matrix(through.shape[a], lattice.axis(a).numpy() / through.step_vox[a])
         linear.append((last @ reading_matrix(n, at.numpy()) @ smooth).to(image))
         cubic.append((last @ cardinal_matrix(n, at) @ smooth).to(image))
-    (plain, total), (sharp, all_of_it) = (_weighted(image, weight, matrices) for matrices in (linear, cubic))
+    (plain, total), (sharp, all_of_it) = _weighted(image, weight, (linear, cubic))
     total = total.clamp(0, 1)
     plain = plain / total.clamp(min=PADDING_NOISE)
     return torch.where(total > ALL_DATA, sharp / all_of_it.clamp(min=0.5), plain), total
 
 
 def _weighted(
-    image: torch.Tensor, weight: torch.Tensor, matrices: Sequence[torch.Tensor]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Apply a matrix along each axis to an image times its weight, and to the weight."""
+    image: torch.Tensor, weight: torch.Tensor, readings: Sequence[Sequence[torch.Tensor]]
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Apply a matrix along each axis to an image times its weight, and to the weight; for each of some readings."""
     if not bool((weight == 1).all()):
-        return separable(image * weight, matrices), separable(weight, matrices)
-    first, second, third = (matrix.sum(dim=1) for matrix in matrices)  # what they make of ones
-    return separable(image, matrices), (first[:, None, None] * second[:, None] * third)[None, None]
+        product = image * weight
+        return [(separable(product, matrices), separable(weight, matrices)) for matrices in readings]
+    ones = [[matrix.sum(dim=1) for matrix in matrices] for matrices in readings]  # what they make of ones
+    of_weight = [(first[:, None, None] * second[:, None] * third)[None, None] for first, second, third in ones]
+    return [(separable(image, m), of_ones) for m, of_ones in zip(readings, of_weight, strict=True)]
 
 
 class Warp(MonaiWarp):
