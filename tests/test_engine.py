@@ -156,6 +156,13 @@ def test_a_fit_that_cannot_be_had_is_refused(
     assert [message[:14] for message in warned] == [f"attempt {n} of 3" for n in (1, 2, 3)]
 
 
+def test_a_level_that_ends_above_where_it_began_is_no_fit(chest: PhantomPair) -> None:
+    levels = level(20), level(3, learning_rate=1e-6)
+    assert optimizer(*levels)(images_of(chest), Emits(1.0)).attempt == 1
+    with pytest.raises(PairError, match=r"level 2 of 2 .* ended at a loss of .*, where it had begun with"):
+        optimizer(*levels)(images_of(chest), Emits(0.6, call=21))  # still better than no motion
+
+
 @pytest.mark.parametrize("what", ["initial", "moving_weight", "fixed_weight"])
 def test_nothing_to_compare_is_said_before_the_first_iteration(chest: PhantomPair, what: str) -> None:
     pair = images_of(chest)

@@ -23,8 +23,9 @@ class Level:
             intensity difference that the earlier levels have left, up to that of 0.1 (intensities run from 0 to 1, and
             a scale and an offset of them count for nothing). Where the images agree up to their noise there is little
             to gain, and offsets would follow the noise.
-        read_every: the moving scan is read, and the occupancy counted, at every so many steps, and followed along their
-            slopes between (`ncf.fit.following`).
+        follow_within: the moving scan is read again, and the occupancy counted, once the field has moved by so many
+            nodes (root mean square), and both are followed along their slopes until then (`ncf.fit.following`); 0
+            reads at every step.
         bfloat16: the network is evaluated in bfloat16 here where the ``amp`` of the fit allows it. Its noise is tenths
             of a percent of a displacement, which matters where motion is still being found.
         guidance: factor of the terms by which a person guides the fit (`ncf.fit.guidance`). A point is clicked less
@@ -41,16 +42,16 @@ class Level:
     learning_rate_end: float = 1e-6
     offset_points: int = 0
     offset_rate: float = 0.0
-    read_every: int = 1
+    follow_within: float = 0.0
     bfloat16: bool = False
     guidance: float = 1.0
 
     def __post_init__(self) -> None:
-        counts = (self.voxels, self.control_points, self.iterations, self.read_every)
+        counts = (self.voxels, self.control_points, self.iterations)
         if not min(*counts, self.learning_rate, self.learning_rate_end) > 0:
             raise ValueError(f"a level of a fit needs numbers above zero, got {self}")
-        if self.guidance < 0:
-            raise ValueError(f"guidance is a factor of zero or more, got {self}")
+        if min(self.guidance, self.follow_within) < 0:
+            raise ValueError(f"guidance and follow_within are zero or more, got {self}")
         if min(self.offset_points, self.offset_rate) < 0 or (self.offset_points > 0) != (self.offset_rate > 0):
             raise ValueError(f"free offsets need offset_points and offset_rate, both above zero or neither, got {self}")
 

@@ -35,7 +35,7 @@ class Objective:
         amp: True evaluates the network in bfloat16; everything after it stays float32.
         guides: points that a person has named, on the level, or None.
         labels: what label maps ask, on the level, or None.
-        read_every: steps for which the moving image that was read is followed along its slope (`Followed`).
+        follow_within: nodes by which the field moves before the moving image is read again (`Followed`).
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Objective:
         amp: bool,
         guides: GuidePoints | None = None,
         labels: LabelGuides | None = None,
-        read_every: int = 1,
+        follow_within: float = 0.0,
     ) -> None:
         device, step = images.fixed.device, images.lattice.step_vox
         self.network, self.loss, self.warp, self.images, self.amp = network, loss, warp, images, amp
@@ -63,7 +63,7 @@ class Objective:
         self.control_unit = space.unit_vox(control.step_vox, device)
         self.offsets: torch.Tensor | None = None
         self.refine: Upsampler | None = None
-        self.followed = Followed(read_every)
+        self.followed = Followed(follow_within)
         self.weight = images.fixed_weight  # where both have data, as it was read last
 
     def __call__(self) -> dict[str, torch.Tensor]:

@@ -78,7 +78,7 @@ class Objectives:
             space=space,
             control=space.control(level.control_points),
             amp=self.amp and level.bfloat16,
-            read_every=level.read_every,
+            follow_within=level.follow_within,
             guides=guides,
             labels=labels,
         )

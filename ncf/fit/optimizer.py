@@ -278,7 +278,7 @@ class PairOptimizer(Inferer):
                 warm_up=self.teaching.warm_up if taught and number == 1 else 0,
             )
             seconds = time.perf_counter() - at
-            nothing = check_end(objective, title)
+            nothing = check_end(objective, title, first=sum(values[0] for values in losses.values()))
             history.append(LevelRecord(name, objective.images.lattice.shape, seconds, losses, nothing))
             _tell(title, history[-1])
         assert level is not None

@@ -8,6 +8,7 @@ from ncf.core.errors import PairError
 from ncf.core.words import percent
 from ncf.fit.objective import Objective
 
+RISEN = 0.05  # share of its first loss by which a level may end above it: its steps do not shrink on every level
 WORSE_BY = 1e-3  # a fit may end this much above the loss of a zero field: for identical scans that loss is 0
 OVERLAP_KEPT = 0.5  # share of the first overlap: a real motion loses little of it, a field that runs away loses all
 DRIFTED = 0.1  # share of the first overlap: with less, the field has run away; with more, something drew it out
@@ -42,18 +43,20 @@ def check_start(objective: Objective, title: str) -> None:
         )
 
 
-def check_end(objective: Objective, title: str) -> float:
-    """Raise DivergedError unless the weights after the last step are better than a zero field.
+def check_end(objective: Objective, title: str, *, first: float) -> float:
+    """Raise DivergedError unless the weights after the last step are better than a zero field and the first weights.
 
     Args:
         objective: of the level, after its last step.
         title: of the level, for the message.
+        first: loss of its first step.
 
     Returns:
         The loss of a zero field.
 
     Raises:
-        DivergedError: the loss is above that of a zero field, or the images have lost more than half of their overlap.
+        DivergedError: the loss is above that of a zero field or of the first step, or the images have lost more than
+            half of their overlap.
         DriftedError: the latter, and some of it is left.
     """
     with torch.no_grad():
@@ -61,6 +64,8 @@ def check_end(objective: Objective, title: str) -> float:
     nothing = sum(value.item() for value in objective.of_doing_nothing().values())
     if not last <= nothing + WORSE_BY:
         raise DivergedError(f"{title} ended at a loss of {last:.4g}, where doing nothing has {nothing:.4g}")
+    if not last <= first + max(WORSE_BY, RISEN * first):
+        raise DivergedError(f"{title} ended at a loss of {last:.4g}, where it had begun with {first:.4g}")
     at_start, now = objective.overlap()
     if not now >= OVERLAP_KEPT * at_start:
         reason = DriftedError if now >= DRIFTED * at_start else DivergedError

@@ -163,10 +163,10 @@ class FromNeighbour(Inferer):
 
 
 def shortened(level: Level, share: float) -> Level:
-    """Return a level with a share of its iterations, at least one, that reads the moving scan at each of them.
+    """Return a level with a share of its iterations, at least one.
 
     Args:
         level: of a schedule.
         share: above 0, at most 1.
     """
-    return replace(level, iterations=max(1, round(share * level.iterations)), read_every=1)
+    return replace(level, iterations=max(1, round(share * level.iterations)))
