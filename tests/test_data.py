@@ -1,4 +1,4 @@
-"""One real pair, end to end, where the scans lie beside the checkout (they are never part of it)."""
+"""Real pairs, end to end, where the scans lie beside the checkout (they are never part of it)."""
 
 from __future__ import annotations
 
@@ -7,19 +7,26 @@ from pathlib import Path
 import pytest
 
 from benchmarks.pairs import PAIRS
-from benchmarks.run import COLUMNS, beyond, register
+from benchmarks.run import beyond, register
 
-REAL = next(pair for pair in PAIRS if pair.name == "lung_ct_real")
-GATE_MM = (
-    1.55  # single runs lay between 1.36 and 1.50; the goal of 1.45 is the benchmark's, which says when it is missed
-)
+# looser than the benchmark's limits, by what seeds and processors differ: the benchmark says when its own are missed.
+# One pair as in daily work, one whose every step is large and whose blobs are narrow, one that slides
+GATES = {
+    "lung_ct_real": {"TRE mm": 1.55},
+    "lung_copd_blobs_8": {"TRE mm": 4.5},
+    "liver_mr_d18": {"TRE mm of liver": 2.8, "TRE mm of wall": 3.6, "max mm of wall": 16.0},
+}
 TIMING = ("s", "MiB")  # what the machine's other work decides is for the benchmark to judge
+BY_NAME = {pair.name: pair for pair in PAIRS}
 
 
 @pytest.mark.data
-@pytest.mark.skipif(bool(REAL.missing), reason="no ../shared/data beside the checkout")
-def test_a_real_pair_reaches_its_numbers(tmp_path: Path) -> None:
-    run = register(REAL, seed=0, threads=2, preset=None, output_dir=tmp_path)
-    limits = REAL.limits | {"TRE mm": GATE_MM}
-    missed = {c: run[c] for c in COLUMNS if c not in TIMING and beyond(c, run[c], limits)}
+@pytest.mark.parametrize("name", GATES)
+def test_a_real_pair_reaches_its_numbers(name: str, tmp_path: Path) -> None:
+    pair = BY_NAME[name]
+    if pair.missing:
+        pytest.skip("no ../shared/data beside the checkout")
+    run = register(pair, seed=0, threads=2, preset=None, output_dir=tmp_path)
+    limits = pair.limits | GATES[name]
+    missed = {c: v for c, v in run.items() if c not in TIMING and beyond(c, v, limits)}
     assert not missed, f"{missed} beyond {limits}"
