@@ -8,8 +8,9 @@ import shlex
 import sys
 from pathlib import Path
 
-# by the numbers of malloc.h: M_MMAP_THRESHOLD at its largest, and M_TRIM_THRESHOLD; in bytes
-GLIBC_KEEPS = {-3: 32 << 20, -1: 2**31 - 1}
+# by the numbers of malloc.h: M_MMAP_THRESHOLD at its largest, and M_TRIM_THRESHOLD, in bytes; M_ARENA_MAX, because what
+# is freed in the heap of one thread is of no use to another
+GLIBC_KEEPS = {-3: 32 << 20, -1: 2**31 - 1, -8: 2}
 
 
 class Allocator:

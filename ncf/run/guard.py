@@ -44,6 +44,7 @@ def drop_volumes(engine: Engine) -> None:
     output: Any = engine.state.output
     kept: Any = {key: output[key] for key in KEPT if key in output}
     engine.state.output, engine.state.batch = kept, None
+    release_memory()
 
 
 class Released:
