@@ -110,7 +110,7 @@ def perform(plan: Plan, *, settings: Settings, phantom_size: Sequence[int] = PHA
 
 
 def register(pair: Pair, *, seed: int, threads: int, preset: str | None, output_dir: Path) -> dict[str, float]:
-    """Run our method once, for a test of one pair, and return its numbers by column, those with a limit too.
+    """Run our method once, for a test of one pair, and return its numbers, those with a limit too, by column.
 
     Args:
         pair: has files, or is the phantom.
@@ -124,9 +124,7 @@ def register(pair: Pair, *, seed: int, threads: int, preset: str | None, output_
     """
     method = known()[OURS if preset is None else f"{OURS}-{preset}"]
     line = run_one(method, pair, seed=seed, settings=Settings(output_dir, threads))
-    return {
-        column: value(line, column) for column in (*COLUMNS, *(name for name in pair.limits if name not in COLUMNS))
-    }
+    return {column: value(line, column) for column in (*COLUMNS, *pair.limits)}
 
 
 def progress(line: Line) -> str:

@@ -13,7 +13,7 @@ from benchmarks.run import beyond, register
 # One pair as in daily work, one whose every step is large and whose blobs are narrow, one that slides
 GATES = {
     "lung_ct_real": {"TRE mm": 1.55},
-    "lung_copd_blobs_8": {"TRE mm": 4.5},
+    "lung_copd_blobs_8": {"TRE mm": 3.4},
     "liver_mr_d18": {"TRE mm of liver": 2.8, "TRE mm of wall": 3.6, "max mm of wall": 16.0},
 }
 TIMING = ("s", "MiB")  # what the machine's other work decides is for the benchmark to judge
@@ -28,5 +28,5 @@ def test_a_real_pair_reaches_its_numbers(name: str, tmp_path: Path) -> None:
         pytest.skip("no ../shared/data beside the checkout")
     run = register(pair, seed=0, threads=2, preset=None, output_dir=tmp_path)
     limits = pair.limits | GATES[name]
-    missed = {c: v for c, v in run.items() if c not in TIMING and beyond(c, v, limits)}
+    missed = {c: run[c] for c in limits if c not in TIMING and beyond(c, run[c], limits)}
     assert not missed, f"{missed} beyond {limits}"

@@ -100,6 +100,7 @@ def objective_of(
     start: tuple[float, float, float] = (0.0, 0.0, 0.0),
     points: int = 10**9,
     amp: bool = False,
+    within: float = 0.0,
 ) -> tuple[Objective, LevelImages]:
     pair = replace(pair, initial=translation(pair.fixed_affine[:3, :3] @ start))
     images, space = (
@@ -108,11 +109,32 @@ def objective_of(
     )
     loss = WeightedSum({str(i): term for i, term in enumerate(terms)})
     control = space.control(300)
-    return Objective(network, loss=loss, warp=Warp(), images=images, space=space, control=control, amp=amp), images
+    given = {"images": images, "space": space, "control": control, "amp": amp, "follow_within": within}
+    return Objective(network, loss=loss, warp=Warp(), **given), images
 
 
 def all_terms() -> tuple[nn.Module, ...]:
     return ImageTerm(nn.MSELoss()), ImageTerm(SSIMLoss(win_size=5)), OccupancyTerm(OccupancyLoss(), 0.1)
+
+
+def test_a_step_that_is_followed_is_nearly_the_exact_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, readings = stirred(), []
+    warp_data = Warp.data
+    monkeypatch.setattr(Warp, "data", lambda *given: readings.append(1) or warp_data(*given))
+    slopes = []
+    for within in (0.0, 0.5):
+        objective, _ = objective_of(pair_of(), network, *all_terms(), within=within)
+        at_start = {name: value.clone() for name, value in network.state_dict().items()}
+        for _ in range(3):  # a thousandth of what the weights are moves the field by much less than half a node
+            total = torch.stack(list(objective().values())).sum()
+            slopes.append(torch.cat([g.flatten() for g in torch.autograd.grad(total, list(network.parameters()))]))
+            with torch.no_grad():
+                for weights in network.parameters():
+                    weights.mul_(1.001)
+        network.load_state_dict(at_start)
+    assert len(readings) == 3 + 1
+    exact, followed = slopes[2], slopes[5]
+    assert 0 < (followed - exact).norm() < 0.05 * exact.norm() and not torch.equal(slopes[3], slopes[5])
 
 
 @pytest.mark.parametrize("order", [1, 3])

@@ -245,6 +245,16 @@ def state_of(field: torch.Tensor, *, weight: torch.Tensor | None = None) -> Samp
     )
 
 
+def test_the_occupancy_of_every_nth_node_is_that_of_the_formula() -> None:
+    state = state_of(field_of())
+    term = OccupancyTerm(OccupancyLoss(stride=2), every=2)
+    nodes = (identity(12, 11, 10).float() + state.field)[:, :, ::2, ::2, ::2] / 2
+    b, own = occupancy(nodes, (6, 6, 5))[0, 0], OccupancyLoss(stride=1)(nodes, (6, 6, 5)) / 2
+    assert b.sum() > 100 and term(state).item() == pytest.approx(own.item(), rel=1e-5)
+    with pytest.raises(ValueError, match=r"takes every 1\. node, its loss wants a stride of 2"):
+        OccupancyTerm(OccupancyLoss(stride=2))
+
+
 def field_of(seed: int = 2) -> torch.Tensor:
     return (uniform(1, 3, 12, 11, 10, seed=seed) - 0.5).requires_grad_()
 

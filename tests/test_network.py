@@ -128,6 +128,7 @@ def test_slab_by_slab_is_the_whole_in_value_and_gradient(monkeypatch: pytest.Mon
     found = []
     for nodes in (10**6, 60, 20, 1):  # all, three planes, one plane, less than one plane at a time
         monkeypatch.setattr("ncf.fit.network.NODES_AT_A_TIME", nodes)
+        monkeypatch.setattr("ncf.fit.network.POINTS_AT_A_TIME", min(nodes, 37))
         out = network(grid)
         with torch.no_grad():
             torch.testing.assert_close(network(grid), out.detach(), rtol=0, atol=10 * FLOAT32)

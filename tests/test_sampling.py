@@ -127,6 +127,27 @@ def test_the_average_of_data_is_that_of_both_channels_divided(
     np.testing.assert_allclose(warped * there, (average * there).detach(), atol=1e-9)
 
 
+def test_data_read_by_two_threads_is_that_of_one(request: pytest.FixtureRequest) -> None:
+    request.addfinalizer(lambda: torch.set_num_threads(1))
+    draw = torch.Generator().manual_seed(0)
+    image, at = torch.rand(1, 2, *SHAPE, generator=draw), 7 * torch.rand(1, 3, 50, 40, 50, generator=draw)
+    found = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        places = at.clone().requires_grad_()
+        average, weight = sampling.sample_data(image, places)
+        found.append([average.detach(), weight, *torch.autograd.grad(average.sum(), places)])
+        with torch.inference_mode():
+            assert torch.equal(sampling.sample_data(image, at)[0], average.detach())
+    assert at[0, 0].numel() > 2 * trilinear.POINTS_AT_A_TIME
+    assert all(torch.equal(one, two) for one, two in zip(*found, strict=True))
+
+
+def test_a_warp_for_data_has_no_other_modes() -> None:
+    with pytest.raises(ValueError, match="data is read linearly"):
+        sampling.Warp(mode="nearest").data(torch.ones(1, 2, *SHAPE), torch.zeros(1, 3, *SHAPE))
+
+
 def test_every_nth_node_and_its_gradient() -> None:
     volume = torch.from_numpy(random(2, 5, 4, 7)).requires_grad_()
     assert sampling.every_nth(volume, 1) is volume

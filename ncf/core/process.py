@@ -14,7 +14,7 @@ GLIBC_KEEPS = {-3: 32 << 20, -1: 2**31 - 1, -8: 2}
 
 
 class Allocator:
-    """Lets the process keep freed memory, which the next step of a fit needs again (docs/decisions/0009-speed.md).
+    """Lets the process keep freed memory for its next step, in two heaps at most (docs/decisions/0009-speed.md).
 
     By default glibc returns large blocks to the system at once, and the system clears every page of the next block.
     """

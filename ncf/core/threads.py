@@ -1,4 +1,4 @@
-"""Two parts of a work at once, and threads that wait for each other without spinning.
+"""Threads that wait for each other without spinning, in a process that loaded torch before it knew of us.
 
 GNU's OpenMP, with which torch shares work on Linux, lets a waiting thread spin for milliseconds. On a busy machine a
 small step then takes as long as a thread that spins keeps its core from the one that is waited for: a fit takes ten
@@ -13,29 +13,11 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Iterator
 
 SETTINGS = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")  # whoever set one has chosen
 SHARED = 2**17  # numbers, enough that torch shares the work among threads
 MOST_TEAMS = 8
-MOST_AT_ONCE = 4  # each holds memory of its own
-In = TypeVar("In")
-Out = TypeVar("Out")
-
-
-def side_by_side(function: Callable[[In], Out], of: Iterable[In]) -> list[Out]:
-    """Call a function of each of a few things at once, and return what it returns, in their order.
-
-    Worth its while where the time goes into reading, unpacking and numpy, which let other threads run. Of several
-    errors, that of the first thing is raised.
-    """
-    things = list(of)
-    if len(things) < 2:
-        return [function(thing) for thing in things]
-    with ThreadPoolExecutor(min(len(things), MOST_AT_ONCE)) as pool:
-        return list(pool.map(function, things))
 
 
 @contextlib.contextmanager

@@ -150,7 +150,7 @@ class ByContrast(Inferer):
             The fit, with what was chosen and why.
 
         Raises:
-            PairError: no attempt ends better than a zero field.
+            PairError: every attempt ends worse than a zero field or than a level began.
         """
         known = self.known(inputs)
         begun = None

@@ -14,73 +14,100 @@ from typing import Any
 
 import torch
 
-Function = Callable[[torch.Tensor], torch.Tensor]
+from ncf.space.trilinear import faster_on
+
+Function = Callable[[torch.Tensor], tuple[torch.Tensor, Any]]
 CHECKED = 2  # of every so many nodes along each axis the movement is looked at
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Known:
     """A function where it was computed last.
 
     Attributes:
-        at: some of the nodes of which it is a function, (1, 3, w, h, d).
-        start: its tangent at 0, a scalar or (1, 1, W, H, D); one that has a number a node depends at each on this node
-            alone.
+        at_zero: its tangent at 0, a scalar or (1, 1, W, H, D); one that has a number a node depends at each on this
+            node alone.
         slope: the gradient of the value's sum, (1, 3, W, H, D).
+        beside: what the function returned beside its value.
     """
 
-    at: torch.Tensor
-    start: torch.Tensor
+    at_zero: torch.Tensor
     slope: torch.Tensor
+    beside: Any
 
 
 class Followed:
-    """Functions of a field, by name, each computed again where the field has moved.
+    """Functions of a field, by name, all of them computed again where the field has moved.
 
     Args:
-        within: how far, root mean square over the nodes, in nodes; 0 computes always, and so do devices other than the
-            CPU, which would have to be waited for.
+        within: how far, root mean square over the nodes that count, in nodes; 0 computes always. So do devices on
+            which reading is no cost, and which would have to be waited for.
+        weight: (1, 1, W, H, D), 0 for nodes that do not count; None where all do.
     """
 
-    def __init__(self, within: float) -> None:
+    def __init__(self, within: float, weight: torch.Tensor | None = None) -> None:
         self.within = within
+        self._weight = None if weight is None else _checked(weight)
         self._known: dict[object, _Known] = {}
+        self._computed_at: torch.Tensor | None = None
 
-    def __call__(self, name: object, function: Function, at: torch.Tensor) -> torch.Tensor:
-        """Return the value of a function, with a gradient.
+    def look(self, field: torch.Tensor) -> None:
+        """Decide whether functions are computed or followed at a field, until the next one is looked at.
+
+        Args:
+            field: (1, 3, W, H, D), in nodes. One without a gradient changes nothing: there everything is computed.
+        """
+        if not self._following(field):
+            return
+        some = _checked(field.detach())
+        if self._computed_at is None or not self._moved(some) <= self.within:
+            self._known, self._computed_at = {}, some.clone()
+
+    def __call__(self, name: object, function: Function, at: torch.Tensor) -> tuple[torch.Tensor, Any]:
+        """Return what a function returns; its value with a gradient.
 
         Args:
             name: of the function, always the same one.
-            function: gives a scalar, or (1, 1, W, H, D) of which each node depends on this node of ``at`` alone.
-            at: (1, 3, W, H, D), in nodes. Without a gradient, the function is computed.
+            function: returns a value, a scalar or (1, 1, W, H, D) of which each node depends on this node of ``at``
+                alone, and something beside it that has no gradient.
+            at: (1, 3, W, H, D), in nodes: the field that was looked at, and something added to it.
         """
-        wanted = torch.is_grad_enabled() and at.requires_grad
-        if self.within == 0 or at.device.type != "cpu" or not wanted:
+        if not self._following(at):
             return function(at)
-        known, near = self._known.get(name), at.detach()[..., ::CHECKED, ::CHECKED, ::CHECKED]
-        if known is None or not _moved(known.at, near) <= self.within:
-            known = self._known[name] = _computed(function, at, near)
-        return _Tangent.apply(at, known.start, known.slope)
+        if name not in self._known:
+            self._known[name] = _computed(function, at)
+        known = self._known[name]
+        return _Tangent.apply(at, known.at_zero, known.slope), known.beside
+
+    def _following(self, at: torch.Tensor) -> bool:
+        return self.within > 0 and faster_on(at) and torch.is_grad_enabled() and at.requires_grad
+
+    def _moved(self, some: torch.Tensor) -> float:
+        """Return how far the nodes that count have moved, root mean square."""
+        assert self._computed_at is not None
+        squares = (some - self._computed_at).square().sum(dim=1, keepdim=True)
+        if self._weight is None:
+            return float(squares.mean().sqrt())
+        return float(((squares * self._weight).sum() / self._weight.sum()).sqrt())
 
 
 AT_ALL_STEPS = Followed(0)
 
 
-def _moved(first: torch.Tensor, second: torch.Tensor) -> float:
-    """Return how far nodes (1, 3, w, h, d) have moved, root mean square."""
-    return float((second - first).square().sum(dim=1).mean().sqrt())
+def _checked(volume: torch.Tensor) -> torch.Tensor:
+    return volume[..., ::CHECKED, ::CHECKED, ::CHECKED]
 
 
-def _computed(function: Function, at: torch.Tensor, near: torch.Tensor) -> _Known:
+def _computed(function: Function, at: torch.Tensor) -> _Known:
     """Compute a function and its slope."""
     leaf = at.detach().requires_grad_()
-    value = function(leaf)
+    value, beside = function(leaf)
     (slope,) = torch.autograd.grad(value.sum(), leaf)
-    return _Known(near.clone(), _along(value.detach(), -slope, leaf.detach()), slope)
+    return _Known(_along(value.detach(), -slope, leaf.detach()), slope, beside)
 
 
 def _along(start: torch.Tensor, slope: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
-    """Return ``start + slope * at``, summed over the axes, and over the nodes where the start is a scalar."""
+    """Return ``at_zero + slope * at``, summed over the axes, and over the nodes where the start is a scalar."""
     if start.ndim == 0:
         return start + torch.dot(slope.flatten(), at.flatten())
     found = torch.addcmul(start, slope[:, :1], at[:, :1])

@@ -32,7 +32,8 @@ class Level:
             exactly than images can be compared, so it is small on the last level.
 
     Raises:
-        ValueError: a number that must be above zero is not, or offsets have points without a rate.
+        ValueError: a number that must be above zero is not, one that may be zero is below, or offsets have points
+            without a rate.
     """
 
     voxels: int

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -145,8 +145,10 @@ def _matrix(parameters: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def levels_of(levels: Mapping[str, Level]) -> dict[str, Level]:
     """Return the levels that a rigid or affine map needs: a few parameters are known before the finest one.
 
+    Nothing is followed on them: the best step is chosen by its loss.
+
     Args:
         levels: of the network's fit, coarse first.
     """
     names = list(levels)
-    return {name: levels[name] for name in names[: max(1, len(names) - 1)]}
+    return {name: replace(levels[name], follow_within=0.0) for name in names[: max(1, len(names) - 1)]}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 POINTS_AT_A_TIME = 2**14  # the features of more would not stay in the processor's cache, nor in memory that is kept
-NODES_AT_A_TIME = 1_000_000  # some 6 GB of what a gradient needs; more nodes are computed twice and not kept
+NODES_AT_A_TIME = 1_000_000  # some 6 GB of what a gradient needs; of more nodes, features are computed twice, not kept
 
 
 class Sine(nn.Module):
@@ -69,15 +69,55 @@ class CCM(nn.Module):
 
     def forward(self, points: torch.Tensor) -> torch.Tensor:
         """Return coarse offsets (..., 3) of positions (..., 3)."""
-        if points[..., 0].numel() > POINTS_AT_A_TIME:
-            parts = [self.forward(part) for part in points.flatten(0, -2).split(POINTS_AT_A_TIME)]
-            return torch.cat(parts).view(*points.shape[:-1], 3)
+        count = points[..., 0].numel()
+        if count <= POINTS_AT_A_TIME:
+            return self._at_once(points)
+        flat = points.flatten(0, -2)
+        if count > NODES_AT_A_TIME and torch.is_grad_enabled() and not points.requires_grad:
+            return _InPieces.apply(flat, self._at_once, *self.parameters()).view(*points.shape[:-1], 3)
+        parts = [self._at_once(part) for part in flat.split(POINTS_AT_A_TIME)]
+        return torch.cat(parts).view(*points.shape[:-1], 3)
+
+    def _at_once(self, points: torch.Tensor) -> torch.Tensor:
+        """Return coarse offsets (..., 3) of positions (..., 3), all of them in one piece."""
         for layer in self.layers[:-1]:
             if isinstance(self.activation, Sine) and isinstance(layer, nn.Linear):
                 points = self.activation.after(layer, points)
             else:
                 points = self.activation(layer(points))
         return self.layers[-1](points)
+
+
+class _InPieces(torch.autograd.Function):
+    """A function of points, piece by piece; no features are kept, the gradient computes them once more.
+
+    Nothing else is allocated between the features of one piece and those of the next: else the C library could not use
+    the same memory for both, and would need that of all.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, points: torch.Tensor, function: Callable[[torch.Tensor], torch.Tensor], *parameters: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the values (N, 3) of points (N, 3)."""
+        ctx.function = function
+        ctx.save_for_backward(points, *parameters)
+        found = torch.empty_like(points)
+        for some, kept in zip(points.split(POINTS_AT_A_TIME), found.split(POINTS_AT_A_TIME), strict=True):
+            kept.copy_(function(some))
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Return the gradient with respect to the parameters."""
+        points, *parameters = ctx.saved_tensors
+        sums = [torch.zeros_like(parameter) for parameter in parameters]
+        for some, grad in zip(points.split(POINTS_AT_A_TIME), grads[0].split(POINTS_AT_A_TIME), strict=True):
+            with torch.enable_grad():
+                value = ctx.function(some)
+            for total, slope in zip(sums, torch.autograd.grad(value, parameters, grad), strict=True):
+                total.add_(slope)
+        return None, None, *sums
 
 
 class ReplicatedConv3d(nn.Conv3d):
@@ -245,23 +285,21 @@ class NCF(nn.Module):
 
     def forward(self, grid: torch.Tensor) -> torch.Tensor:
         """Return the offsets of positions, both (B, 3, W, H, D); of many, slab by slab, with the same gradient."""
+        coarse = self.ccm(grid.movedim(1, -1)).movedim(-1, 1).contiguous()
         planes = max(1, NODES_AT_A_TIME * grid.shape[2] // grid[0, 0].numel())
         if planes >= grid.shape[2]:
-            return self._whole(grid)
+            return self.sm(coarse)
         slabs = [(first, min(first + planes, grid.shape[2])) for first in range(0, grid.shape[2], planes)]
         if not torch.is_grad_enabled():
-            return torch.cat([self._slab(grid, *slab) for slab in slabs], dim=2)
+            return torch.cat([self._smoothed(coarse, *slab) for slab in slabs], dim=2)
         from torch.utils.checkpoint import checkpoint
 
-        kept = [checkpoint(self._slab, grid, *slab, use_reentrant=False, preserve_rng_state=False) for slab in slabs]
+        kept = [
+            checkpoint(self._smoothed, coarse, *slab, use_reentrant=False, preserve_rng_state=False) for slab in slabs
+        ]
         return torch.cat(kept, dim=2)
 
-    def _whole(self, grid: torch.Tensor) -> torch.Tensor:
-        """Return the offsets of positions, all at once."""
-        coarse = self.ccm(grid.movedim(1, -1)).movedim(-1, 1)
-        return self.sm(coarse.contiguous())
-
-    def _slab(self, grid: torch.Tensor, first: int, end: int) -> torch.Tensor:
+    def _smoothed(self, coarse: torch.Tensor, first: int, end: int) -> torch.Tensor:
         """Return the offsets of some planes along W; the convolutions see those beside them."""
-        low, high = max(0, first - self.sm.reach), min(grid.shape[2], end + self.sm.reach)
-        return self._whole(grid[:, :, low:high])[:, :, first - low : end - low]
+        low, high = max(0, first - self.sm.reach), min(coarse.shape[2], end + self.sm.reach)
+        return self.sm(coarse[:, :, low:high])[:, :, first - low : end - low]

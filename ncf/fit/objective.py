@@ -63,8 +63,7 @@ class Objective:
         self.control_unit = space.unit_vox(control.step_vox, device)
         self.offsets: torch.Tensor | None = None
         self.refine: Upsampler | None = None
-        self.followed = Followed(follow_within)
-        self.weight = images.fixed_weight  # where both have data, as it was read last
+        self.followed = Followed(follow_within, images.fixed_weight)
 
     def __call__(self) -> dict[str, torch.Tensor]:
         """Return the weighted value of each term, by name."""
@@ -165,11 +164,12 @@ class Objective:
     def _sampled(self, field: torch.Tensor, values: torch.Tensor) -> Sampled:
         """Return the state of the fit for a field (1, 3, W, H, D) in nodes and the control values it comes from."""
         images = self.images
-        moving = self.followed("moving", self._read, field)
+        self.followed.look(field)
+        moving, weight = self.followed("moving", self._read, field)
         return Sampled(
-            warped=torch.lerp(images.fixed, moving, self.weight),
+            warped=torch.lerp(images.fixed, moving, weight),
             fixed=images.fixed,
-            weight=self.weight,
+            weight=weight,
             field=field,
             control=values * self.control_unit,
             visited_nodes=self.visited_nodes,
@@ -179,10 +179,9 @@ class Objective:
             followed=self.followed,
         )
 
-    def _read(self, field: torch.Tensor) -> torch.Tensor:
-        """Return the moving image (1, 1, W, H, D) by a field in nodes, and keep the weight of what was read."""
+    def _read(self, field: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the moving image by a field in nodes, and where both images have data, each (1, 1, W, H, D)."""
         moving, weight = self.warp.data(self.images.moving, field, self.images.to_moving)
         # what lies outside the moving image counts for nothing; the weight has no gradient, so that the fit gains
         # nothing by pushing data there
-        self.weight = self.images.fixed_weight * weight
-        return moving
+        return moving, self.images.fixed_weight * weight

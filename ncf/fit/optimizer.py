@@ -126,7 +126,7 @@ class PairOptimizer(Inferer):
             The fit, with the time and the evidence of its initial transform.
 
         Raises:
-            PairError: no attempt ends better than a zero field.
+            PairError: every attempt ends worse than a zero field or than a level began.
         """
         return self.fit(self.begin(inputs), network)
 
@@ -157,7 +157,7 @@ class PairOptimizer(Inferer):
             The fit, with the time and the evidence of its initial transform.
 
         Raises:
-            PairError: no attempt ends better than a zero field.
+            PairError: every attempt ends worse than a zero field or than a level began.
         """
         start.tell()  # here and not in `begin`: of two that were begun, one is fitted
         if self.transform != DEFORMABLE:

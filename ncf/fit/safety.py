@@ -64,7 +64,7 @@ def check_end(objective: Objective, title: str, *, first: float) -> float:
     nothing = sum(value.item() for value in objective.of_doing_nothing().values())
     if not last <= nothing + WORSE_BY:
         raise DivergedError(f"{title} ended at a loss of {last:.4g}, where doing nothing has {nothing:.4g}")
-    if not last <= first + max(WORSE_BY, RISEN * first):
+    if not last <= first + max(WORSE_BY, RISEN * abs(first)):
         raise DivergedError(f"{title} ended at a loss of {last:.4g}, where it had begun with {first:.4g}")
     at_start, now = objective.overlap()
     if not now >= OVERLAP_KEPT * at_start:

@@ -35,7 +35,7 @@ class Sampled:
         moving_shape: the shape of that continued lattice.
         guides: points that a person has named, or None.
         labels: what label maps ask, or None.
-        followed: computes what is costly at some steps, and follows it between.
+        followed: computes what is costly once the field has moved, and follows it until then.
     """
 
     warped: torch.Tensor
@@ -135,13 +135,26 @@ class ControlTerm(Term):
 class OccupancyTerm(Term):
     """A loss of where the moving lattice is read, and of its shape: `OccupancyLoss` (weight 0.1 in the paper).
 
-    A loss with a ``stride`` is given the positions of every so many nodes along each axis.
+    Args:
+        loss: of positions (1, 3, w, h, d) in nodes of the moving lattice, and of its shape.
+        weight: factor of the loss.
+        every: it is given the positions of every so many nodes along each axis.
+
+    Raises:
+        ValueError: the loss has another ``stride``.
     """
+
+    def __init__(self, loss: nn.Module, weight: float = 1.0, *, every: int = 1) -> None:
+        super().__init__(loss, weight)
+        own = getattr(loss, "stride", every)
+        if own != every:
+            raise ValueError(f"the occupancy term takes every {every}. node, its loss wants a stride of {own}")
+        self.every = every
 
     def value(self, state: Sampled) -> torch.Tensor:
         """Return the loss of the positions."""
-        at = state.positions(getattr(self.loss, "stride", 1))
-        return state.followed(self, lambda at: self.loss(at, state.moving_shape), at)
+        loss = state.followed(self, lambda at: (self.loss(at, state.moving_shape), None), state.positions(self.every))
+        return loss[0]
 
 
 class GuideTerm(Term):

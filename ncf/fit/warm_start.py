@@ -98,7 +98,7 @@ class FromNeighbour(Inferer):
             The fit, with how its start compares, where it had one.
 
         Raises:
-            PairError: no attempt ends better than a zero field.
+            PairError: every attempt ends worse than a zero field or than a level began.
         """
         start: WarmStart | None = inputs.start
         if start is None or self.fresh.same.transform != DEFORMABLE:

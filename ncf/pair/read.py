@@ -14,7 +14,6 @@ from monai.transforms import Transform
 from ncf.core.errors import PairError
 from ncf.core.labels import Wanted, sides_of
 from ncf.core.names import GRID_OF, IMAGES, LABEL_KEYS
-from ncf.core.threads import side_by_side
 from ncf.fit.rounding import Rounded
 from ncf.fit.warm_start import WarmStart
 from ncf.io.checkpoint import load_checkpoint
@@ -54,15 +53,15 @@ class ReadPaird(Transform):
             PairError: what `read_image`, `read_mask` and `read_label` raise.
         """
         named: dict[str, Any] = dict(data)
-        images = side_by_side(lambda key: read_image(key, named[key]), IMAGES)
-        pair = {**named, **dict(zip(IMAGES, images, strict=True))}
+        pair = {**named, **{key: read_image(key, named[key]) for key in IMAGES}}
         masks = [key for key in GRID_OF if key in named and key not in LABEL_KEYS]
         pair |= {key: read_mask(key, named[key], pair[GRID_OF[key]]) for key in masks}
         for key in (*IMAGES, *masks):
             logger.debug("%s: %s voxels of %s mm, %s", key, *size_in_words(pair[key]), named[key])
-        wanted = {key: [names[side] for names in self.sides] for side, key in enumerate(LABEL_KEYS) if key in named}
-        labels = side_by_side(lambda key: read_label(key, named[key], pair[GRID_OF[key]], wanted=wanted[key]), wanted)
-        pair |= dict(zip(wanted, labels, strict=True))
+        for side, key in enumerate(LABEL_KEYS):
+            if key in named:
+                wanted = [names[side] for names in self.sides]
+                pair[key] = read_label(key, named[key], pair[GRID_OF[key]], wanted=wanted)
         if "start" in named:
             pair["start"] = read_start(named["start"], pair["fixed"])
         return cast(Pair, matched(pair, self.sides))

@@ -11,7 +11,6 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from ncf.core.errors import PairError
-from ncf.core.threads import side_by_side
 from ncf.pair.keys import Pair
 
 HOUNSFIELD_BELOW = -50.0  # fat is -100, air -1000 HU; MR, PET and shifted CT start near 0, z-scores above -10
@@ -57,8 +56,7 @@ class RobustScaled(MapTransform):
         """
         pair: dict[str, Any] = dict(data)
         names = [str(key) for key in self.keys]
-        found = side_by_side(lambda key: self._range(key, pair[key], valid=pair[f"{key}_valid"]), names)
-        ranges = dict(zip(names, found, strict=True))
+        ranges = {key: self._range(key, pair[key], valid=pair[f"{key}_valid"]) for key in names}
         ends = np.array(list(ranges.values()))
         union = [float(ends[:, 0].min()), float(ends[:, 1].max())]
         hounsfield = bool((ends[:, 0] < HOUNSFIELD_BELOW).all())

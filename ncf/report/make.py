@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import torch
+
 from ncf.core.files import claim_folder, encoded, write_whole
 from ncf.core.names import PICTURES, REPORT_FILE
 from ncf.report.error_bounds import scale_of
@@ -38,12 +40,14 @@ def make_report(folder: str | Path, inputs: Mapping[str, Path] | None = None) ->
     result = SavedResult(Path(folder))
     paths = {**result.inputs, **(inputs or {})}
     material = gathered(result, inputs)
-    with ThreadPoolExecutor(1) as beside_it:  # the pictures take as long as the volumes of the viewer
-        shown = beside_it.submit(scene, material)
+    with ThreadPoolExecutor(1) as other:
+        # it takes as long as the pictures
+        shown = other.submit(scene, material) if torch.get_num_threads() > 1 else None
         views = sliced(material)
         drawn = pictures(views, losses=result.run["losses"], errors_mm=material.errors_mm, bounds=scale_of(material))
         found = findings_of(material)
-    text = page(material, findings=found, plots=drawn, paths=paths, scene=shown.result())
+    volumes = scene(material) if shown is None else shown.result()
+    text = page(material, findings=found, plots=drawn, paths=paths, scene=volumes)
     beside = claim_folder(result.folder / PICTURES)
     for old in beside.glob("*.png"):
         old.unlink()

@@ -17,7 +17,6 @@ from ncf.core.files import unchanged
 from ncf.core.labels import sides_of
 from ncf.core.names import GRID_OF, IMAGES, POINTS, TRUST_FILE, WARPED_FILE, WARPED_LABEL_FILE
 from ncf.core.scan_paths import is_there
-from ncf.core.threads import side_by_side
 from ncf.evaluate.metrics import tre_mm
 from ncf.io.image_files import read_image
 from ncf.io.label_files import MOST_CODE, empty_scan, read_label, shown_labels, table_of
@@ -182,12 +181,10 @@ def gathered(result: SavedResult, inputs: Mapping[str, Path] | None = None) -> M
     facts = facts_of(result, inputs)
     space = facts.space
     paths = {key: path for key, path in {**result.inputs, **(inputs or {})}.items() if key not in facts.lost}
-    files = {"moving": paths["moving"], "fixed": paths["fixed"], "warped": result.folder / WARPED_FILE}
-    images = side_by_side(lambda key: read_image(key, str(files[key])).as_tensor(), files)
-    for (key, path), image in zip(files.items(), images, strict=True):
-        _check_grid(path, tuple(image.shape[1:]), result.grid("moving" if key == "moving" else "fixed").shape)
-    moving = images[0][None]
-    fixed, warped = (space.turned(image[0].numpy()) for image in images[1:])
+    moving = read_image("moving", str(paths["moving"])).as_tensor()[None]
+    _check_grid(paths["moving"], tuple(moving.shape[2:]), result.grid("moving").shape)
+    fixed = _read(space, "fixed", paths["fixed"])
+    warped = _read(space, "warped", result.folder / WARPED_FILE)
     return Material(
         **vars(facts),
         scans={"fixed": fixed, "warped": warped},
@@ -232,6 +229,13 @@ def _check_grid(path: Path, shape: tuple[int, ...], expected: tuple[int, ...]) -
     if shape != tuple(expected):
         what = f"has shape {shape}, the registered one had {tuple(expected)}"
         raise PairError(f"{path} is not the scan that was registered: it {what}; name the right file")
+
+
+def _read(space: DisplaySpace, key: str, path: Path) -> np.ndarray:
+    """Read a volume on the fixed grid and turn it for display."""
+    volume = read_image(key, str(path)).as_tensor()[0].numpy()
+    _check_grid(path, volume.shape, space.grid.shape)
+    return space.turned(volume)
 
 
 def _labels(

@@ -22,7 +22,6 @@ from ncf.report.error_bounds import LIMITS, bound_rows
 from ncf.report.material import Material, windows
 from ncf.report.saved_findings import WARNING, Finding
 from ncf.report.scene import Scene
-from ncf.report.scene import scene as scene_of
 from ncf.report.slices import as_jpeg, data_uri
 from ncf.report.tg132_table import tg132_table
 
@@ -69,7 +68,7 @@ def page(
     findings: Sequence[Finding],
     plots: Mapping[str, bytes],
     paths: Mapping[str, Path],
-    scene: Scene | None = None,
+    scene: Scene,
 ) -> str:
     """Return the HTML of a result's report.
 
@@ -78,10 +77,9 @@ def page(
         findings: warnings and notes.
         plots: PNG files by name.
         paths: of the inputs that were read, by key.
-        scene: what the viewer shows; None for one that is reduced to fit into the page.
+        scene: what the viewer shows.
     """
     run, metrics = material.result.run, material.result.metrics
-    scene = scene or scene_of(material)
     choices = {key: title for key, title in CHOICES.items() if key != "trust" or "trust" in scene.told["volumes"]}
     return (
         environment()

@@ -40,7 +40,7 @@ KEPT = ("metrics", "result_dir")  # entries of an evaluator's output that its la
 
 
 def drop_volumes(engine: Engine) -> None:
-    """Let an evaluator that has run forget its volumes, so that what follows needs no more memory than the fit."""
+    """Let an evaluator that has run forget its volumes, and give their memory back: what follows needs no more."""
     output: Any = engine.state.output
     kept: Any = {key: output[key] for key in KEPT if key in output}
     engine.state.output, engine.state.batch = kept, None

@@ -306,7 +306,12 @@ class Warp(MonaiWarp):
 
         Returns:
             The average of the data, and the weight, without a gradient; each (1, 1, W, H, D).
+
+        Raises:
+            ValueError: this warp is not bilinear with zeros around the image, as data is read.
         """
+        if (self._interp_mode_native, self._padding_mode_native) != ("bilinear", "zeros"):
+            raise ValueError("data is read linearly, with nothing around it: a warp for it has no other modes")
         average, weight = _read_data(image, self._positions(ddf, placement))
         return average.view(1, 1, *ddf.shape[2:]), weight.view(1, 1, *ddf.shape[2:])
 

@@ -17,7 +17,8 @@ import torch
 
 DEVICES = ("cpu",)  # where this is faster than torch's own; a GPU has code for three dimensions
 # their arrays stay in the processor's cache, and torch shares no array of fewer than 2^15 numbers among threads: a team
-# of a worker's own would keep the other workers waiting. So rows are computed one by one, too
+# of a worker's own would keep the other workers waiting. So rows are computed one by one, too; any smaller number
+# will do
 POINTS_AT_A_TIME = 2**15 - 64
 MOST_THREADS = 8  # Python lets one of them run between two operations
 
@@ -54,7 +55,8 @@ def read_data(volume: torch.Tensor, at: torch.Tensor, *, least: float) -> tuple[
         least: the smallest weight that is divided by.
 
     Returns:
-        The average (N,), which has a gradient, and the weight (N,), 0 to 1, which has none; both 0 beyond the volume.
+        The average (N,), which has a gradient, and the weight (N,), 0 to 1, which has none; both 0 beyond the volume,
+        and nan where a position is.
     """
     if torch.is_grad_enabled() and at.requires_grad:
         average, weight = _Data.apply(volume, at, least)
@@ -170,8 +172,9 @@ def _data(
         divisor = share.clamp(min=least)
         found.div_(divisor)
         if rise is not None and other is not None:
+            falling = found * (share >= least)  # below it the divisor has no slope
             for row, of_weight in zip(rise, other, strict=True):
-                row.addcmul_(of_weight, found, value=-1).div_(divisor)
+                row.addcmul_(of_weight, falling, value=-1).div_(divisor)
         share.clamp_(0, 1)
 
     _for_pieces(at.shape[1], read)
@@ -194,7 +197,7 @@ def _for_pieces(count: int, read: Callable[[slice], None]) -> None:
     inference = torch.is_inference_mode_enabled()
 
     def in_mode(some: slice) -> None:
-        with torch.inference_mode(inference), torch.no_grad():  # these belong to a thread
+        with torch.inference_mode(inference):  # a mode belongs to a thread
             read(some)
 
     with ThreadPoolExecutor(threads) as pool:  # few long tasks, where torch would share many short ones
