@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from ncf.fit.network import CCM, NCF, SM, ReplicatedConv3d, Sine
+from ncf.fit.convolution import ReplicatedConv3d
+from ncf.fit.network import CCM, NCF, SM, Sine
 
 HIDDEN_STD = 0.5**0.5  # of an arcsine distribution on [-1, 1], which SIREN's initialisation keeps from layer to layer
 STD_BAND = 0.05  # a layer of 128 units is a sample: its spread scatters by a few hundredths between seeds
@@ -136,6 +137,22 @@ def test_slab_by_slab_is_the_whole_in_value_and_gradient(monkeypatch: pytest.Mon
     for other in found[1:]:
         for mine, its in zip(found[0], other, strict=True):
             torch.testing.assert_close(mine, its, rtol=1e-4, atol=1e-4)
+
+
+def test_pieces_are_as_exact_in_half_precision_as_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, grid = CCM(width=16), torch.rand(40, 3) * 2 - 1
+    found = []
+    monkeypatch.setattr("ncf.fit.network.POINTS_AT_A_TIME", 7)
+    for nodes in (10**6, 20):
+        monkeypatch.setattr("ncf.fit.network.NODES_AT_A_TIME", nodes)
+        with torch.autocast("cpu", torch.bfloat16):
+            out = network(grid)
+        found.append([out.detach().float(), *torch.autograd.grad((out.float() ** 2).sum(), list(network.parameters()))])
+    for mine, its in zip(*found, strict=True):
+        torch.testing.assert_close(mine, its, rtol=1e-2, atol=1e-2)
+    exact = torch.autograd.grad((network(grid) ** 2).sum(), list(network.parameters()))
+    apart = [(a - b).norm() for a, b in zip(found[1][1:], exact, strict=True)]
+    assert max(apart) > 0  # the gradient was computed in half precision, too
 
 
 def test_a_constant_is_constant_to_the_edge() -> None:

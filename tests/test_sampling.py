@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter1d, map_coordinates
 from scipy.spatial.transform import Rotation
 
 from ncf.space import geometry as g
-from ncf.space import grids, sampling, trilinear
+from ncf.space import grids, sampling, smoothing, trilinear
 from tests.grids import OBLIQUE, SHAPE, each_affine, points_inside, random
 
 pytestmark = pytest.mark.filterwarnings("ignore:monai.networks.blocks.Warp")  # it announces torch's own grid sampler
@@ -38,8 +38,8 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 def test_the_gaussian_is_scipys(sigma: float) -> None:
     row = random(15)
     truth = gaussian_filter1d(row, sigma, mode="constant", radius=max(1, int(np.ceil(3 * sigma))))
-    np.testing.assert_allclose(sampling.gaussian_matrix(15, sigma).numpy() @ row, truth, atol=ROUNDING)
-    assert torch.equal(sampling.gaussian_matrix(4, 0.0), torch.eye(4))
+    np.testing.assert_allclose(smoothing.gaussian_matrix(15, sigma).numpy() @ row, truth, atol=ROUNDING)
+    assert torch.equal(smoothing.gaussian_matrix(4, 0.0), torch.eye(4))
 
 
 @pytest.mark.parametrize(("padding", "scipys"), [("zeros", "grid-constant"), ("border", "nearest")])
@@ -182,7 +182,7 @@ def on_lattice(
 ) -> list[np.ndarray]:
     """Image and weight, both (*lattice.shape), on a lattice of the image."""
     own, share = (torch.from_numpy(v).float()[None, None] for v in (image, weight))
-    return [v[0, 0].numpy() for v in sampling.image_on_lattice(own, share, lattice, step_vox=step)]
+    return [v[0, 0].numpy() for v in smoothing.image_on_lattice(own, share, lattice, step_vox=step)]
 
 
 def test_a_constant_stays_whatever_the_padding_holds() -> None:
@@ -214,7 +214,7 @@ def test_nodes_on_voxels_with_nothing_to_smooth_are_the_voxels() -> None:
 
 def test_reading_is_linear_and_ends_at_the_ends() -> None:
     row, at = np.array([2.0, 5.0, 3.0]), np.array([-1.0, -0.25, 0.0, 0.5, 1.75, 2.0, 2.5, 3.0])
-    read = sampling.reading_matrix(3, at).numpy() @ row
+    read = smoothing.reading_matrix(3, at).numpy() @ row
     np.testing.assert_allclose(read, [0, 1.5, 2, 3.5, 3.5, 3, 1.5, 0], atol=1e-6)
 
 

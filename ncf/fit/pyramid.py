@@ -20,7 +20,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from ncf.fit.label_guidance import LabelWishes
 from ncf.space.geometry import spacing_mm
 from ncf.space.grids import Lattice, lattice_over, lattice_over_moving, nodes_for_budget, offset_between, step_along
-from ncf.space.sampling import image_on_lattice
+from ncf.space.smoothing import image_on_lattice
 
 DATA_SHARE = 0.5  # the fit uses a fixed node when at least this share of its neighbourhood holds data
 # nodes on which an image is kept for one node of the level, along an axis; it is interpolated between. Two where the

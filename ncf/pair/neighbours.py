@@ -15,7 +15,8 @@ from monai.data import MetaTensor
 from ncf.pair.keys import affine_of
 from ncf.space.geometry import placed, spacing_mm
 from ncf.space.grids import lattice_over, nodes_for_budget, step_along
-from ncf.space.sampling import PADDING_NOISE, image_on_lattice, inside, sample
+from ncf.space.sampling import PADDING_NOISE, inside, sample
+from ncf.space.smoothing import image_on_lattice
 
 NODES, LEAST_NODES = 30_000, 8  # of the lattice on which scans are compared
 NOTHING_ALIKE = -1.0  # the correlation of scans that have nothing in common
