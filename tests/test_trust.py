@@ -56,6 +56,13 @@ def test_a_bound_is_as_large_as_the_fits_lie_apart_there() -> None:
     assert "above 5 mm in" in trust_in_words({"everywhere": found.summary()})
 
 
+def test_one_fit_that_is_lost_counts_as_one_of_several() -> None:
+    lost, agreeing = a_map(3.0, of=slice(0, 12)), a_map(0.0)
+    found = trust_of(a_map(0.0), MOVING, [agreeing, lost], [], ["one", "other"])
+    typical = np.sqrt(FLOOR_MM * np.hypot(6.0, FLOOR_MM))  # the geometric mean
+    assert found.bounds_mm[2, 10, 8, 1] == pytest.approx(FACTORS[95] * typical, rel=0.03)
+
+
 def test_the_largest_bound_has_a_place() -> None:
     bounds = np.ones((*SHAPE, 2), dtype=np.float32)
     bounds[3, 4, 5], bounds[6, 7, 8], bounds[0] = 9.0, 7.0, np.nan

@@ -8,11 +8,13 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from monai.bundle import ConfigWorkflow
 
 from ncf.api import trust as trusting
@@ -98,6 +100,42 @@ def test_the_help_names_the_presets_the_levels_and_what_rigid_maps_are_judged_by
     told = " ".join(help_of("trust", command).split())
     for words in ("Presets: ", "--progress", "68 %", "95 % of all points", "also where RESULT is rigid"):
         assert words in told, words
+
+
+# --- the fits -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reach", [True, False])
+def test_half_of_the_fits_begin_without_the_search_where_that_leads_anywhere(
+    reach: bool, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[bool] = []
+
+    class Pretending:
+        seed = 5
+
+        def __init__(self, *_: Any, search: bool, **__: Any) -> None:
+            self.search = search
+
+        def __call__(self, given: Mapping[str, Any], what: str, *, seed: int) -> tuple[Any, None]:
+            begun.append(self.search)
+            if not self.search and not reach:
+                raise PairError(f"{what} failed")
+            return SimpleNamespace(field_vox=torch.zeros(1, 3, *given["fixed"].shape[1:])), None
+
+    monkeypatch.setattr(trusting, "Again", Pretending)
+    found = trusting.trust(copy, progress=False)
+    told = json.loads((copy / "trust.json").read_text(encoding="utf-8"))["members"]
+    assert list(found.members) == told and len(told) == 4
+    if reach:
+        assert begun == [True, True, False, False]
+        assert told[2:] == [
+            "as it was, disturbed, without the search, seed 8",
+            "exchanged, disturbed, without the search, seed 9",
+        ]
+    else:
+        assert begun == [True, True, False, True, False, True]
+        assert all("with the search, because without it none was found" in line for line in told[2:])
 
 
 # --- what is told ----------------------------------------------------------------------------------------------------

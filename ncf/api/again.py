@@ -80,6 +80,7 @@ class Again:
         result: a result folder.
         preset: says how long to fit, in place of the settings of the result.
         transform: what the maps may do, in place of that of the result.
+        search: False begins every fit without motion, so that it may end elsewhere.
         progress: True shows the bars of every fit, in a terminal alone.
 
     Raises:
@@ -87,13 +88,20 @@ class Again:
     """
 
     def __init__(
-        self, result: SavedResult, preset: str | None = None, *, transform: str | None = None, progress: bool = False
+        self,
+        result: SavedResult,
+        preset: str | None = None,
+        *,
+        transform: str | None = None,
+        search: bool = True,
+        progress: bool = False,
     ) -> None:
         config = result.run["config"]
         wanted = [key for key in SETTINGS if preset is None or key not in OF_PRESETS]
         settings = {key: config[key] for key in (*wanted, *WISHES) if config.get(key) is not None}
         settings |= {} if transform is None else {"transform": transform}
         self.seed = int(config.get("seed") or 0)
+        settings |= {} if search else {"search": None}
         self._session = Session(config_files(preset), {**settings, **IN_MEMORY, "progress": progress})
 
     def __call__(self, pair: Pair, what: str, *, seed: int | None = None) -> tuple[Fit, RunRecord]:

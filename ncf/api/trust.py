@@ -102,12 +102,15 @@ def trust(
 def _other_maps(
     result: SavedResult, pair: Pair, *, members: int, preset: str, progress: bool
 ) -> tuple[list[SpatialMap], list[SpatialMap], list[str]]:
-    """Fit a pair again, disturbed, and every second time the other way round.
+    """Fit a pair again, disturbed, every second time the other way round, and half of the times without the search.
 
     Returns:
         The maps from fixed to moving, those from moving to fixed, and what was done for each, in words.
     """
-    again = Again(result, preset, transform=DEFORMABLE, progress=progress)  # what a rigid map leaves is an error too
+    # deformable: what a rigid map leaves is an error too
+    searching, alone = (
+        Again(result, preset, transform=DEFORMABLE, search=search, progress=progress) for search in (True, False)
+    )
     there: list[SpatialMap] = []
     back: list[SpatialMap] = []
     told = []
@@ -115,11 +118,30 @@ def _other_maps(
         other_way = number % 2 == 1
         given = disturbed(exchanged(pair) if other_way else _for_fits(pair), number)
         what = f"fit {number + 1} of {members}, {'fixed and moving exchanged' if other_way else 'disturbed'},"
-        with _in_silence():
-            fit, _ = again(cast(Pair, {**given, "name": result.name}), what, seed=again.seed + number + 1)
+        how = ["exchanged" if other_way else "as it was", "disturbed"]
+        fit = None
+        if number // 2 % 2 == 1:  # after two with the search two without it, which end in other valleys
+            fit = _fit_or_none(alone, given, result.name, what, number)
+            how += ["without the search" if fit is not None else "with the search, because without it none was found"]
+        if fit is None:
+            fit = _fit(searching, given, result.name, what, number)
         (back if other_way else there).append(_map(fit, given["fixed"]))
-        told.append(f"{'exchanged' if other_way else 'as it was'}, disturbed, seed {again.seed + number + 1}")
+        told.append(f"{', '.join(how)}, seed {searching.seed + number + 1}")
     return there, back, told
+
+
+def _fit(again: Again, given: Mapping[str, Any], name: str, what: str, number: int) -> Fit:
+    """Fit a disturbed pair with a seed of its own; nothing of it is logged."""
+    with _in_silence():
+        return again(cast(Pair, {**given, "name": name}), what, seed=again.seed + number + 1)[0]
+
+
+def _fit_or_none(again: Again, given: Mapping[str, Any], name: str, what: str, number: int) -> Fit | None:
+    """Fit a disturbed pair; None where the motion is out of reach, which says nothing of the error."""
+    try:
+        return _fit(again, given, name, what, number)
+    except PairError:
+        return None
 
 
 class Trusts:

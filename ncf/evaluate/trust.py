@@ -1,14 +1,14 @@
 """How far a map can be trusted: bounds of its error in mm, by how much other fits of the same pair disagree with it.
 
 A fit alone does not know where it is wrong. Fits of the same scans, disturbed a little and the other way round, end in
-other places where the scans do not hold them, so their distance from the map tells its error, up to a factor that was
-found on pairs with landmarks (docs/decisions/0030-trust.md has these, and how far the bounds hold). Nothing is fitted
-here, and no file is read.
+other places where the scans do not hold them. So their distance from the map (the geometric mean of all of them,
+because one may be lost itself) tells its error, up to a factor that was found on pairs with landmarks
+(docs/decisions/0030-trust.md has these, and how far the bounds hold). Nothing is fitted here, and no file is read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +27,7 @@ NODES, LEAST_NODES = 1_000_000, 12  # on which maps are compared; disagreement i
 NEAR_MM = 10.0  # half the edge of the cube over which disagreement is averaged
 FLOOR = 0.2  # of the largest edge of a fixed voxel: an error that no disagreement shows
 # times the disagreement, floor included: below it 68 and 95 % of the landmarks' errors lay
-FACTORS = {68: 1.19, 95: 2.94}
+FACTORS = {68: 1.13, 95: 2.91}
 FINEST_MM = 1 / 64  # bounds are multiples of it: a small file
 LARGE_MM = 5.0  # a bound that the summary counts as large
 # of what a summary is told, the first that there is: air around the patient says little
@@ -98,11 +98,15 @@ def trust_of(
     spacing = spacing_mm(own.grid.affine)
     shape = (own.grid.shape[0], own.grid.shape[1], own.grid.shape[2])
     lattice = lattice_over(shape, nodes_for_budget(shape, spacing, NODES, least=LEAST_NODES))
-    squares, known = disagreement(own, moving, there, back, lattice)
     reach = [max(0, round(NEAR_MM / mm)) for mm in spacing * lattice.step_vox]
-    near = box_mean(squares * known, reach) / box_mean(known.float(), reach).clamp(min=1e-6)
-    floor = FLOOR * float(spacing.max())
-    error = ((squares + near) / 2 + floor**2).sqrt()
+    floor = (FLOOR * float(spacing.max())) ** 2
+    logs = counts = torch.zeros(1, 1, *lattice.shape)
+    for squares, sure in apart(own, moving, there, back, lattice):
+        share = sure.float()
+        near = box_mean(squares * share, reach) / box_mean(share, reach).clamp(min=1e-6)
+        logs = logs + torch.where(sure, ((squares + near) / 2 + floor).log(), 0.0)
+        counts = counts + share
+    error, known = (logs / (2 * counts.clamp(min=1))).exp(), counts > 0
     up = Upsampler(lattice, lattice_over(shape, shape), order=1, device=error.device)
     dense, seen = up(error)[0, 0], up(known.float())[0, 0] > 0.5
     bounds = np.empty((*shape, len(FACTORS)), dtype=np.float32)
@@ -112,10 +116,10 @@ def trust_of(
     return Trust(bounds, tuple(members))
 
 
-def disagreement(
+def apart(
     own: SpatialMap, moving: Grid, there: Sequence[SpatialMap], back: Sequence[SpatialMap], lattice: Lattice
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return how far other maps lead from where a map leads.
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield for every other map how far it leads from where a map leads.
 
     Args:
         own: the map, on whose grid the lattice lies.
@@ -124,34 +128,20 @@ def disagreement(
         back: maps from moving to fixed: they should lead home.
         lattice: over the fixed grid.
 
-    Returns:
-        The mean squared distance in mm^2, and where it is known, bool; both (1, 1, w, h, d).
+    Yields:
+        The squared distance in mm^2, 0 where it is not known, and where it is, bool; both (1, 1, w, h, d).
     """
     nodes = lattice.points()[None]
     led, known = through(own.field[None], nodes)
     known = known & inside(placed(led, np.linalg.solve(moving.affine, own.grid.affine)), moving.shape)
-    sums, counts = torch.zeros_like(led[:, :1]), torch.zeros_like(led[:, :1])
-    for other in there:
-        at = placed(nodes, np.linalg.solve(other.grid.affine, own.grid.affine))
+    to_mm_apart = np.eye(4)
+    to_mm_apart[:3, :3] = own.grid.affine[:3, :3]
+    for begin, end, other in (*((nodes, led, m) for m in there), *((led, nodes, m) for m in back)):
+        at = placed(begin, np.linalg.solve(other.grid.affine, own.grid.affine))
         found, sure = through(other.field[None], at)
-        apart = placed(found, np.linalg.solve(own.grid.affine, other.grid.affine)) - led
-        sums, counts = _added(sums, counts, apart, sure & known, own.grid.affine)
-    for other in back:
-        at = placed(led, np.linalg.solve(other.grid.affine, own.grid.affine))
-        found, sure = through(other.field[None], at)
-        apart = placed(found, np.linalg.solve(own.grid.affine, other.grid.affine)) - nodes
-        sums, counts = _added(sums, counts, apart, sure & known, own.grid.affine)
-    return sums / counts.clamp(min=1), counts > 0
-
-
-def _added(
-    sums: torch.Tensor, counts: torch.Tensor, apart_vox: torch.Tensor, sure: torch.Tensor, affine: np.ndarray
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return sums and counts with the squared length of distances in voxels, where they are sure."""
-    linear = np.eye(4)
-    linear[:3, :3] = affine[:3, :3]
-    squares = (placed(apart_vox, linear) ** 2).sum(dim=1, keepdim=True)
-    return sums + torch.where(sure, squares, 0.0), counts + sure
+        short_of = placed(found, np.linalg.solve(own.grid.affine, other.grid.affine)) - end
+        squares = (placed(short_of, to_mm_apart) ** 2).sum(dim=1, keepdim=True)
+        yield torch.where(sure & known, squares, 0.0), sure & known
 
 
 def told_region(numbers: Mapping[str, Any]) -> tuple[str, dict[str, float]] | None:
