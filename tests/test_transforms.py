@@ -15,6 +15,7 @@ from scipy.ndimage import affine_transform
 
 from ncf.core.errors import PairError
 from ncf.io.image_files import read_image
+from ncf.pair import scaling
 from ncf.pair.checks import CheckFilesd, CheckPaird
 from ncf.pair.data_region import DataWeightd, data_region, padding
 from ncf.pair.read import ReadPaird
@@ -198,6 +199,14 @@ def test_padding_does_not_stretch_the_range(tmp_path: Path) -> None:
     assert -1060 < pair["intensity"]["fixed"][0] < -1000
     values = pair["fixed_scaled"]
     assert values.min() == 0 and values.max() == 1
+
+
+def test_of_many_voxels_a_sample_gives_the_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = scaled(tmp_path, ramp(), ramp())["intensity"]["fixed"]
+    monkeypatch.setattr(scaling, "PERCENTILE_VOXELS", 2_000)
+    some = scaled(tmp_path, ramp(), ramp())["intensity"]["fixed"]
+    assert some != whole
+    np.testing.assert_allclose(some, whole, atol=0.02 * (whole[1] - whole[0]))
 
 
 def test_a_sparse_image_is_scaled_by_its_extremes(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from typing import cast
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
 from monai.bundle import ConfigWorkflow
 from nibabel.affines import apply_affine
 
@@ -79,6 +78,17 @@ def test_no_bound_of_the_error_is_shown_too_small(
     assert 0.3 < known.mean() < 0.5 and np.abs(told - shown.values).max() <= step + 1e-6
 
 
+@pytest.mark.parametrize("how", ["mean", "min", "max"])
+def test_a_block_is_what_its_voxels_are_and_the_last_one_repeats_its_last_voxel(how: str) -> None:
+    values = np.random.default_rng(1).random((7, 6, 5)).astype(np.float32).transpose(1, 0, 2)[::-1]
+    values[0, 0, 0] = np.nan
+    found = reduced(Volume(values, np.eye(4)), (4, 1, 3), how=how)
+    padded = np.pad(values, [(0, 2), (0, 0), (0, 1)], mode="edge").reshape(2, 4, 7, 1, 2, 3)
+    np.testing.assert_allclose(found.values, getattr(padded, how)(axis=(1, 3, 5)), rtol=1e-6)
+    assert found.values.shape == (2, 7, 2) and np.isnan(found.values).sum() == 1
+    np.testing.assert_allclose(found.affine, [[4, 0, 0, 1.5], [0, 1, 0, 0], [0, 0, 3, 1], [0, 0, 0, 1]])
+
+
 def test_blocks_grow_until_the_budget_is_kept() -> None:
     noise = Volume(np.random.default_rng(0).integers(0, 2000, (48, 48, 24)).astype(np.float32), np.diag([1, 1, 2.0, 1]))
     assert factors_for([noise], 10**9) == (1, 1, 1)
@@ -89,8 +99,8 @@ def test_blocks_grow_until_the_budget_is_kept() -> None:
 
 
 def test_a_linear_field_is_kept_between_its_nodes() -> None:
-    at = torch.meshgrid(*[torch.arange(float(n)) for n in (11, 12, 13)], indexing="ij")
-    field = torch.stack([0.3 * at[0] - at[2], 0.1 * at[1], at[0] + 2])
+    at = np.indices((11, 12, 13)).astype(np.float32)
+    field = np.stack([0.3 * at[0] - at[2], 0.1 * at[1], at[0] + 2], axis=-1)
     nodes, affine = field_nodes(field, AFFINE, 200)
     assert np.prod(nodes.shape[:3]) <= 200
     steps = (np.linalg.inv(AFFINE) @ affine).diagonal()[:3]

@@ -29,6 +29,7 @@ from ncf.core.scan_paths import MARK, scan_path
 from ncf.io.dicom.folder import is_read_as_dicom
 from ncf.io.dicom.series import read_series
 from ncf.io.itk_headers import checked_header
+from ncf.io.layout import row_major
 from ncf.io.nifti_read import first_bytes, one_volume, open_nifti, placement
 from ncf.space.geometry import is_solid
 
@@ -70,8 +71,7 @@ def read_image(key: str, path: str) -> MetaTensor:
     array, affine = found.array, found.affine
     meta = {"filename_or_obj": path, "space": "RAS", "spatial_shape": np.array(array.shape), "original_affine": affine}
     meta[MODALITY] = found.modality
-    values = torch.from_numpy(np.require(array, np.float32, ["C", "O", "W"]))
-    return MetaTensor(values[None], affine=torch.as_tensor(affine, dtype=torch.float64), meta=meta)
+    return MetaTensor(row_major(array)[None], affine=torch.as_tensor(affine, dtype=torch.float64), meta=meta)
 
 
 def read_values(key: str, path: str) -> tuple[np.ndarray, np.ndarray]:

@@ -22,6 +22,7 @@ from nibabel.spatialimages import HeaderDataError
 from ncf.core.errors import PairError
 from ncf.core.files import DAMAGE, unreadable, write_whole
 from ncf.core.notes import note
+from ncf.io.layout import row_major
 from ncf.io.nifti_read import open_nifti, placement
 from ncf.space.geometry import RAS_TO_LPS, field_to_mm, field_to_vox, to_mm
 
@@ -96,11 +97,11 @@ def load_itk_field(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         raise PairError(f"{path} holds values that are not finite; every voxel needs a displacement")
     for line in place.notes:
         note(line, str(path))
-    if intent == INTENT_RAS:
-        lps_mm = lps_mm * RAS_TO_LPS.diagonal().astype(np.float32)
     affine = place.affine
-    channels = np.require(np.moveaxis(lps_mm[:, :, :, 0], -1, 0), np.float32, ["C", "W"])
-    return field_to_vox(torch.from_numpy(channels), _lps_matrix(path, affine)).numpy(), affine
+    channels = torch.stack([row_major(lps_mm[:, :, :, 0, axis]) for axis in range(3)])
+    if intent == INTENT_RAS:
+        channels *= torch.tensor(RAS_TO_LPS.diagonal(), dtype=torch.float32).view(3, 1, 1, 1)
+    return field_to_vox(channels, _lps_matrix(path, affine)).numpy(), affine
 
 
 def _plain(array: np.ndarray | torch.Tensor) -> np.ndarray:

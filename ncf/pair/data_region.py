@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any, cast
 
 import numpy as np
@@ -71,9 +73,14 @@ def data_region(volume: torch.Tensor) -> torch.Tensor:
     """Return where ``volume`` (W, H, D) holds data, bool of the same shape, by the rules of `DataWeightd`."""
     valid = ~padding(volume)
     sample = (slice(None, None, 2),) * 3  # every 8th voxel is enough to find the range
-    bottom, top = np.percentile(volume[sample][valid[sample]].numpy(), SLAB_RANGE)
+    bottom, top = np.percentile(volume[sample].numpy()[valid[sample].numpy()], SLAB_RANGE)
     contrast = SLAB_CONTRAST * float(top - bottom)
-    slabs = [(a, end, slab(volume.movedim(a, 0), end=end, contrast=contrast)) for a in range(3) for end in (0, -1)]
+
+    @cache  # six ends look at the volume, and mostly all have the level of air
+    def differs(level: float) -> torch.Tensor:
+        return (volume - level).abs() > contrast
+
+    slabs = [(axis, end, slab(volume, differs, axis=axis, end=end)) for axis in range(3) for end in (0, -1)]
     for axis, end, empty in slabs:
         along = valid.movedim(axis, 0)
         along = along[: len(empty)] if end == 0 else along[len(along) - len(empty) :]
@@ -91,36 +98,37 @@ def padding(volume: torch.Tensor) -> torch.Tensor:
     on_a_face = any(bool(held.select(axis, end).any()) for axis in range(3) for end in (0, -1))
     if held.float().mean() < PADDING_SHARE or held.all() or not on_a_face:
         return none
-    low, high = np.percentile(volume[~held].numpy(), PADDING_REST)
+    low, high = np.percentile(volume.numpy()[~held.numpy()], PADDING_REST)
     low = min(float(low), AIR_HU)  # where the scan shows no air, the gap still ends at air
     if low - lowest <= PADDING_GAP * (high - low):
         return none
     return volume < (lowest + low) / 2  # the middle of the gap also takes what resampling blurred
 
 
-def slab(slices: torch.Tensor, *, end: int, contrast: float) -> torch.Tensor:
-    """Return which voxels at one end of the first axis lie beyond the cut of a scan.
+def slab(volume: torch.Tensor, differs: Callable[[float], torch.Tensor], *, axis: int, end: int) -> torch.Tensor:
+    """Return which voxels at one end of an axis lie beyond the cut of a scan.
 
-    What differs by more than ``contrast`` from the outermost slice's median belongs to the patient. Columns of voxels
-    are followed up to the patient, because resampling leaves the edge of a slab blurred or bent.
+    What differs from the outermost slice's median belongs to the patient. Columns of voxels are followed up to the
+    patient, because resampling leaves the edge of a slab blurred or bent.
 
     Args:
-        slices: the volume, with the axis first.
+        volume: (W, H, D).
+        differs: takes a level, and returns which voxels of the volume differ from it, bool (W, H, D).
+        axis: 0, 1 or 2.
         end: 0 or -1.
-        contrast: in the unit of the volume.
 
     Returns:
-        (k, H, W), bool; k is 0 where there is no such slab.
+        (k, H, W), bool, the axis first; k is 0 where there is no such slab.
     """
-    level = slices[end].median()
-    if ((slices[end] - level).abs() > contrast).float().mean() > SLAB_NOISE:
-        return torch.zeros_like(slices[:0], dtype=torch.bool)
-    patient = (slices - level).abs() > contrast
-    patient = patient.flip(0) if end else patient
+    patient = differs(float(volume.select(axis, end).median())).movedim(axis, 0)
+    if patient[end].float().mean() > SLAB_NOISE:
+        return torch.zeros_like(patient[:0])
     section = patient.count_nonzero((1, 2)) / patient[0].numel()
+    section = section.flip(0) if end else section
     start = int((section > SLAB_NOISE).int().argmax())
     reach = start + max(1, round(SLAB_EDGE * len(section)))
     full = (section[start:reach] >= SLAB_CUT * section.max()).nonzero()
     depth = start + int(full[0]) if start and len(full) and section.max() >= SLAB_SECTION else 0
-    empty = patient[:depth].cumsum(0) == 0
-    return empty.flip(0) if end else empty
+    if end:
+        return (patient[len(patient) - depth :].flip(0).cumsum(0) == 0).flip(0)
+    return patient[:depth].cumsum(0) == 0

@@ -29,8 +29,9 @@ def grey(values: np.ndarray, window: tuple[float, float]) -> np.ndarray:
         window: the intensities that become black and white.
     """
     low, high = window
-    scaled = (values.astype(np.float32) - low) * (GREY_MAX / (high - low))
-    return np.rint(np.clip(scaled, 0, GREY_MAX)).astype(np.uint8)
+    scaled = values.astype(np.float32, copy=False) - np.float32(low)
+    scaled *= np.float32(GREY_MAX / (high - low))
+    return np.rint(np.clip(scaled, 0, GREY_MAX, out=scaled), out=scaled).astype(np.uint8)
 
 
 def volume_grey(det: np.ndarray) -> np.ndarray:

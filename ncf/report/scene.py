@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 
 from ncf.evaluate.trust import FINEST_MM
 from ncf.report import paint
@@ -32,7 +31,7 @@ from ncf.report.volumes import (
     step_of,
 )
 from ncf.report.windows import windows_for
-from ncf.space.geometry import field_to_mm, spacing_mm, to_mm
+from ncf.space.geometry import spacing_mm, to_mm
 
 FIXED_BYTES, MOVING_BYTES = 2_400_000, 1_200_000  # of the scans in a page, packed; base64 makes them a third larger
 PAGE_NODES, SERVED_NODES = 90_000, 12_000_000  # of the field
@@ -159,9 +158,9 @@ def _exact(values: np.ndarray) -> np.ndarray:
 
 def _field(material: Material, nodes: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the field in RAS mm on nodes in display space, and their affine."""
-    in_mm = field_to_mm(torch.from_numpy(material.field_vox), material.space.grid.affine)
-    turned = material.space.turned(np.moveaxis(in_mm.numpy(), 0, -1))
-    return field_nodes(torch.from_numpy(np.ascontiguousarray(np.moveaxis(turned, -1, 0))), material.space.affine, nodes)
+    turned = material.space.turned(np.moveaxis(material.field_vox, 0, -1))
+    found, affine = field_nodes(turned, material.space.affine, nodes)
+    return found @ material.space.grid.affine[:3, :3].T.astype(np.float32), affine
 
 
 def _before_affine(material: Material, moving: np.ndarray) -> np.ndarray:
