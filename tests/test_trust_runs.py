@@ -138,6 +138,24 @@ def test_half_of_the_fits_begin_without_the_search_where_that_leads_anywhere(
         assert all("with the search, because without it none was found" in line for line in told[2:])
 
 
+def test_ctrl_c_in_a_fit_without_the_search_ends_all(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stopped:
+        seed = 0
+
+        def __init__(self, *_: Any, search: bool, **__: Any) -> None:
+            self.search = search
+
+        def __call__(self, given: Mapping[str, Any], what: str, *, seed: int) -> tuple[Any, None]:
+            if not self.search:
+                raise PairError(f"{what} failed: interrupted") from KeyboardInterrupt()
+            return SimpleNamespace(field_vox=torch.zeros(1, 3, *given["fixed"].shape[1:])), None
+
+    monkeypatch.setattr(trusting, "Again", Stopped)
+    with pytest.raises(KeyboardInterrupt):
+        trusting.bounded_or_reason(copy, progress=False)
+    assert not (copy / "trust.json").exists()
+
+
 # --- what is told ----------------------------------------------------------------------------------------------------
 
 

@@ -98,6 +98,16 @@ def test_blocks_grow_until_the_budget_is_kept() -> None:
     assert len(small["packed"]) * 3 / 4 < 15_000 and factors[2] == min(factors)
 
 
+def test_the_size_of_a_large_scan_is_guessed_by_planes_from_end_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.zeros((64, 64, 64), np.float32)
+    values[..., 20:60] = np.random.default_rng(0).integers(0, 2000, (64, 64, 40))  # nothing at the ends
+    scan = Volume(values, np.eye(4))
+    all_planes = factors_for([scan], 40_000)
+    monkeypatch.setattr("ncf.report.volumes.TRIED_VOXELS", 2**10)
+    assert factors_for([scan], 40_000) == all_planes != (1, 1, 1)
+    assert len(coded(reduced(scan, all_planes), step=1.0)["packed"]) * 3 / 4 < 50_000
+
+
 def test_a_linear_field_is_kept_between_its_nodes() -> None:
     at = np.indices((11, 12, 13)).astype(np.float32)
     field = np.stack([0.3 * at[0] - at[2], 0.1 * at[1], at[0] + 2], axis=-1)

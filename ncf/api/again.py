@@ -100,8 +100,8 @@ class Again:
         wanted = [key for key in SETTINGS if preset is None or key not in OF_PRESETS]
         settings = {key: config[key] for key in (*wanted, *WISHES) if config.get(key) is not None}
         settings |= {} if transform is None else {"transform": transform}
-        self.seed = int(config.get("seed") or 0)
         settings |= {} if search else {"search": None}
+        self.seed = int(config.get("seed") or 0)
         self._session = Session(config_files(preset), {**settings, **IN_MEMORY, "progress": progress})
 
     def __call__(self, pair: Pair, what: str, *, seed: int | None = None) -> tuple[Fit, RunRecord]:

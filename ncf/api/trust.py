@@ -140,7 +140,9 @@ def _fit_or_none(again: Again, given: Mapping[str, Any], name: str, what: str, n
     """Fit a disturbed pair; None where the motion is out of reach, which says nothing of the error."""
     try:
         return _fit(again, given, name, what, number)
-    except PairError:
+    except PairError as error:
+        if interrupted(error):
+            raise
         return None
 
 

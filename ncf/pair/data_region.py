@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
@@ -76,11 +76,15 @@ def data_region(volume: torch.Tensor) -> torch.Tensor:
     bottom, top = np.percentile(volume[sample].numpy()[valid[sample].numpy()], SLAB_RANGE)
     contrast = SLAB_CONTRAST * float(top - bottom)
 
-    @cache  # six ends look at the volume, and mostly all have the level of air
+    @lru_cache(maxsize=1)  # six ends may look at the whole volume, and mostly all have the level of air
     def differs(level: float) -> torch.Tensor:
         return (volume - level).abs() > contrast
 
-    slabs = [(axis, end, slab(volume, differs, axis=axis, end=end)) for axis in range(3) for end in (0, -1)]
+    slabs = [
+        (axis, end, slab(volume, differs, axis=axis, end=end, contrast=contrast))
+        for axis in range(3)
+        for end in (0, -1)
+    ]
     for axis, end, empty in slabs:
         along = valid.movedim(axis, 0)
         along = along[: len(empty)] if end == 0 else along[len(along) - len(empty) :]
@@ -105,24 +109,29 @@ def padding(volume: torch.Tensor) -> torch.Tensor:
     return volume < (lowest + low) / 2  # the middle of the gap also takes what resampling blurred
 
 
-def slab(volume: torch.Tensor, differs: Callable[[float], torch.Tensor], *, axis: int, end: int) -> torch.Tensor:
+def slab(
+    volume: torch.Tensor, differs: Callable[[float], torch.Tensor], *, axis: int, end: int, contrast: float
+) -> torch.Tensor:
     """Return which voxels at one end of an axis lie beyond the cut of a scan.
 
-    What differs from the outermost slice's median belongs to the patient. Columns of voxels are followed up to the
-    patient, because resampling leaves the edge of a slab blurred or bent.
+    What differs by more than ``contrast`` from the outermost slice's median belongs to the patient. Columns of voxels
+    are followed up to the patient, because resampling leaves the edge of a slab blurred or bent.
 
     Args:
         volume: (W, H, D).
-        differs: takes a level, and returns which voxels of the volume differ from it, bool (W, H, D).
+        differs: takes a level, and returns which voxels of the volume differ from it by more, bool (W, H, D).
         axis: 0, 1 or 2.
         end: 0 or -1.
+        contrast: in the unit of the volume.
 
     Returns:
         (k, H, W), bool, the axis first; k is 0 where there is no such slab.
     """
-    patient = differs(float(volume.select(axis, end).median())).movedim(axis, 0)
-    if patient[end].float().mean() > SLAB_NOISE:
-        return torch.zeros_like(patient[:0])
+    outermost = volume.select(axis, end)
+    level = outermost.median()
+    if ((outermost - level).abs() > contrast).float().mean() > SLAB_NOISE:
+        return torch.zeros_like(volume.movedim(axis, 0)[:0], dtype=torch.bool)
+    patient = differs(float(level)).movedim(axis, 0)
     section = patient.count_nonzero((1, 2)) / patient[0].numel()
     section = section.flip(0) if end else section
     start = int((section > SLAB_NOISE).int().argmax())

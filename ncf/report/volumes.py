@@ -23,7 +23,8 @@ from ncf.space.interpolation import interpolation_matrix, separable
 
 FINE_STEPS = 4095  # of a scan whose values are no whole numbers: 12 bits, as scanners have
 LARGEST = 2**15 - 1
-TRIED, TRIED_VOXELS = 4, 2**21  # every 4th plane is packed, of large scans fewer, to guess the size of all
+TRIED = 4  # every 4th plane is packed, to guess the size of all
+TRIED_VOXELS, TRIED_PLANES = 2**21, 16  # of larger scans about so many voxels, but at least so many planes
 FIELD_STEP_MM = 0.01
 ROUNDING = 1e-6  # steps by which a value that is a whole number of steps may lie above it
 MOST_STEPS = 60_000  # of a scan of whole numbers that takes them as they are
@@ -155,10 +156,11 @@ def factors_for(volumes: Sequence[Volume], budget: int) -> Factors:
 
 def _guessed(volume: Volume, factors: Factors, step: float, shift: float) -> float:
     """Return about how many bytes a scan takes, packed, from some of its planes."""
-    every = max(TRIED * factors[2], volume.values.size // TRIED_VOXELS)
+    planes, voxels = volume.values.shape[2], volume.values.size
+    every = max(TRIED * factors[2], min(voxels // TRIED_VOXELS, planes // TRIED_PLANES))
     small = reduced(Volume(volume.values[:, :, ::every], volume.affine), (factors[0], factors[1], 1)).values
     stored = np.rint((small - shift) / step).clip(-LARGEST - 1, LARGEST).astype(np.int16)
-    depth = -(-volume.values.shape[2] // factors[2])
+    depth = -(-planes // factors[2])
     return len(packed(stored)) * depth / stored.shape[2]
 
 
