@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
 
-from ncf.fit.adam import Adam, share_of_rate
+from ncf.fit.adam import Adam, Course, share_of_rate
 
 
 def test_every_step_is_torchs_to_the_last_bit() -> None:
@@ -31,6 +32,29 @@ def test_every_step_is_torchs_to_the_last_bit() -> None:
         torchs.step()
         for a, b in zip(own, theirs, strict=True):
             assert torch.equal(a, b)
+
+
+def test_steps_whose_numbers_lie_on_the_device_are_those_of_the_host() -> None:
+    first, found = torch.linspace(-1, 1, 24).view(2, 3, 4), []
+    for aside in (False, True):
+        own = [first.clone().requires_grad_(), (first + 1).requires_grad_()]
+        adam = Adam()
+        adam.add(own[:1], 1e-2)
+        for number in range(2):  # offsets join later; moments go on
+            if number == 1:
+                adam.add(own[1:], 0.2)
+            shares = [partial(lambda rate, share: share * (1 + rate), share=s) for s in (1.0, 0.7, 0.2)]
+            course = Course(adam, shares, torch.device("cpu"), aside=aside)
+            for _ in range(3):
+                adam.zero_grad()
+                sum(((p - 0.3) ** 2).sum() for p in own[: number + 1]).backward()  # type: ignore[union-attr]
+                course.step()
+            course.end()
+        found.append([*own, *(known.steps for group in adam.groups for known in group.moments.values())])
+    (a, b, *steps), (c, d, *others) = found
+    torch.testing.assert_close(a, c, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(b, d, rtol=1e-6, atol=1e-6)
+    assert steps == others == [6, 3] and (a - first).abs().max() > 0.01
 
 
 def test_rates_fall_as_torchs_cosine_and_rise_first() -> None:

@@ -16,11 +16,15 @@ from benchmarks import gpu
 from benchmarks.gpu import prepared
 from benchmarks.pairs import Pair
 from ncf.core.presets import presets
+from ncf.fit import replay
 from ncf.fit.field import FieldSpace
+from ncf.fit.fitted import Fit
 from ncf.fit.network import NCF
 from ncf.fit.objective import Objective
 from ncf.fit.optimizer import start_afresh
-from ncf.fit.pyramid import level_images
+from ncf.fit.pyramid import PairImages, level_images
+from ncf.fit.replay import Replayed
+from ncf.fit.terms import ImageTerm, WeightedSum
 from ncf.phantom.chest import PhantomPair
 from ncf.space import trilinear
 from ncf.space.sampling import Warp
@@ -74,14 +78,57 @@ def test_a_step_copies_nothing_to_or_from_the_host(
     assert not {name: count for name, count in recorder.seen.items() if name in TO_THE_HOST + FROM_THE_HOST}
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_the_same_bytes_on_every_run_of_a_gpu(chest: PhantomPair) -> None:
+def on_the_gpu(chest: PhantomPair) -> PairImages:
     pair = images_of(chest)
     volumes = ("fixed", "moving", "fixed_weight", "moving_weight")
-    on_gpu = images_of(chest, **{name: getattr(pair, name).cuda() for name in volumes})
-    fits = [optimizer(level(20))(on_gpu, NCF()) for _ in range(2)]
-    first, second = (bytes_of(replace(fit, field_vox=fit.field_vox.cpu())) for fit in fits)
-    assert first == second
+    return images_of(chest, **{name: getattr(pair, name).cuda() for name in volumes})
+
+
+def of_the_gpu(fit: Fit) -> bytes:
+    return bytes_of(replace(fit, field_vox=fit.field_vox.cpu()))
+
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+@needs_gpu
+def test_the_same_bytes_on_every_run_of_a_gpu_recorded_or_not(
+    chest: PhantomPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair, levels = on_the_gpu(chest), (level(20), level(20, offset_points=600, offset_rate=300))
+    fits = [of_the_gpu(optimizer(*levels)(pair, NCF())) for _ in range(2)]
+    monkeypatch.setattr(replay, "ONE_BY_ONE", 10**6)
+    fits.append(of_the_gpu(optimizer(*levels)(pair, NCF())))
+    assert fits[0] == fits[1] == fits[2]
+
+
+@needs_gpu
+def test_a_loss_that_asks_the_device_is_asked_for_one_by_one(
+    chest: PhantomPair, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Curious(torch.nn.MSELoss):
+        def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            assert float(input.min()) > -1  # waits for the device
+            return super().forward(input, target)
+
+    pair, found = on_the_gpu(chest), []
+    for loss in (torch.nn.MSELoss(), Curious()):
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            own = optimizer(level(12), level(12), loss=WeightedSum({"photometric": ImageTerm(loss)}))
+            found.append(of_the_gpu(own(pair, NCF())))
+    assert found[0] == found[1] and caplog.text.count("one cannot be recorded") == 2
+
+
+def test_elsewhere_a_step_is_itself() -> None:
+    taken: list[int] = []
+
+    def step() -> torch.Tensor:
+        taken.append(len(taken))
+        return torch.tensor(len(taken))
+
+    replayed = Replayed(step, torch.device("cpu"))
+    assert [int(replayed()) for _ in range(4)] == [1, 2, 3, 4] and taken == [0, 1, 2, 3]
 
 
 @pytest.mark.slow

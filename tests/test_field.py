@@ -326,9 +326,10 @@ def test_the_overlap_is_the_share_of_fixed_data_that_meets_moving_data() -> None
         network.matrix.zero_()
         network.shift.copy_(torch.tensor([0.0, 6 * 1.5 / 11.0, 0.0]))  # in units of half the longest side, 22 mm
     objective, images = objective_of(pair, network, Seen(), start=(4.0, 0.0, 0.0))
-    assert objective.overlap() == pytest.approx((12 / 16, 12 / 16 * 8 / 14), rel=VALUE)
+    assert objective.at_rest().overlap == objective.overlap_at_rest() == pytest.approx(12 / 16, rel=VALUE)
+    assert objective.now().overlap == pytest.approx(12 / 16 * 8 / 14, rel=VALUE)
     images.fixed_weight[:, :, 8:] = 0  # all of what is left meets data at the start
-    assert objective.overlap()[0] == pytest.approx(1, rel=VALUE)
+    assert objective.overlap_at_rest() == pytest.approx(1, rel=VALUE)
 
 
 def test_half_precision_is_for_the_network_alone() -> None:

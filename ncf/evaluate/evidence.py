@@ -70,8 +70,8 @@ def evidence_of(pair: PairImages, field_vox: torch.Tensor) -> Evidence:
     images = level_images(replace(pair, initial=np.eye(4)), NODES, least=LEAST_NODES)
     lattice, device = images.lattice, images.fixed.device
     step = torch.tensor([float(s) for s in lattice.step_vox], device=device).view(1, 3, 1, 1, 1)
-    field = sample(field_vox.to(device), lattice.points()[None].to(device), padding_mode="border") / step
-    nodes = lattice_over(lattice.shape, lattice.shape).points()[None].to(device)
+    field = sample(field_vox.to(device), lattice.points(device)[None], padding_mode="border") / step
+    nodes = lattice_over(lattice.shape, lattice.shape).points(device)[None]
     warped, weight = _read(images, nodes + field)
     node_mm = spacing_mm(pair.fixed_affine) * np.array(lattice.step_vox)
     shift = min(SHIFT_MM, SHIFT_SHARE * (node_mm * (np.array(lattice.shape) - 1)).max()) / node_mm

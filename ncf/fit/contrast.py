@@ -87,10 +87,10 @@ def compared(pair: PairImages, field_vox: torch.Tensor | None = None) -> Compare
     if field_vox is not None:
         pair = replace(pair, initial=np.eye(4))
     images = level_images(pair, NODES, least=LEAST_NODES)
-    nodes = lattice_over(images.lattice.shape, images.lattice.shape).points()[None].to(images.fixed)
+    nodes = lattice_over(images.lattice.shape, images.lattice.shape).points(images.fixed.device)[None]
     if field_vox is not None:
         step = torch.tensor([float(s) for s in images.lattice.step_vox]).view(1, 3, 1, 1, 1).to(nodes)
-        nodes = nodes + sample(field_vox, images.lattice.points()[None].to(nodes), padding_mode="border") / step
+        nodes = nodes + sample(field_vox, images.lattice.points(nodes.device)[None], padding_mode="border") / step
     moving, share = sample_data(images.moving, placed(nodes, images.to_moving))
     weight = images.fixed_weight * share
     windows = Windows((SIZE,) * 3, (SIGMA,) * 3, stride=1)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 
@@ -69,15 +70,13 @@ class _Copies(torch.autograd.Function):
     def forward(ctx: Any, padded: torch.Tensor, size: int) -> torch.Tensor:
         """Return the copies."""
         ctx.size, ctx.shape = size, padded.shape
-        return torch.stack([padded[(..., *part)] for part in _parts(padded, size)], dim=1)
+        w, h, d = _lengths(padded, size)
+        return padded.unfold(1, w, 1).unfold(2, h, 1).unfold(3, d, 1).reshape(len(padded), size**3, w, h, d)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
         """Return the gradient with respect to the volume."""
-        found = grads[0].new_zeros(ctx.shape)
-        for number, part in enumerate(_parts(found, ctx.size)):
-            found[(..., *part)] += grads[0][:, number]
-        return found, None
+        return sum_of_copies(grads[0], ctx.size), None
 
 
 class _Sum(torch.autograd.Function):
@@ -87,24 +86,72 @@ class _Sum(torch.autograd.Function):
     def forward(ctx: Any, volumes: torch.Tensor, size: int) -> torch.Tensor:
         """Return the sum."""
         ctx.size, ctx.shape = size, volumes.shape
-        parts = list(_parts(volumes, size))
-        found = volumes[0][(..., *parts[0])].clone()
-        for volume, part in zip(volumes[1:], parts[1:], strict=True):
-            found += volume[(..., *part)]
-        return found
+        return sum_of_shifts(volumes, size)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
         """Return the gradient with respect to the volumes."""
         found = grads[0].new_zeros(ctx.shape)
-        for volume, part in zip(found, _parts(found, ctx.size), strict=True):
-            volume[(..., *part)] = grads[0]
+        _shifted(found, ctx.size).copy_(grads[0].expand(ctx.size, ctx.size, ctx.size, *grads[0].shape))
         return found, None
+
+
+def sum_of_shifts(volumes: torch.Tensor, size: int, *, at_once: bool | None = None) -> torch.Tensor:
+    """Return the sum (C, W, H, D) of volumes (size^3, C, W + size - 1, ...), each from its own shift on.
+
+    Args:
+        volumes: contiguous.
+        size: of the kernel.
+        at_once: True adds them in one operation, as a GPU likes it, False one by one, as a processor does; by default
+            as the volumes' device likes it.
+    """
+    if volumes.is_cuda if at_once is None else at_once:
+        return _shifted(volumes, size).sum(dim=(0, 1, 2))
+    parts = list(_parts(volumes, size))
+    found = volumes[0][(..., *parts[0])].clone()
+    for volume, part in zip(volumes[1:], parts[1:], strict=True):
+        found += volume[(..., *part)]
+    return found
+
+
+def sum_of_copies(copies: torch.Tensor, size: int, *, at_once: bool | None = None) -> torch.Tensor:
+    """Return the sum (C, W + size - 1, ...) of copies (C, size^3, W, H, D), each added where it was copied from.
+
+    Args:
+        copies: of `_Copies`, or their gradients.
+        size: of the kernel.
+        at_once: as of `sum_of_shifts`.
+    """
+    m = size - 1
+    if copies.is_cuda if at_once is None else at_once:
+        wide = F.pad(copies.flip(1).transpose(0, 1), (m,) * 6)  # what is added at a shift is read from its opposite
+        return sum_of_shifts(wide.contiguous(), size, at_once=True)
+    found = copies.new_zeros(len(copies), *(n + m for n in copies.shape[2:]))
+    for number, part in enumerate(_parts(found, size)):
+        found[(..., *part)] += copies[:, number]
+    return found
+
+
+def _shifted(volumes: torch.Tensor, size: int) -> torch.Tensor:
+    """Return a view (size, size, size, C, W, H, D) of contiguous volumes (size^3, C, W + size - 1, ...).
+
+    Each is seen from its own shift on.
+    """
+    volume, channel, *steps = volumes.stride()
+    shifts = [volume * size ** (2 - axis) + step for axis, step in enumerate(steps)]
+    shape = (size, size, size, volumes.shape[1], *_lengths(volumes, size))
+    return volumes.as_strided(shape, (*shifts, channel, *steps))
 
 
 def _parts(volume: torch.Tensor, size: int) -> Iterator[tuple[slice, slice, slice]]:
     """Yield which part of the last three axes each of size^3 shifts is."""
-    lengths = [n - size + 1 for n in volume.shape[-3:]]
+    lengths = _lengths(volume, size)
     for shift in itertools.product(range(size), repeat=3):
         a, b, c = (slice(first, first + n) for first, n in zip(shift, lengths, strict=True))
         yield a, b, c
+
+
+def _lengths(volume: torch.Tensor, size: int) -> tuple[int, int, int]:
+    """Return the shape of a volume's part that every shift has."""
+    w, h, d = (n - size + 1 for n in volume.shape[-3:])
+    return w, h, d

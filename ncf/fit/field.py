@@ -100,7 +100,7 @@ class FieldSpace:
             return field_vox
         return moving_positions(
             field_vox, fixed_affine=self.affine, moving_affine=np.linalg.solve(self.initial, self.affine)
-        ).sub_(self.full().points().to(field_vox.device))
+        ).sub_(self.full().points(field_vox.device))
 
 
 @torch.no_grad()

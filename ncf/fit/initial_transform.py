@@ -163,7 +163,7 @@ def _no_field(images: LevelImages) -> torch.Tensor:
 
 def _loss(images: LevelImages, moving: torch.Tensor, weight: torch.Tensor, loss: WeightedSum) -> float:
     """Return the sum of the terms for a zero field, over the nodes of a weight."""
-    nodes = lattice_over(images.lattice.shape, images.lattice.shape).points()[None].to(moving)
+    nodes = lattice_over(images.lattice.shape, images.lattice.shape).points(moving.device)[None]
     nothing = _no_field(images)
     state = Sampled(
         warped=torch.lerp(images.fixed, moving, weight),

@@ -20,7 +20,7 @@ COMPARED = 0.5  # share of a node's neighbourhood that must hold data
 # how much a choice may cost for agreeing with its neighbours', more and more; the first round, from standing still,
 # is free up to ties
 COUPLINGS = (0.003, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-NODES = 4096  # nodes that are decided at a time, so that their costs stay in the processor's cache
+NODES = 4096  # nodes that are decided at a time on a processor, so that their costs stay in its cache
 ROUNDS = 15  # of making both directions one another's inverse
 
 
@@ -114,11 +114,11 @@ def choose(costs: torch.Tensor, moves: torch.Tensor) -> torch.Tensor:
     """
     rows, shape = costs.flatten(1).T.contiguous(), costs.shape[1:]  # a node's costs side by side
     squares = (moves * moves).sum(dim=1)
-    around = moves.new_zeros(1, 3, *shape)
+    around, at_a_time = moves.new_zeros(1, 3, *shape), NODES if rows.device.type == "cpu" else len(rows)
     for coupling in COUPLINGS:
         pull = torch.cat([-2 * coupling * moves.T, coupling * squares[None]])
         own = torch.cat([around[0].flatten(1).T, torch.ones_like(rows[:, :1])], dim=1)
-        parts = zip(rows.split(NODES), own.split(NODES), strict=True)
+        parts = zip(rows.split(at_a_time), own.split(at_a_time), strict=True)
         best = torch.cat([torch.addmm(some, place, pull).min(dim=1).indices for some, place in parts])
         around = box_mean(moves[best].T.reshape(1, 3, *shape).contiguous(), 1)
     return around
@@ -131,7 +131,7 @@ def consistent(there: torch.Tensor, back: torch.Tensor) -> torch.Tensor:
         there: (1, 3, W, H, D), in nodes.
         back: the same, the other way.
     """
-    nodes = lattice_over(there.shape[2:], there.shape[2:]).points()[None].to(there)
+    nodes = lattice_over(there.shape[2:], there.shape[2:]).points(there.device)[None]
     for _ in range(ROUNDS):
         there, back = (
             0.5 * (there - sample(back, nodes + there, padding_mode="border")),

@@ -17,7 +17,8 @@ from torch import nn
 
 from ncf.fit.convolution import ReplicatedConv3d
 
-POINTS_AT_A_TIME = 2**14  # the features of more would not stay in the processor's cache, nor in memory that is kept
+# the features of more would not stay in a processor's cache, nor in memory that is kept; a GPU needs many at a time
+POINTS_AT_A_TIME, POINTS_ON_GPU = 2**14, 2**18
 NODES_AT_A_TIME = 1_000_000  # some 6 GB of what a gradient needs; of more nodes, features are computed twice, not kept
 
 
@@ -71,12 +72,12 @@ class CCM(nn.Module):
     def forward(self, points: torch.Tensor) -> torch.Tensor:
         """Return coarse offsets (..., 3) of positions (..., 3)."""
         count = points[..., 0].numel()
-        if count <= POINTS_AT_A_TIME:
+        if count <= _at_a_time(points):
             return self._at_once(points)
         flat = points.flatten(0, -2)
         if count > NODES_AT_A_TIME and torch.is_grad_enabled() and not points.requires_grad:
             return _InPieces.apply(flat, self._at_once, *self.parameters()).view(*points.shape[:-1], 3)
-        parts = [self._at_once(part) for part in flat.split(POINTS_AT_A_TIME)]
+        parts = [self._at_once(part) for part in flat.split(_at_a_time(flat))]
         return torch.cat(parts).view(*points.shape[:-1], 3)
 
     def _at_once(self, points: torch.Tensor) -> torch.Tensor:
@@ -87,6 +88,10 @@ class CCM(nn.Module):
             else:
                 points = self.activation(layer(points))
         return self.layers[-1](points)
+
+
+def _at_a_time(points: torch.Tensor) -> int:
+    return POINTS_AT_A_TIME if points.device.type == "cpu" else POINTS_ON_GPU
 
 
 class _InPieces(torch.autograd.Function):
@@ -106,7 +111,8 @@ class _InPieces(torch.autograd.Function):
         ctx.precision = device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
         ctx.save_for_backward(points, *parameters)
         found = torch.empty_like(points)
-        for some, kept in zip(points.split(POINTS_AT_A_TIME), found.split(POINTS_AT_A_TIME), strict=True):
+        size = _at_a_time(points)
+        for some, kept in zip(points.split(size), found.split(size), strict=True):
             kept.copy_(function(some))
         return found
 
@@ -115,7 +121,8 @@ class _InPieces(torch.autograd.Function):
         """Return the gradient with respect to the parameters."""
         points, *parameters = ctx.saved_tensors
         sums = [torch.zeros_like(parameter) for parameter in parameters]
-        for some, grad in zip(points.split(POINTS_AT_A_TIME), grads[0].split(POINTS_AT_A_TIME), strict=True):
+        size = _at_a_time(points)
+        for some, grad in zip(points.split(size), grads[0].split(size), strict=True):
             device, dtype, enabled = ctx.precision
             with torch.enable_grad(), torch.autocast(device, dtype, enabled=enabled):
                 value = ctx.function(some)

@@ -7,6 +7,7 @@ named terms. It must not know optimisers, engines, or which terms there are.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -20,6 +21,21 @@ from ncf.fit.terms import Sampled, WeightedSum
 from ncf.space.grids import Lattice, lattice_over
 from ncf.space.interpolation import Upsampler
 from ncf.space.sampling import PADDING_NOISE, Warp
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a field stands on a level.
+
+    A field that points out of the moving image has no loss left, so the loss alone does not show a good fit.
+
+    Attributes:
+        loss: the sum of all terms.
+        overlap: the share of the fixed data that meets moving data, 0 to 1; nan where the fixed image has no data.
+    """
+
+    loss: float
+    overlap: float
 
 
 class Objective:
@@ -58,7 +74,7 @@ class Objective:
         self.coordinates = space.network_input(control, device)
         self.upsample = Upsampler(control, images.lattice, order=space.order, device=device)
         self.unit = space.unit_vox(step, device)
-        self.visited_nodes = lattice_over(images.lattice.shape, images.lattice.shape).points()[None].to(device)
+        self.visited_nodes = lattice_over(images.lattice.shape, images.lattice.shape).points(device)[None]
         self.visited_nodes += torch.tensor(images.offset, device=device).view(1, 3, 1, 1, 1)
         self.control_unit = space.unit_vox(control.step_vox, device)
         self.offsets: torch.Tensor | None = None
@@ -107,7 +123,7 @@ class Objective:
     @torch.no_grad()
     def of_doing_nothing(self) -> dict[str, torch.Tensor]:
         """Return the terms for a field that is zero everywhere."""
-        nothing = torch.zeros_like(self.coordinates if self.offsets is None else self.offsets)
+        nothing = self._nothing()
         return self.loss(self._sampled(self._field(nothing), nothing))
 
     @torch.no_grad()
@@ -133,17 +149,34 @@ class Objective:
         state = self._sampled(field, torch.zeros_like(self.coordinates))
         return self.loss(state), float(state.weight.sum())
 
-    @torch.no_grad()
-    def overlap(self) -> tuple[float, float]:
-        """Return the share of the fixed data that meets moving data, 0 to 1: where the field is zero, and now.
+    def at_rest(self) -> Standing:
+        """Return how a field stands that is zero everywhere."""
+        return self._standing(self._nothing())
 
-        A field that points out of the moving image has no loss left, so the loss alone does not show a good fit. Both
-        are nan where the fixed image has no data on this level.
-        """
-        whole = self.images.fixed_weight.sum()
-        values = self._values()
-        met = [self._sampled(self._field(v), v).weight.sum() for v in (torch.zeros_like(values), values)]
-        return float(met[0] / whole), float(met[1] / whole)
+    @torch.no_grad()
+    def now(self) -> Standing:
+        """Return how the present field stands."""
+        return self._standing(self._values())
+
+    @torch.no_grad()
+    def overlap_at_rest(self) -> float:
+        """Return the share of the fixed data that meets moving data where the field is zero (`Standing.overlap`)."""
+        nothing = self._nothing()
+        return self._overlap(self._sampled(self._field(nothing), nothing))
+
+    @torch.no_grad()
+    def _standing(self, values: torch.Tensor) -> Standing:
+        """Return how the field of control values stands."""
+        state = self._sampled(self._field(values), values)
+        return Standing(sum(torch.stack(list(self.loss(state).values())).tolist()), self._overlap(state))
+
+    def _overlap(self, state: Sampled) -> float:
+        """Return the share of the fixed data that meets moving data."""
+        return float(state.weight.sum() / self.images.fixed_weight.sum())
+
+    def _nothing(self) -> torch.Tensor:
+        """Return the control values of a field that is zero everywhere."""
+        return torch.zeros_like(self.coordinates if self.offsets is None else self.offsets)
 
     def _values(self) -> torch.Tensor:
         """Return the control values (1, 3, w, h, d) in the network's unit: its output, plus the offsets, if any."""

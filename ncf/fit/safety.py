@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from ncf.core.errors import PairError
 from ncf.core.words import percent
 from ncf.fit.objective import Objective
@@ -33,7 +31,7 @@ def check_start(objective: Objective, title: str) -> None:
     Raises:
         PairError: the share of the fixed data that meets moving data is not above `LEAST_OVERLAP`.
     """
-    share, _ = objective.overlap()
+    share = objective.overlap_at_rest()
     # "not >" and not "<=": where a mask holds no node the share is nan, and that must be refused too
     if not share > LEAST_OVERLAP:
         raise PairError(
@@ -59,15 +57,13 @@ def check_end(objective: Objective, title: str, *, first: float) -> float:
             half of their overlap.
         DriftedError: the latter, and some of it is left.
     """
-    with torch.no_grad():
-        last = sum(value.item() for value in objective().values())
-    nothing = sum(value.item() for value in objective.of_doing_nothing().values())
-    if not last <= nothing + WORSE_BY:
-        raise DivergedError(f"{title} ended at a loss of {last:.4g}, where doing nothing has {nothing:.4g}")
-    if not last <= first + max(WORSE_BY, RISEN * abs(first)):
-        raise DivergedError(f"{title} ended at a loss of {last:.4g}, where it had begun with {first:.4g}")
-    at_start, now = objective.overlap()
+    last, nothing = objective.now(), objective.at_rest()
+    if not last.loss <= nothing.loss + WORSE_BY:
+        raise DivergedError(f"{title} ended at a loss of {last.loss:.4g}, where doing nothing has {nothing.loss:.4g}")
+    if not last.loss <= first + max(WORSE_BY, RISEN * abs(first)):
+        raise DivergedError(f"{title} ended at a loss of {last.loss:.4g}, where it had begun with {first:.4g}")
+    now, at_start = last.overlap, nothing.overlap
     if not now >= OVERLAP_KEPT * at_start:
         reason = DriftedError if now >= DRIFTED * at_start else DivergedError
         raise reason(f"{title} left {percent(now)} of the images in common, of {percent(at_start)} at the start")
-    return nothing
+    return nothing.loss

@@ -112,7 +112,7 @@ def _searched(images: LevelImages, pair: PairImages, stage: Stage, before: torch
     found = _spread(consistent(there / unit, back / unit), pool, shape)
     if before is None:
         return found
-    nodes = lattice_over(shape, shape).points()[None].to(found)
+    nodes = lattice_over(shape, shape).points(found.device)[None]
     return found + sample(before, nodes + found, padding_mode="border")
 
 
@@ -143,7 +143,7 @@ def _moving(
     """Return the moving image and its weight by a field, on the level's lattice continued by a margin on every side."""
     own = images.lattice.shape
     w, h, d = (n + 2 * m for n, m in zip(own, margin, strict=True))
-    nodes = Lattice((w, h, d), (-margin[0], -margin[1], -margin[2]), (1.0, 1.0, 1.0)).points()[None].to(images.fixed)
+    nodes = Lattice((w, h, d), (-margin[0], -margin[1], -margin[2]), (1.0, 1.0, 1.0)).points(images.fixed.device)[None]
     at = nodes if field is None else nodes + sample(field, nodes, padding_mode="border")
     return sample_data(images.moving, placed(at, images.to_moving))
 

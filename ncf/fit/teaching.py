@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
 
-from ncf.fit.adam import Adam, share_of_rate
+from ncf.fit.adam import Adam, Course, share_of_rate
 from ncf.fit.field import FieldSpace
+from ncf.fit.replay import Replayed
 from ncf.space.grids import Lattice
 
 
@@ -54,12 +56,25 @@ class Teaching:
             (space.network_input(control, field_vox.device), space.values_of(field_vox, lattice, control))
             for control in map(space.control, self.points)
         ]
-        adam = Adam()
+        device, adam = field_vox.device, Adam()
         adam.add(network.parameters(), self.learning_rate)
+        course = Course(adam, [partial(_share, step, steps=self.steps) for step in range(self.steps)], device)
+
+        def learn(places: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+            """Take a step; return what was wrong before it."""
+            adam.zero_grad()
+            wrong = ((network(places) - wanted) ** 2).mean()
+            wrong.backward()
+            course.step()
+            return wrong.detach()
+
+        turns = [Replayed(partial(learn, *lesson), device) for lesson in lessons]
         with torch.enable_grad():
             for step in range(self.steps):
-                places, wanted = lessons[step % len(lessons)]
-                adam.zero_grad()
-                ((network(places) - wanted) ** 2).mean().backward()
-                adam.step(share_of_rate(step, iterations=self.steps, end=0.1))
+                turns[step % len(turns)]()
         adam.zero_grad()
+
+
+def _share(step: int, _: float, *, steps: int) -> float:
+    """Return the share of its rate that a step takes, whatever the rate."""
+    return share_of_rate(step, iterations=steps, end=0.1)

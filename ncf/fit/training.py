@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,8 +10,9 @@ from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar
 from monai.engines import SupervisedTrainer
 
-from ncf.fit.adam import Adam, share_of_rate
+from ncf.fit.adam import Adam, Course, share_of_rate
 from ncf.fit.objective import Objective
+from ncf.fit.replay import Replayed
 
 BAR_EVERY = 5  # iterations between two updates of the progress bar: reading a loss waits for the device
 
@@ -40,35 +42,52 @@ def train(
     Returns:
         The value of every term at every iteration, by name.
     """
-    kept: list[dict[str, torch.Tensor]] = []
+    device = objective.images.fixed.device
+    names: list[str] = []
+    shares = [
+        partial(_share, iteration, iterations=iterations, rate_end=rate_end, warm_up=warm_up)
+        for iteration in range(iterations)
+    ]
+    kept: list[torch.Tensor] = []
+    course = Course(adam, shares, device)
 
-    def step(engine: Engine, _: Any) -> dict[str, torch.Tensor]:
+    def step() -> torch.Tensor:
+        """Take a step, and return the terms before it."""
         adam.zero_grad()
         terms = objective()
-        total = torch.stack(list(terms.values())).sum()
-        total.backward()
-        adam.step(
-            lambda rate: share_of_rate(
-                len(kept), iterations=iterations, end=rate_end / rate if rate > 0 else 1.0, warm_up=warm_up
-            )
-        )
-        kept.append({name: value.detach() for name, value in terms.items()})
-        return {"loss": total.detach()}
+        names[:] = terms
+        values = torch.stack(list(terms.values()))
+        values.sum().backward()
+        course.step()
+        return values.detach()
+
+    replayed = Replayed(step, device)
+
+    def iteration(engine: Engine, _: Any) -> dict[str, torch.Tensor]:
+        kept.append(replayed())
+        return {"loss": kept[-1].sum()}
 
     trainer = SupervisedTrainer(
-        device=objective.images.fixed.device,
+        device=device,
         max_epochs=1,
         train_data_loader=range(iterations),
         network=objective.network,
-        optimizer=adam,  # type: ignore[arg-type]  # our own; only `step` below uses it
+        optimizer=adam,  # type: ignore[arg-type]  # our own; only `step` uses it
         loss_function=objective.loss,
-        iteration_update=step,
+        iteration_update=iteration,
         decollate=False,
     )
     if progress:
         _show_progress(trainer, title)
     trainer.run()
-    return {name: torch.stack([terms[name] for terms in kept]).tolist() for name in kept[0]}
+    course.end()
+    return dict(zip(names, torch.stack(kept, dim=1).tolist(), strict=True))
+
+
+def _share(iteration: int, rate: float, *, iterations: int, rate_end: float, warm_up: int) -> float:
+    """Return the share of a group's rate that an iteration takes."""
+    end = rate_end / rate if rate > 0 else 1.0
+    return share_of_rate(iteration, iterations=iterations, end=end, warm_up=warm_up)
 
 
 def _show_progress(trainer: Engine, title: str) -> None:

@@ -161,7 +161,7 @@ def moving_positions(field_vox: torch.Tensor, *, fixed_affine: np.ndarray, movin
         Positions (1, 3, W, H, D).
     """
     matrix = np.linalg.inv(np.asarray(moving_affine, np.float64)) @ np.asarray(fixed_affine, np.float64)
-    grid = lattice_over(field_vox.shape[2:], field_vox.shape[2:]).points().to(field_vox.device)
+    grid = lattice_over(field_vox.shape[2:], field_vox.shape[2:]).points(field_vox.device)
     return placed(grid + field_vox, matrix)
 
 
@@ -241,9 +241,12 @@ class Warp(MonaiWarp):
         key = (tuple(ddf.shape[2:]), placement.tobytes(), ddf.device, ddf.dtype)
         if key == self._key:
             return
-        nodes = torch.meshgrid(*[torch.arange(n, dtype=torch.float64) for n in ddf.shape[2:]], indexing="ij")
-        points = torch.stack(nodes).reshape(3, -1)
-        linear = torch.as_tensor(placement[:3, :3], dtype=torch.float64)
-        grid = linear @ points + torch.as_tensor(placement[:3, 3:], dtype=torch.float64)
+        axes = [torch.arange(n, dtype=torch.float64, device=ddf.device) for n in ddf.shape[2:]]
+        points = torch.stack(torch.meshgrid(*axes, indexing="ij")).reshape(3, -1)
+        linear, shift = (
+            torch.as_tensor(part, dtype=torch.float64, device=ddf.device)
+            for part in (placement[:3, :3], placement[:3, 3:])
+        )
+        grid = linear @ points + shift
         self._matrix, self.ref_grid = linear.to(ddf), grid.to(ddf)
         self._key = key

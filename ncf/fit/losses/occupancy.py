@@ -6,7 +6,6 @@ the same seed gives the same bytes.
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import Any
 
@@ -18,6 +17,7 @@ from ncf.space.trilinear import faster_on, slopes_of_visits, visits
 
 # units in which one visit is counted: as fine as float32, and a voxel can take 2^39 visits before it overflows
 VISIT_UNITS = 2**24
+POSITIONS_AT_A_TIME = 2**21  # each takes some 200 bytes
 
 
 def exact_occupancy(at: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
@@ -33,16 +33,18 @@ def exact_occupancy(at: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tens
         (1, 1, *shape), in the dtype of the positions.
     """
     count = torch.zeros(math.prod(shape), dtype=torch.int64, device=at.device)
-    at = torch.stack([p if n > 1 else torch.zeros_like(p) for p, n in zip(at, shape, strict=True)])  # as it is read
-    low = at.floor()
-    for corner in itertools.product((0, 1), repeat=3):
-        weight, index = torch.ones_like(at[0]), torch.zeros_like(at[0], dtype=torch.int64)
-        for p, first, step, n in zip(at, low, corner, shape, strict=True):
-            weight = weight * (p - first if step else 1 - (p - first))
-            node = first.long() + step
-            weight = weight * ((node >= 0) & (node < n))
-            index = index * n + node.clamp(0, n - 1)
-        count.index_add_(0, index, (weight * VISIT_UNITS).round().long())
+    for some in at.split(POSITIONS_AT_A_TIME, dim=1):
+        weight, index = some.new_ones(()), torch.zeros((), dtype=torch.int64, device=at.device)
+        for axis, n in enumerate(shape):
+            p = some[axis] if n > 1 else torch.zeros_like(some[axis])  # as it is read
+            low = p.floor()
+            high, node = p - low, low.long()
+            nodes = torch.stack([node, node + 1])
+            shares = torch.stack([1 - high, high]) * ((nodes >= 0) & (nodes < n))
+            corners = [2 if a == axis else 1 for a in range(3)]  # both nodes of this axis, with both of the others
+            weight = weight * shares.view(*corners, -1)
+            index = index * n + nodes.clamp(0, n - 1).view(*corners, -1)
+        count.index_add_(0, index.flatten(), (weight * VISIT_UNITS).round().long().flatten())
     return (count.to(at.dtype) / VISIT_UNITS).view(1, 1, *shape)
 
 
