@@ -149,6 +149,7 @@ def test_the_measuring_command_tells_what_it_measured(
         # one level of 3 steps on at most 4000 nodes, 18 volumes of 4 bytes each
         assert 0 < numbers["bytes_at_least"] <= 3 * 4400 * 18 * 4
         assert 0 < numbers["floor_s"] < min(numbers["seconds"])
+        assert numbers["accuracy"]["tre_mm"]["count"] > 10 and numbers["accuracy"]["folding_fraction"]["all"] < 0.1
     assert "| default |" in (out := capsys.readouterr().out) and "| yes |" in out
 
 
@@ -156,6 +157,15 @@ def test_the_kernels_that_take_the_longest_are_told(chest: PhantomPair) -> None:
     found = gpu.kernels(optimizer(GENTLE), images_of(chest), NCF(), device="cpu")
     assert "aten::mm" in found and 0 < sum(found.values()) <= 100
     assert list(found.values()) == sorted(found.values(), reverse=True)
+
+
+def test_kernels_are_named_by_what_they_do() -> None:
+    general = "void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<float>, std::array<char*>>"
+    assert gpu.short(f"{general}(int, float)") == "vectorized_elementwise_kernel (CUDAFunctor_add)"
+    for plain in ("aten::mm", "sm80_xmma_gemm_f32f32_execute_kernel__5x_cublas"):
+        assert gpu.short(plain) == plain
+    found = "void at::native::(anonymous namespace)::CatArrayBatchedCopy<at::native::(anonymous namespace)::OpaqueType>"
+    assert gpu.short(found) == "CatArrayBatchedCopy"
 
 
 def test_a_preset_that_is_not_there_is_one_line() -> None:
