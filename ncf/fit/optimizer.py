@@ -74,6 +74,8 @@ class PairOptimizer(Inferer):
         seed: of the network's first weights.
         interpolation: between the control nodes: 1 linear, 3 cubic B-spline.
         amp: True evaluates the network in bfloat16 on the levels that allow it (fields and images stay float32).
+        recorded: True has a GPU replay the second step of a level instead of being asked for every one
+            (`ncf.fit.replay`). A loss that changes from step to step by itself needs False.
         attempts: number of tries before a diverging pair is given up, each with a third of the learning rates of the
             one before.
         least_nodes: along every axis of every level.
@@ -97,6 +99,7 @@ class PairOptimizer(Inferer):
         seed: int = 0,
         interpolation: int = 3,
         amp: bool = False,
+        recorded: bool = True,
         attempts: int = 3,
         least_nodes: int = 12,
         progress: bool = True,
@@ -110,6 +113,7 @@ class PairOptimizer(Inferer):
         self.transform, self.linear = transform, LinearFit() if linear is None else linear
         self.levels = schedule(levels)
         self.seed, self.attempts, self.progress = seed, attempts, progress
+        self.recorded = recorded
 
     def __call__(  # type: ignore[override]  # MONAI writes "tensor"; an evaluator hands over whatever was prepared
         self, inputs: PairImages, network: nn.Module, *args: Any, **kwargs: Any
@@ -275,6 +279,7 @@ class PairOptimizer(Inferer):
                 rate_end=end,
                 title=title,
                 progress=self.progress,
+                recorded=self.recorded,
                 warm_up=self.teaching.warm_up if taught and number == 1 else 0,
             )
             seconds = time.perf_counter() - at

@@ -68,7 +68,7 @@ class Teaching:
             course.step()
             return wrong.detach()
 
-        turns = [Replayed(partial(learn, *lesson), device) for lesson in lessons]
+        turns = [Replayed(partial(learn, *lesson), device, prepared=n > 0) for n, lesson in enumerate(lessons)]
         with torch.enable_grad():
             for step in range(self.steps):
                 turns[step % len(turns)]()

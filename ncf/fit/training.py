@@ -25,6 +25,7 @@ def train(
     rate_end: float,
     title: str,
     progress: bool,
+    recorded: bool = True,
     warm_up: int = 0,
 ) -> dict[str, list[float]]:
     """Minimise the sum of an objective's terms; a cosine lowers the learning rates.
@@ -37,6 +38,7 @@ def train(
         rate_end: the last learning rate.
         title: of the progress bar, which only a terminal shows.
         progress: False hides the bar.
+        recorded: True has a GPU replay the second step.
         warm_up: number of first iterations in which the rates rise from nothing.
 
     Returns:
@@ -61,10 +63,10 @@ def train(
         course.step()
         return values.detach()
 
-    replayed = Replayed(step, device)
+    next_step = Replayed(step, device) if recorded else step
 
     def iteration(engine: Engine, _: Any) -> dict[str, torch.Tensor]:
-        kept.append(replayed())
+        kept.append(next_step())
         return {"loss": kept[-1].sum()}
 
     trainer = SupervisedTrainer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 
@@ -65,8 +66,13 @@ def cardinal_matrix(source: int, positions: torch.Tensor) -> torch.Tensor:
     Returns:
         Weights (len(positions), source), float32.
     """
-    at_samples = interpolation_matrix(source, torch.arange(source), order=3).double()
-    return (interpolation_matrix(source, positions, order=3).double() @ torch.linalg.inv(at_samples)).float()
+    return (interpolation_matrix(source, positions, order=3).double() @ _control_values(source)).float()
+
+
+@lru_cache(maxsize=6)  # those of a pair
+def _control_values(source: int) -> torch.Tensor:
+    """Return the matrix that gives the spline's control values of a row of so many samples, (source, source)."""
+    return torch.linalg.inv(interpolation_matrix(source, torch.arange(source), order=3).double())
 
 
 def separable(volume: torch.Tensor, matrices: Sequence[torch.Tensor]) -> torch.Tensor:
