@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -91,8 +92,9 @@ def test_values_and_slopes_are_those_of_torchs_own_sampler(
     truth = torch.nn.functional.grid_sample(image, grid, padding_mode=padding, align_corners=True).view(2, -1)
     (of_grid,) = torch.autograd.grad((truth * wanted).sum(), grid)
     steps = torch.tensor([2 / max(n - 1, 1) for n in shape]).view(3, 1)
-    for size in (2**15, 7):
+    for size, few in ((2**15, 4), (7, 10**6), (600, 0)):  # those beyond the image with the others, or alone
         monkeypatch.setattr(trilinear, "POINTS_AT_A_TIME", size)
+        monkeypatch.setattr(trilinear, "FEW", few)
         places = at.clone().requires_grad_()
         found = trilinear.read_linear(image[0], places, border=padding == "border")
         (slope,) = torch.autograd.grad((found * wanted).sum(), places)
@@ -127,8 +129,12 @@ def test_the_average_of_data_is_that_of_both_channels_divided(
     np.testing.assert_allclose(warped * there, (average * there).detach(), atol=1e-9)
 
 
-def test_data_read_by_two_threads_is_that_of_one(request: pytest.FixtureRequest) -> None:
+def test_data_read_by_two_threads_is_that_of_one(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     request.addfinalizer(lambda: torch.set_num_threads(1))
+    monkeypatch.setattr(trilinear, "LEAST_OF_A_THREAD", 2**14)
+    monkeypatch.setattr(trilinear, "MOST_OF_A_THREAD", 2**15)
     draw = torch.Generator().manual_seed(0)
     image, at = torch.rand(1, 2, *SHAPE, generator=draw), 7 * torch.rand(1, 3, 50, 40, 50, generator=draw)
     found = []
@@ -139,7 +145,9 @@ def test_data_read_by_two_threads_is_that_of_one(request: pytest.FixtureRequest)
         found.append([average.detach(), weight, *torch.autograd.grad(average.sum(), places)])
         with torch.inference_mode():
             assert torch.equal(sampling.sample_data(image, at)[0], average.detach())
-    assert at[0, 0].numel() > 2 * trilinear.POINTS_AT_A_TIME
+    assert at[0, 0].numel() > 2 * trilinear.MOST_OF_A_THREAD
+    assert torch.get_num_threads() == 2  # and so have threads to come; those that read have one each
+    assert ThreadPoolExecutor(1).submit(torch.get_num_threads).result() == 2
     assert all(torch.equal(one, two) for one, two in zip(*found, strict=True))
 
 

@@ -165,19 +165,22 @@ def similarity(fixed: torch.Tensor, warped: torch.Tensor, weight: torch.Tensor) 
         fixed, warped: intensities, of any one shape.
         weight: the same shape, 0 or more.
     """
-    sums = np.zeros(4)
+    joint = _JointHistogram(fixed, warped, weight)
+    near = [sum(edges) / 2 for edges in joint.edges]  # of the means; what is summed about them does not cancel
+    sums, mse = np.zeros(6), 0.0
     for f, g, w in _weighted_pieces(fixed, warped, weight):
-        sums += [float(v.sum()) for v in (w, w * f, w * g, w * (f - g) ** 2)]
+        joint.add(f, g)
+        mse += float((w * (f - g) ** 2).sum())
+        f, g = f - near[0], g - near[1]
+        wf, wg = w * f, w * g
+        sums += [float(v.sum()) for v in (w, wf, wg, wf * f, wg * g, wf * g)]
     if sums[0] == 0:
         return {"mse": float("nan"), "ncc": float("nan"), "nmi": float("nan")}
-    mean_fixed, mean_warped, mse = (float(s) for s in sums[1:] / sums[0])
-    moments = np.zeros(3)  # a second pass about the means, so that nothing cancels
-    for f, g, w in _weighted_pieces(fixed, warped, weight):
-        f, g = f - mean_fixed, g - mean_warped
-        moments += [float(v.sum()) for v in (w * f * f, w * g * g, w * f * g)]
-    spread = float(np.sqrt(moments[0] * moments[1]))
-    ncc = float(moments[2]) / spread if spread > 0 else float("nan")
-    return {"mse": mse, "ncc": ncc, "nmi": normalised_mutual_information(fixed, warped, weight)}
+    mean_f, mean_g, square_f, square_g, product = (float(s) for s in sums[1:] / sums[0])
+    own, other = (max(square - mean**2, 0.0) for square, mean in ((square_f, mean_f), (square_g, mean_g)))
+    spread = float(np.sqrt(own * other))
+    ncc = float(np.clip((product - mean_f * mean_g) / spread, -1, 1)) if spread > 0 else float("nan")
+    return {"mse": mse / float(sums[0]), "ncc": ncc, "nmi": joint.mutual_information()}
 
 
 def normalised_mutual_information(fixed: torch.Tensor, warped: torch.Tensor, weight: torch.Tensor) -> float:
@@ -191,18 +194,33 @@ def normalised_mutual_information(fixed: torch.Tensor, warped: torch.Tensor, wei
         fixed, warped: intensities, of any one shape.
         weight: the same shape; only voxels with weight > 0 count.
     """
-    edges = [_range(image, weight) for image in (fixed, warped)]
-    size = int(np.clip(np.sqrt(float((weight > 0).sum()) / VOXELS_A_BIN), 2, NMI_BINS))
-    counts = np.zeros(size**2)
+    joint = _JointHistogram(fixed, warped, weight)
     for f, g, _ in _weighted_pieces(fixed, warped, weight):
-        bins = [
-            ((v - low) * (size / max(high - low, TINY))).clamp(0, size - 1).long()
-            for v, (low, high) in zip((f, g), edges, strict=True)
-        ]
-        counts += torch.bincount(bins[0] * size + bins[1], minlength=size**2).cpu().numpy()
-    joint = counts.reshape(size, size) / max(counts.sum(), 1)
-    own, other, both = (_entropy(p) for p in (joint.sum(axis=1), joint.sum(axis=0), joint))
-    return (own + other) / both if both > 0 else float("nan")
+        joint.add(f, g)
+    return joint.mutual_information()
+
+
+class _JointHistogram:
+    """How often two intensities lie on each other."""
+
+    def __init__(self, fixed: torch.Tensor, warped: torch.Tensor, weight: torch.Tensor) -> None:
+        self.edges = [_range(image, weight) for image in (fixed, warped)]
+        self.size = int(np.clip(np.sqrt(float((weight > 0).sum()) / VOXELS_A_BIN), 2, NMI_BINS))
+        self.counts = np.zeros(self.size**2)
+
+    def add(self, fixed: torch.Tensor, warped: torch.Tensor) -> None:
+        """Count some voxels, each image (n,)."""
+        own, other = (
+            ((v - low) * (self.size / max(high - low, TINY))).clamp(0, self.size - 1).long()
+            for v, (low, high) in zip((fixed, warped), self.edges, strict=True)
+        )
+        self.counts += torch.bincount(own * self.size + other, minlength=self.size**2).cpu().numpy()
+
+    def mutual_information(self) -> float:
+        """Return `normalised_mutual_information` of what was counted."""
+        joint = self.counts.reshape(self.size, self.size) / max(self.counts.sum(), 1)
+        own, other, both = (_entropy(p) for p in (joint.sum(axis=1), joint.sum(axis=0), joint))
+        return (own + other) / both if both > 0 else float("nan")
 
 
 def _range(image: torch.Tensor, weight: torch.Tensor) -> tuple[float, float]:

@@ -84,26 +84,31 @@ class DiscreteSearch:
         """
         found: tuple[torch.Tensor, Lattice] | None = None
         by_voxels = {n: level_images(pair, n, least=LEAST_NODES) for n in {s.voxels for s in self.stages.values()}}
+        fixed = {n: _described(images.fixed, images.fixed_weight) for n, images in by_voxels.items()}
         for stage in self.stages.values():
             images = by_voxels[stage.voxels]
-            field = _searched(images, pair, stage, None if found is None else _on(images.lattice, *found))
+            before = None if found is None else _on(images.lattice, *found)
+            field = _searched(images, pair, stage, fixed[stage.voxels], before)
             found = field * _per_axis(images.lattice.step_vox, field), images.lattice
         assert found is not None
         field_vox, lattice = found
         return _smoothed(field_vox, spacing_mm(pair.fixed_affine) * lattice.step_vox, self.smooth_mm), lattice
 
 
-def _searched(images: LevelImages, pair: PairImages, stage: Stage, before: torch.Tensor | None) -> torch.Tensor:
-    """Return the field (1, 3, W, H, D) of a stage, in nodes of its lattice, with what was found before."""
+def _searched(
+    images: LevelImages, pair: PairImages, stage: Stage, fixed: torch.Tensor, before: torch.Tensor | None
+) -> torch.Tensor:
+    """Return the field (1, 3, W, H, D) of a stage, in nodes of its lattice, with what was found before.
+
+    ``fixed``: the fixed image, described.
+    """
     shape = images.lattice.shape
     node = spacing_mm(pair.fixed_affine) * np.array(images.lattice.step_vox)
     pool, moves = blocks(shape, node, stage)
     size = node * pool  # mm, of the nodes that are searched for
     margin = [int(m) * p for m, p in zip(moves.abs().amax(dim=0).tolist(), pool, strict=True)]
     moving, weight = _moving(images, before, margin)
-    described = [
-        _pooled(mind_ssc(_filled(i, w)), w, pool) for i, w in ((images.fixed, images.fixed_weight), (moving, weight))
-    ]
+    described = [_pooled(fixed, images.fixed_weight, pool), _pooled(_described(moving, weight), weight, pool)]
     costs = match_costs(*described[0], *described[1], moves)
     unit = torch.as_tensor(size / stage.node_mm, dtype=torch.float32, device=moving.device)
     there = choose(costs, moves.to(unit) * unit)
@@ -148,10 +153,10 @@ def _moving(
     return sample_data(images.moving, placed(at, images.to_moving))
 
 
-def _filled(image: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Return the image with its mean where there is no data, so that no edge appears there by 0."""
+def _described(image: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Return the descriptions of an image, with its mean where there is no data, so that no edge appears there by 0."""
     mean = (image * weight).sum() / weight.sum().clamp(min=PADDING_NOISE)
-    return torch.where(weight >= COMPARED, image, mean)
+    return mind_ssc(torch.where(weight >= COMPARED, image, mean))
 
 
 def _pooled(described: torch.Tensor, weight: torch.Tensor, pool: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -21,7 +21,7 @@ class Cells:
     Attributes:
         first: (n,), index of the first voxel of each cell.
         along: three of (n,), where a position lies in its cell, 0 to 1; beyond the volume 0 or 1.
-        within: of each axis, (n,), bool: where the position does not lie beyond the volume; None for everywhere.
+        left: axes along which some positions lie beyond the volume.
         steps: from a voxel to the next one along each axis, in indices; 0 along an axis of one voxel.
     """
 
@@ -32,14 +32,15 @@ class Cells:
         last = strides[0] * shape[0] - 1 - sum(self.steps)
         whole = torch.int32 if last < 2**31 else torch.int64
         self.first = torch.zeros(at.shape[1], dtype=whole)
-        self.along, self.within = [], []
-        for place, n, stride in zip(at, shape, strides, strict=True):
+        self.along, self.left = [], []
+        for axis, (place, n, stride) in enumerate(zip(at, shape, strides, strict=True)):
             nearest = place.clamp(0, n - 1)
             cell = nearest.floor().clamp_(max=max(n - 2, 0))
             self.along.append(nearest.sub_(cell))
             self.first.add_(cell.to(whole), alpha=stride)
             low, high = place.aminmax()
-            self.within.append(None if low >= 0 and high < n - 1 else (place >= 0) & (place < n - 1))
+            if n > 1 and not (low >= 0 and high < n - 1):
+                self.left.append(axis)
         self.first.clamp_(0, last)  # a position that is no number has no cell
 
     def read(self, values: torch.Tensor, found: torch.Tensor, slope: torch.Tensor | None) -> None:
@@ -48,7 +49,7 @@ class Cells:
         Args:
             values: of the volume, flat.
             found: (n,), filled with the values at the positions.
-            slope: (3, n), filled with the slopes, or None.
+            slope: (3, n), filled with the slopes, or None; wrong beyond the volume until `rest`.
         """
         x, y, z = self.along
         a, b, _ = self.steps
@@ -63,9 +64,24 @@ class Cells:
             slope[0].copy_(rise)
             torch.addcmul(e0, e1.sub_(e0), x, out=slope[1])
             torch.addcmul(d0, d1.sub_(d0), x, out=slope[2])
-            for row, within in zip(slope, self.within, strict=True):
-                if within is not None:
-                    row.mul_(within)
+
+    def within(self, axis: int) -> torch.Tensor:
+        """Tell which positions do not lie beyond the volume along an axis, (n,), bool."""
+        return (self.at[axis] >= 0) & (self.at[axis] < self.shape[axis] - 1)
+
+    def beyond(self) -> torch.Tensor | None:
+        """Return the indices of the positions that lie beyond the volume; None where there is none."""
+        if not self.left:
+            return None
+        inside = self.within(self.left[0])
+        for axis in self.left[1:]:
+            inside &= self.within(axis)
+        return inside.logical_not_().nonzero()[:, 0]
+
+    def rest(self, slope: torch.Tensor) -> None:
+        """Set slopes (3, n) to 0 along each axis along which a position lies beyond the volume."""
+        for axis in self.left:
+            slope[axis].mul_(self.within(axis))
 
     def spread(self, count: torch.Tensor) -> None:
         """Add one for each position to a volume, flat, shared by the voxels of its cell; nothing lies beyond it."""
@@ -96,9 +112,9 @@ class Falls:
     def __init__(self, cells: Cells) -> None:
         self.cells = cells
         self.shares: dict[int, torch.Tensor] = {}
-        for axis, (place, n, within) in enumerate(zip(cells.at, cells.shape, cells.within, strict=True)):
-            if within is not None and n > 1:
-                self.shares[axis] = torch.minimum(place + 1, n - place).clamp_(0, 1)
+        for axis in cells.left:
+            place, n = cells.at[axis], cells.shape[axis]
+            self.shares[axis] = torch.minimum(place + 1, n - place).clamp_(0, 1)
 
     def apply(self, values: torch.Tensor, slope: torch.Tensor | None) -> None:
         """Change values (n,) and slopes (3, n) that were read with the outer voxels going on for ever."""

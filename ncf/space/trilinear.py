@@ -8,11 +8,15 @@ lerps between them, the same reading takes a third of the time, and its gradient
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from threading import Barrier
 from typing import Any
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from ncf.space.cells import Cells, Falls
 
@@ -21,7 +25,9 @@ DEVICES = ("cpu",)  # where this is faster than torch's own; a GPU has code for 
 # of a worker's own would keep the other workers waiting. So rows are computed one by one, too; any smaller number
 # will do
 POINTS_AT_A_TIME = 2**15 - 64
-MOST_THREADS = 8  # Python lets one of them run between two operations
+FEW = 4  # one of so many positions, or fewer, are read by themselves
+# Python lets one thread run between two operations, so those of several threads must be longer
+LEAST_OF_A_THREAD, MOST_OF_A_THREAD, MOST_THREADS = 2**16, 2**18, 8
 
 
 def faster_on(volume: torch.Tensor) -> bool:
@@ -140,46 +146,106 @@ def _read(volume: torch.Tensor, at: torch.Tensor, *, border: bool, slopes: torch
     """Return the values (C, N), and fill in the slopes (C, 3, N) where they are wanted."""
     shape, flat, values = tuple(volume.shape[1:]), _flat(volume), at.new_empty(len(volume), at.shape[1])
 
+    def fill(cells: Cells, *parts: torch.Tensor) -> None:
+        """Fill in values and slopes, as within the volume."""
+        for channel, row in enumerate(flat):
+            cells.read(row, *_channel(parts, channel))
+
+    def end(cells: Cells, *parts: torch.Tensor) -> None:
+        """Change values and slopes to those beyond the volume."""
+        falls = None if border else Falls(cells)
+        for channel in range(len(flat)):
+            found, slope = _channel(parts, channel)
+            if slope is not None:
+                cells.rest(slope)
+            if falls is not None:
+                falls.apply(found, slope)
+
     def read(some: slice) -> None:
         """Fill in some values and slopes."""
-        cells = Cells(at.detach()[:, some], shape)
-        falls = None if border else Falls(cells)
-        for channel, row in enumerate(flat):
-            slope = None if slopes is None else slopes[channel, :, some]
-            cells.read(row, values[channel, some], slope)
-            if falls is not None:
-                falls.apply(values[channel, some], slope)
+        parts = [values[:, some]] if slopes is None else [values[:, some], slopes[..., some]]
+        _fill(Cells(at.detach()[:, some], shape), fill, end, parts)
 
     _for_pieces(at.shape[1], read)
     return values
+
+
+def _channel(parts: Sequence[torch.Tensor], channel: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return the values of a channel, and its slopes where there are any."""
+    return parts[0][channel], parts[1][channel] if len(parts) > 1 else None
+
+
+def _fill(
+    cells: Cells,
+    fill: Callable[..., None],
+    end: Callable[..., None],
+    parts: Sequence[torch.Tensor],
+) -> None:
+    """Fill tensors (..., n) with what is read at n positions.
+
+    Most positions lie within the volume, and those beyond it cost twice as much. So they are read once more, alone.
+
+    Args:
+        cells: of the positions.
+        fill: with cells and tensors fills these, as within the volume.
+        end: with cells and tensors changes these to what they are beyond the volume.
+        parts: to fill.
+    """
+    fill(cells, *parts)
+    beyond = cells.beyond()
+    if beyond is None:
+        return
+    if FEW * len(beyond) > len(cells.first):
+        end(cells, *parts)
+        return
+    outer = Cells(cells.at[:, beyond], cells.shape)
+    own = [part.new_empty(*part.shape[:-1], len(beyond)) for part in parts]
+    fill(outer, *own)
+    end(outer, *own)
+    for part, found in zip(parts, own, strict=True):
+        part.index_copy_(-1, beyond, found)
 
 
 def _data(
     volume: torch.Tensor, at: torch.Tensor, *, least: float, slopes: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return averages (N,) and weights (N,), and fill in the slopes (3, N) of the averages where they are wanted."""
-    shape, (sums, weights) = tuple(volume.shape[1:]), _flat(volume)
+    shape, flat = tuple(volume.shape[1:]), _flat(volume)
     average, weight = (at.new_empty(at.shape[1]) for _ in range(2))
+
+    def fill(cells: Cells, *parts: torch.Tensor) -> None:
+        """Fill in sums, weights, and the slopes of both."""
+        for row, found, slope in zip(flat, parts[:2], _slopes(parts), strict=True):
+            cells.read(row, found, slope)
+
+    def end(cells: Cells, *parts: torch.Tensor) -> None:
+        """Change them to those beyond the volume."""
+        falls = Falls(cells)
+        for found, slope in zip(parts[:2], _slopes(parts), strict=True):
+            if slope is not None:
+                cells.rest(slope)
+            falls.apply(found, slope)
 
     def read(some: slice) -> None:
         """Fill in some averages, weights and slopes."""
-        cells = Cells(at.detach()[:, some], shape)
-        falls = Falls(cells)
         found, share = average[some], weight[some]
-        rise, other = (None, None) if slopes is None else (slopes[:, some], torch.empty_like(slopes[:, some]))
-        for values, read_values, slope in ((sums, found, rise), (weights, share, other)):
-            cells.read(values, read_values, slope)
-            falls.apply(read_values, slope)
+        parts = [found, share] if slopes is None else [found, share, slopes[:, some], torch.empty_like(slopes[:, some])]
+        _fill(Cells(at.detach()[:, some], shape), fill, end, parts)
         divisor = share.clamp(min=least)
         found.div_(divisor)
-        if rise is not None and other is not None:
+        if slopes is not None:
             falling = found * (share >= least)  # below it the divisor has no slope
-            for row, of_weight in zip(rise, other, strict=True):
+            for row, of_weight in zip(*parts[2:], strict=True):
                 row.addcmul_(of_weight, falling, value=-1).div_(divisor)
         share.clamp_(0, 1)
 
     _for_pieces(at.shape[1], read)
     return average, weight
+
+
+def _slopes(parts: Sequence[torch.Tensor]) -> Sequence[torch.Tensor | None]:
+    """Return the slopes of sums and weights, where there are any."""
+    return parts[2:] if len(parts) > 2 else (None, None)
 
 
 def _flat(volume: torch.Tensor) -> torch.Tensor:
@@ -189,10 +255,9 @@ def _flat(volume: torch.Tensor) -> torch.Tensor:
 
 def _for_pieces(count: int, read: Callable[[slice], None]) -> None:
     """Call a function for every piece of so many positions, by as many threads as torch has."""
-    pieces = list(_pieces(count))
-    threads = min(torch.get_num_threads(), len(pieces), MOST_THREADS)
+    threads = min(torch.get_num_threads(), count // LEAST_OF_A_THREAD, MOST_THREADS)
     if threads < 2:
-        for some in pieces:
+        for some in _pieces(count):
             read(some)
         return
     inference = torch.is_inference_mode_enabled()
@@ -201,10 +266,36 @@ def _for_pieces(count: int, read: Callable[[slice], None]) -> None:
         with torch.inference_mode(inference):  # a mode belongs to a thread
             read(some)
 
-    with ThreadPoolExecutor(threads) as pool:  # few long tasks, where torch would share many short ones
-        list(pool.map(in_mode, pieces))
+    turns = math.ceil(count / (threads * MOST_OF_A_THREAD))
+    pieces = _pieces(count, math.ceil(count / (turns * threads)))
+    list(_workers(torch.get_num_threads(), os.getpid()).map(in_mode, pieces))
 
 
-def _pieces(count: int) -> Iterator[slice]:
+@lru_cache(maxsize=1)
+def _workers(threads: int, process: int) -> ThreadPoolExecutor:
+    """Return threads that share few long tasks, where torch would share many short operations.
+
+    Args:
+        threads: of torch.
+        process: a fork has none of the threads of its parent.
+    """
+    count = min(threads, MOST_THREADS)
+    all_there = Barrier(count)
+    workers = ThreadPoolExecutor(count, initializer=_alone)
+    list(workers.map(lambda _: all_there.wait(), range(count)))
+    return workers
+
+
+def _alone() -> None:
+    """Let this thread share no operation with others, once torch has told it how many it may use.
+
+    `torch.set_num_threads` would tell all threads to come, and MKL to use two threads for the smallest product.
+    """
+    torch.get_num_threads()
+    threadpool_limits(1, user_api="openmp")
+
+
+def _pieces(count: int, size: int = 0) -> Iterator[slice]:
     """Yield the positions that are read at a time."""
-    return (slice(first, first + POINTS_AT_A_TIME) for first in range(0, count, POINTS_AT_A_TIME))
+    size = size or POINTS_AT_A_TIME
+    return (slice(first, first + size) for first in range(0, count, size))
