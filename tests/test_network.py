@@ -124,13 +124,13 @@ def test_the_convolution_is_torchs_own(channels: tuple[int, int], size: int) -> 
 
 
 @pytest.mark.parametrize("size", [1, 3, 5])
-def test_sums_in_one_operation_are_those_one_by_one(size: int) -> None:
+def test_sums_in_one_operation_are_those_axis_by_axis(size: int) -> None:
     """What a GPU does, held to what a processor does."""
     volumes, copies = torch.randn(size**3, 2, 9, 8, 7), torch.randn(3, size**3, 5, 4, 6)
     for function, some in ((sum_of_shifts, volumes), (sum_of_copies, copies)):
-        one_by_one, at_once = (function(some, size, at_once=flag) for flag in (False, True))
-        assert one_by_one.shape[0] == {2: 2, 3: 3}[some.shape[function is sum_of_shifts]]
-        torch.testing.assert_close(at_once, one_by_one, rtol=1e-5, atol=1e-5)
+        by_axis, at_once = (function(some, size, at_once=flag) for flag in (False, True))
+        assert by_axis.shape[0] == {2: 2, 3: 3}[some.shape[function is sum_of_shifts]]
+        torch.testing.assert_close(at_once, by_axis, rtol=1e-5, atol=1e-5)
 
 
 def test_slab_by_slab_is_the_whole_in_value_and_gradient(monkeypatch: pytest.MonkeyPatch) -> None:

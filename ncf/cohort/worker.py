@@ -213,7 +213,9 @@ def _use_threads() -> None:
     """Let torch use the threads that `prepare_process` set, also where an earlier task has loaded torch already."""
     import torch
 
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
+    wanted = int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads()))
+    if wanted != torch.get_num_threads():  # once torch is told, MKL shares even the smallest products among threads
+        torch.set_num_threads(wanted)
 
 
 @lru_cache(maxsize=1)

@@ -5,8 +5,6 @@ It must not know networks, images or levels.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -102,16 +100,19 @@ def sum_of_shifts(volumes: torch.Tensor, size: int, *, at_once: bool | None = No
     Args:
         volumes: contiguous.
         size: of the kernel.
-        at_once: True adds them in one operation, as a GPU likes it, False one by one, as a processor does; by default
+        at_once: True adds them in one operation, as a GPU likes it, False axis by axis, as a processor does; by default
             as the volumes' device likes it.
     """
     if volumes.is_cuda if at_once is None else at_once:
         return _shifted(volumes, size).sum(dim=(0, 1, 2))
-    parts = list(_parts(volumes, size))
-    found = volumes[0][(..., *parts[0])].clone()
-    for volume, part in zip(volumes[1:], parts[1:], strict=True):
-        found += volume[(..., *part)]
-    return found
+    found = _exact(volumes)
+    for axis in (-1, -2, -3):  # the last shift is along the last axis
+        parts = found.unflatten(0, (-1, size)).unbind(dim=1)
+        length = found.shape[axis] - size + 1
+        found = parts[0].narrow(axis, 0, length).clone()
+        for first, part in enumerate(parts[1:], start=1):
+            found += part.narrow(axis, first, length)
+    return found[0].to(volumes.dtype)
 
 
 def sum_of_copies(copies: torch.Tensor, size: int, *, at_once: bool | None = None) -> torch.Tensor:
@@ -126,10 +127,20 @@ def sum_of_copies(copies: torch.Tensor, size: int, *, at_once: bool | None = Non
     if copies.is_cuda if at_once is None else at_once:
         wide = F.pad(copies.flip(1).transpose(0, 1), (m,) * 6)  # what is added at a shift is read from its opposite
         return sum_of_shifts(wide.contiguous(), size, at_once=True)
-    found = copies.new_zeros(len(copies), *(n + m for n in copies.shape[2:]))
-    for number, part in enumerate(_parts(found, size)):
-        found[(..., *part)] += copies[:, number]
-    return found
+    found = _exact(copies)
+    for axis in (-1, -2, -3):
+        parts, length = found.unflatten(1, (-1, size)).unbind(dim=2), found.shape[axis]
+        shape = list(parts[0].shape)
+        shape[axis] += m
+        found = found.new_zeros(shape)
+        for first, part in enumerate(parts):
+            found.narrow(axis, first, length).add_(part)
+    return found[:, 0].to(copies.dtype)
+
+
+def _exact(volume: torch.Tensor) -> torch.Tensor:
+    """Return a volume in at least 32 bits; in 16, sums take four times as long, and lose digits."""
+    return volume if volume.dtype == torch.float64 else volume.float()
 
 
 def _shifted(volumes: torch.Tensor, size: int) -> torch.Tensor:
@@ -141,14 +152,6 @@ def _shifted(volumes: torch.Tensor, size: int) -> torch.Tensor:
     shifts = [volume * size ** (2 - axis) + step for axis, step in enumerate(steps)]
     shape = (size, size, size, volumes.shape[1], *_lengths(volumes, size))
     return volumes.as_strided(shape, (*shifts, channel, *steps))
-
-
-def _parts(volume: torch.Tensor, size: int) -> Iterator[tuple[slice, slice, slice]]:
-    """Yield which part of the last three axes each of size^3 shifts is."""
-    lengths = _lengths(volume, size)
-    for shift in itertools.product(range(size), repeat=3):
-        a, b, c = (slice(first, first + n) for first, n in zip(shift, lengths, strict=True))
-        yield a, b, c
 
 
 def _lengths(volume: torch.Tensor, size: int) -> tuple[int, int, int]:

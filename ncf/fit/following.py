@@ -103,16 +103,20 @@ def _computed(function: Function, at: torch.Tensor) -> _Known:
     leaf = at.detach().requires_grad_()
     value, beside = function(leaf)
     (slope,) = torch.autograd.grad(value.sum(), leaf)
-    return _Known(_along(value.detach(), -slope, leaf.detach()), slope, beside)
+    return _Known(_along(value.detach(), slope, leaf.detach(), back=True), slope, beside)
 
 
-def _along(start: torch.Tensor, slope: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
-    """Return ``at_zero + slope * at``, summed over the axes, and over the nodes where the start is a scalar."""
+def _along(start: torch.Tensor, slope: torch.Tensor, at: torch.Tensor, *, back: bool = False) -> torch.Tensor:
+    """Return ``start + slope * at``, summed over the axes, and over the nodes where the start is a scalar.
+
+    ``back``: less instead of plus.
+    """
+    sign = -1 if back else 1
     if start.ndim == 0:
-        return start + torch.dot(slope.flatten(), at.flatten())
-    found = torch.addcmul(start, slope[:, :1], at[:, :1])
+        return start + sign * torch.dot(slope.flatten(), at.flatten())
+    found = torch.addcmul(start, slope[:, :1], at[:, :1], value=sign)
     for axis in range(1, at.shape[1]):
-        found.addcmul_(slope[:, axis : axis + 1], at[:, axis : axis + 1])
+        found.addcmul_(slope[:, axis : axis + 1], at[:, axis : axis + 1], value=sign)
     return found
 
 
