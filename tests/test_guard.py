@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import platform
 import subprocess
 import sys
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from ignite.engine import Engine
 
+from ncf.core.presets import config
 from ncf.core.process import Allocator
-from ncf.run.guard import Released
+from ncf.run.guard import FlagCheck, Released
 
 FRESH = """
 import sys
@@ -69,3 +72,19 @@ def test_one_pairs_volumes_are_gone_before_the_next_is_read() -> None:
     Released().attach(evaluator)
     evaluator.run(pairs(), epoch_length=3)
     assert len(volumes) == 3 and volumes[-1]() is not None
+
+
+def test_a_flag_that_is_text_ends_in_one_line() -> None:
+    FlagCheck(report=True, strict=False).run()
+    with pytest.raises(SystemExit, match=r"error: report is True or False, and not the text 'false': --report=False"):
+        FlagCheck(strict=True, report="false").run()
+    with pytest.raises(SystemExit, match="--strict=True or False"):
+        FlagCheck(strict="no").run()
+
+
+def test_every_flag_of_the_config_is_looked_at() -> None:
+    told = json.loads(Path(config("inference")).read_text(encoding="utf-8"))
+    flags = {name for name, value in told.items() if isinstance(value, bool)}
+    looked_at = {name for name in told["flag_check"] if not name.startswith("_")}
+    assert flags - {"guide_labels"} == looked_at  # which may be names of labels
+    assert told["run"][0] == "$@flag_check.run()"

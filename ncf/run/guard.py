@@ -36,6 +36,25 @@ class DeviceCheck:
             sys.exit(f"error: {error}")
 
 
+class FlagCheck:
+    """Ends the process with one line where a setting that is true or false is something else, such as the text "false".
+
+    Args:
+        flags: settings by name.
+    """
+
+    def __init__(self, **flags: Any) -> None:
+        self.flags = flags
+
+    def run(self) -> None:
+        """Look at each flag; exit with status 1 where one is neither true nor false."""
+        for name, value in self.flags.items():
+            if not isinstance(value, bool):
+                own = str(value).strip().capitalize()
+                word = own if own in ("True", "False") else "True or False"
+                sys.exit(f"error: {name} is True or False, and not the text {str(value)!r:.60}: --{name}={word}")
+
+
 KEPT = ("metrics", "result_dir")  # entries of an evaluator's output that its later handlers need
 
 
