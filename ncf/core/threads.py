@@ -13,11 +13,38 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
 
 SETTINGS = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")  # whoever set one has chosen
 SHARED = 2**17  # numbers, enough that torch shares the work among threads
 MOST_TEAMS = 8
+Given = ParamSpec("Given")
+Found = TypeVar("Found")
+
+
+@contextlib.contextmanager
+def beside(
+    function: Callable[Given, Found], *args: Given.args, **kwargs: Given.kwargs
+) -> Iterator[Callable[[], Found]]:
+    """Call a function beside what the ``with`` does, if torch may use more than one thread.
+
+    Args:
+        function: to call; where there is but one thread, only when what it returns is asked for.
+        args: of the function.
+        kwargs: of the function.
+
+    Yields:
+        A function that waits, and returns or raises what the other one does.
+    """
+    import torch
+
+    if torch.get_num_threads() == 1:
+        yield lambda: function(*args, **kwargs)
+        return
+    with ThreadPoolExecutor(1) as other:
+        yield other.submit(function, *args, **kwargs).result
 
 
 @contextlib.contextmanager

@@ -9,7 +9,6 @@ from typing import Any
 from ignite.engine import Engine, Events
 
 from ncf.core.console import tell
-from ncf.core.drawing import load_matplotlib
 from ncf.core.errors import PairError
 from ncf.core.interruption import end_of
 from ncf.core.refusals import explanation
@@ -117,7 +116,6 @@ def told_or_reason(
 
 
 def _report(folder: Path, inputs: dict[str, Path] | None) -> Path:
-    load_matplotlib()
     from ncf.report.make import make_report
 
     return make_report(folder, inputs)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import torch
-
+from ncf.core.drawing import load_matplotlib
 from ncf.core.files import claim_folder, encoded, write_whole
 from ncf.core.names import PICTURES, REPORT_FILE
+from ncf.core.threads import beside
 from ncf.report.error_bounds import scale_of
-from ncf.report.figures import pictures
 from ncf.report.findings import findings_of
 from ncf.report.material import gathered
 from ncf.report.page import page
@@ -39,20 +37,22 @@ def make_report(folder: str | Path, inputs: Mapping[str, Path] | None = None) ->
     """
     result = SavedResult(Path(folder))
     paths = {**result.inputs, **(inputs or {})}
-    material = gathered(result, inputs)
-    with ThreadPoolExecutor(1) as other:
-        # it takes as long as the pictures
-        shown = other.submit(scene, material) if torch.get_num_threads() > 1 else None
+    with beside(gathered, result, inputs) as read:
+        load_matplotlib()
+        from ncf.report.figures import pictures
+
+        material = read()
+    with beside(scene, material) as shown:  # it takes as long as the pictures
         views = sliced(material)
         drawn = pictures(views, losses=result.run["losses"], errors_mm=material.errors_mm, bounds=scale_of(material))
         found = findings_of(material)
-    volumes = scene(material) if shown is None else shown.result()
+        volumes = shown()
     text = page(material, findings=found, plots=drawn, paths=paths, scene=volumes)
-    beside = claim_folder(result.folder / PICTURES)
-    for old in beside.glob("*.png"):
+    there = claim_folder(result.folder / PICTURES)
+    for old in there.glob("*.png"):
         old.unlink()
     for name, content in drawn.items():
-        _save(beside / name, content)
+        _save(there / name, content)
     save_findings(result.folder, found)
     _save(result.folder / REPORT_FILE, encoded(text))
     return result.folder / REPORT_FILE

@@ -17,6 +17,7 @@ from ncf.core.files import unchanged
 from ncf.core.labels import sides_of
 from ncf.core.names import GRID_OF, IMAGES, POINTS, TRUST_FILE, WARPED_FILE, WARPED_LABEL_FILE
 from ncf.core.scan_paths import is_there
+from ncf.core.threads import beside
 from ncf.evaluate.metrics import tre_mm
 from ncf.io.image_files import read_image
 from ncf.io.label_files import MOST_CODE, empty_scan, read_label, shown_labels, table_of
@@ -178,13 +179,12 @@ def gathered(result: SavedResult, inputs: Mapping[str, Path] | None = None) -> M
     Raises:
         PairError: a scan cannot be read, or the result is not a registration.
     """
-    facts = facts_of(result, inputs)
-    space = facts.space
-    paths = {key: path for key, path in {**result.inputs, **(inputs or {})}.items() if key not in facts.lost}
-    moving = read_image("moving", str(paths["moving"])).as_tensor()[None]
-    _check_grid(paths["moving"], tuple(moving.shape[2:]), result.grid("moving").shape)
-    fixed = _read(space, "fixed", paths["fixed"])
-    warped = _read(space, "warped", result.folder / WARPED_FILE)
+    paths = {**result.inputs, **(inputs or {})}
+    _check_scans(result, paths)
+    with beside(_scans, result, paths) as read:
+        facts = facts_of(result, inputs)
+        fixed, warped, moving = read()
+    space, paths = facts.space, {key: path for key, path in paths.items() if key not in facts.lost}
     return Material(
         **vars(facts),
         scans={"fixed": fixed, "warped": warped},
@@ -195,6 +195,14 @@ def gathered(result: SavedResult, inputs: Mapping[str, Path] | None = None) -> M
         labels=_labels(result, space, {key: paths[key] for key in GRID_OF if key in paths}),
         bounds=_bounds(result, space),
     )
+
+
+def _scans(result: SavedResult, paths: Mapping[str, Path]) -> tuple[np.ndarray, np.ndarray, torch.Tensor]:
+    """Read the fixed and the warped scan, turned for display, and the moving one on its own grid."""
+    space = DisplaySpace(result.grid("fixed"))
+    moving = read_image("moving", str(paths["moving"])).as_tensor()[None]
+    _check_grid(paths["moving"], tuple(moving.shape[2:]), result.grid("moving").shape)
+    return _read(space, "fixed", paths["fixed"]), _read(space, "warped", result.folder / WARPED_FILE), moving
 
 
 def _bounds(result: SavedResult, space: DisplaySpace) -> tuple[np.ndarray, ...]:

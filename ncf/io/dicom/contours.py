@@ -14,8 +14,8 @@ from itertools import combinations
 
 import nibabel as nib
 import numpy as np
-from matplotlib.path import Path as Outline
 
+from ncf.core.drawing import load_matplotlib
 from ncf.space.geometry import spacing_mm, to_mm, to_vox
 from ncf.space.grids import Grid
 
@@ -166,6 +166,9 @@ def _fill_slices(found: Filled, stack: Stack, box: Grid, axis: int, normal: np.n
 
 def _fill_oblique(found: Filled, stack: Stack, box: Grid, _: int, normal: np.ndarray, thick: float) -> None:
     """Fill contours that lie oblique to the grid: each voxel's centre in the plane of the nearest contours."""
+    load_matplotlib()
+    from matplotlib.path import Path as outline
+
     indices = np.indices(box.shape).reshape(3, -1).T
     centres = to_mm(indices, box.affine)
     which = stack.nearest(centres @ normal, thick)
@@ -173,7 +176,7 @@ def _fill_oblique(found: Filled, stack: Stack, box: Grid, _: int, normal: np.nda
     flat = found.mask.reshape(-1)
     for plane in np.unique(which[which >= 0]):
         own = np.flatnonzero(which == plane)
-        masks = [Outline(points @ across).contains_points(centres[own] @ across) for points in stack.planes[plane]]
+        masks = [outline(points @ across).contains_points(centres[own] @ across) for points in stack.planes[plane]]
         flat[own] = _even_odd(found, masks)
 
 
