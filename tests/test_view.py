@@ -102,7 +102,9 @@ def test_in_the_browser_the_numbers_are_those_of_the_files(server: ResultServer,
 @pytest.mark.slow
 def test_the_command_ends_by_ctrl_c(result: Path) -> None:
     command = [sys.executable, "-m", "ncf", "view", str(result), "--browser=false"]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a child of nohup inherits that it is ignored
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, before)
     assert process.stdout is not None
     lines = iter(process.stdout.readline, "")
     assert next(line for line in lines if "view" in line).split()[1].startswith("http://127.0.0.1:")

@@ -12,7 +12,6 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from threading import Barrier
 from typing import Any
 
 import torch
@@ -279,11 +278,7 @@ def _workers(threads: int, process: int) -> ThreadPoolExecutor:
         threads: of torch.
         process: a fork has none of the threads of its parent.
     """
-    count = min(threads, MOST_THREADS)
-    all_there = Barrier(count)
-    workers = ThreadPoolExecutor(count, initializer=_alone)
-    list(workers.map(lambda _: all_there.wait(), range(count)))
-    return workers
+    return ThreadPoolExecutor(min(threads, MOST_THREADS), initializer=_alone)
 
 
 def _alone() -> None:
