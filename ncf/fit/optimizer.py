@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -112,8 +112,7 @@ class PairOptimizer(Inferer):
             raise ValueError(f"transform is one of {', '.join(TRANSFORMS)}, not {transform}")
         self.transform, self.linear = transform, LinearFit() if linear is None else linear
         self.levels = schedule(levels)
-        self.seed, self.attempts, self.progress = seed, attempts, progress
-        self.recorded = recorded
+        self.seed, self.attempts, self.progress, self.recorded = seed, attempts, progress, recorded
 
     def __call__(  # type: ignore[override]  # MONAI writes "tensor"; an evaluator hands over whatever was prepared
         self, inputs: PairImages, network: nn.Module, *args: Any, **kwargs: Any
@@ -293,10 +292,5 @@ class PairOptimizer(Inferer):
 def _tell(title: str, record: LevelRecord) -> None:
     """Log the first and the last loss of a level, and its seconds."""
     first, last = (sum(values[i] for values in record.losses.values()) for i in (0, -1))
-    nodes = _times(record.shape)
+    nodes = " x ".join(map(str, record.shape))
     logger.info("%s, %s nodes: loss %.4f -> %.4f, %.1f s", title, nodes, first, last, record.seconds)
-
-
-def _times(shape: Sequence[int]) -> str:
-    """Write a shape as 96 x 96 x 104."""
-    return " x ".join(str(n) for n in shape)

@@ -45,28 +45,14 @@ def train(
         The value of every term at every iteration, by name.
     """
     device = objective.images.fixed.device
-    names: list[str] = []
-    shares = [
-        partial(_share, iteration, iterations=iterations, rate_end=rate_end, warm_up=warm_up)
-        for iteration in range(iterations)
-    ]
-    kept: list[torch.Tensor] = []
+    shares = [partial(_share, n, iterations=iterations, rate_end=rate_end, warm_up=warm_up) for n in range(iterations)]
     course = Course(adam, shares, device)
-
-    def step() -> torch.Tensor:
-        """Take a step, and return the terms before it."""
-        adam.zero_grad()
-        terms = objective()
-        names[:] = terms
-        values = torch.stack(list(terms.values()))
-        values.sum().backward()
-        course.step()
-        return values.detach()
-
-    next_step = Replayed(step, device) if recorded else step
+    step = _Step(objective, adam, course)
+    take = Replayed(step, device) if recorded else step
+    kept: list[torch.Tensor] = []
 
     def iteration(engine: Engine, _: Any) -> dict[str, torch.Tensor]:
-        kept.append(next_step())
+        kept.append(take())
         return {"loss": kept[-1].sum()}
 
     trainer = SupervisedTrainer(
@@ -74,7 +60,7 @@ def train(
         max_epochs=1,
         train_data_loader=range(iterations),
         network=objective.network,
-        optimizer=adam,  # type: ignore[arg-type]  # our own; only `step` uses it
+        optimizer=adam,  # type: ignore[arg-type]  # our own; only `_Step` uses it
         loss_function=objective.loss,
         iteration_update=iteration,
         decollate=False,
@@ -83,7 +69,25 @@ def train(
         _show_progress(trainer, title)
     trainer.run()
     course.end()
-    return dict(zip(names, torch.stack(kept, dim=1).tolist(), strict=True))
+    return dict(zip(step.names, torch.stack(kept, dim=1).tolist(), strict=True))
+
+
+class _Step:
+    """A step of a level, as a function without arguments, so that a device can replay it."""
+
+    def __init__(self, objective: Objective, adam: Adam, course: Course) -> None:
+        self.objective, self.adam, self.course = objective, adam, course
+        self.names: list[str] = []  # of the terms, the same at every step
+
+    def __call__(self) -> torch.Tensor:
+        """Change the parameters; return the terms (K,) as they were before."""
+        self.adam.zero_grad()
+        terms = self.objective()
+        self.names = list(terms)
+        values = torch.stack(list(terms.values()))
+        values.sum().backward()
+        self.course.step()
+        return values.detach()
 
 
 def _share(iteration: int, rate: float, *, iterations: int, rate_end: float, warm_up: int) -> float:

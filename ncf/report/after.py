@@ -122,8 +122,8 @@ def _report(folder: Path, inputs: dict[str, Path] | None) -> Path:
 
 
 def _findings(folder: Path, inputs: dict[str, Path] | None) -> Path:
+    from ncf.report.facts import facts_of
     from ncf.report.findings import findings_of
-    from ncf.report.material import facts_of
     from ncf.report.saved_findings import save_findings
     from ncf.result.folder import SavedResult
 

@@ -16,7 +16,7 @@ from ncf.core.words import label_words, percent, place_words, structure_words
 from ncf.evaluate.trust import LARGE_MM
 from ncf.evaluate.verdict import FURTHER_APART
 from ncf.fit.contrast import unearned
-from ncf.report.material import Facts
+from ncf.report.facts import Facts
 from ncf.report.saved_findings import NOTE, WARNING, Finding
 from ncf.space.geometry import size_and_turn, spacing_mm
 

@@ -49,7 +49,7 @@ class Cells:
         Args:
             values: of the volume, flat.
             found: (n,), filled with the values at the positions.
-            slope: (3, n), filled with the slopes, or None; wrong beyond the volume until `rest`.
+            slope: (3, n), filled with the slopes, or None; wrong beyond the volume until `flatten`.
         """
         x, y, z = self.along
         a, b, _ = self.steps
@@ -78,7 +78,7 @@ class Cells:
             inside &= self.within(axis)
         return inside.logical_not_().nonzero()[:, 0]
 
-    def rest(self, slope: torch.Tensor) -> None:
+    def flatten(self, slope: torch.Tensor) -> None:
         """Set slopes (3, n) to 0 along each axis along which a position lies beyond the volume."""
         for axis in self.left:
             slope[axis].mul_(self.within(axis))

@@ -62,15 +62,14 @@ class Lattice:
     origin_vox: tuple[float, float, float]
     step_vox: tuple[float, float, float]
 
-    def axis(self, a: int, *, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu") -> torch.Tensor:
+    def axis(self, a: int, *, dtype: torch.dtype = torch.float64) -> torch.Tensor:
         """Return the positions of the nodes along one axis in voxels of the image, shape (shape[a],).
 
         Args:
             a: the axis, 0 to 2.
             dtype: of the result.
-            device: of the result.
         """
-        return self.origin_vox[a] + torch.arange(self.shape[a], dtype=dtype, device=device) * self.step_vox[a]
+        return self.origin_vox[a] + torch.arange(self.shape[a], dtype=dtype) * self.step_vox[a]
 
     def points(self, device: torch.device | str = "cpu") -> torch.Tensor:
         """Return all nodes in voxels of the image, shape (3, *shape), float32.
@@ -78,8 +77,8 @@ class Lattice:
         Args:
             device: of the result.
         """
-        axes = [self.axis(a, device=device) for a in range(3)]
-        return torch.stack(torch.meshgrid(*axes, indexing="ij")).float()
+        axes = [self.axis(a).float().to(device) for a in range(3)]  # some devices have no float64
+        return torch.stack(torch.meshgrid(*axes, indexing="ij"))
 
     def affine(self, image_affine: np.ndarray) -> np.ndarray:
         """Return the affine (4, 4) of this lattice, node index -> RAS mm, by that of its image, voxel -> RAS mm."""

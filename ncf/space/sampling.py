@@ -241,12 +241,11 @@ class Warp(MonaiWarp):
         key = (tuple(ddf.shape[2:]), placement.tobytes(), ddf.device, ddf.dtype)
         if key == self._key:
             return
-        axes = [torch.arange(n, dtype=torch.float64, device=ddf.device) for n in ddf.shape[2:]]
+        place = ddf.device if ddf.device.type == "cuda" else "cpu"  # some devices have no float64
+        axes = [torch.arange(n, dtype=torch.float64, device=place) for n in ddf.shape[2:]]
         points = torch.stack(torch.meshgrid(*axes, indexing="ij")).reshape(3, -1)
-        linear, shift = (
-            torch.as_tensor(part, dtype=torch.float64, device=ddf.device)
-            for part in (placement[:3, :3], placement[:3, 3:])
-        )
+        parts = (placement[:3, :3], placement[:3, 3:])
+        linear, shift = (torch.as_tensor(part, dtype=torch.float64, device=place) for part in parts)
         grid = linear @ points + shift
         self._matrix, self.ref_grid = linear.to(ddf), grid.to(ddf)
         self._key = key

@@ -150,20 +150,20 @@ def _read(volume: torch.Tensor, at: torch.Tensor, *, border: bool, slopes: torch
         for channel, row in enumerate(flat):
             cells.read(row, *_channel(parts, channel))
 
-    def end(cells: Cells, *parts: torch.Tensor) -> None:
+    def fade(cells: Cells, *parts: torch.Tensor) -> None:
         """Change values and slopes to those beyond the volume."""
         falls = None if border else Falls(cells)
         for channel in range(len(flat)):
             found, slope = _channel(parts, channel)
             if slope is not None:
-                cells.rest(slope)
+                cells.flatten(slope)
             if falls is not None:
                 falls.apply(found, slope)
 
     def read(some: slice) -> None:
         """Fill in some values and slopes."""
         parts = [values[:, some]] if slopes is None else [values[:, some], slopes[..., some]]
-        _fill(Cells(at.detach()[:, some], shape), fill, end, parts)
+        _fill(Cells(at.detach()[:, some], shape), fill, fade, parts)
 
     _for_pieces(at.shape[1], read)
     return values
@@ -177,7 +177,7 @@ def _channel(parts: Sequence[torch.Tensor], channel: int) -> tuple[torch.Tensor,
 def _fill(
     cells: Cells,
     fill: Callable[..., None],
-    end: Callable[..., None],
+    fade: Callable[..., None],
     parts: Sequence[torch.Tensor],
 ) -> None:
     """Fill tensors (..., n) with what is read at n positions.
@@ -187,7 +187,7 @@ def _fill(
     Args:
         cells: of the positions.
         fill: with cells and tensors fills these, as within the volume.
-        end: with cells and tensors changes these to what they are beyond the volume.
+        fade: with cells and tensors changes these to what they are beyond the volume.
         parts: to fill.
     """
     fill(cells, *parts)
@@ -195,12 +195,12 @@ def _fill(
     if beyond is None:
         return
     if FEW * len(beyond) > len(cells.first):
-        end(cells, *parts)
+        fade(cells, *parts)
         return
     outer = Cells(cells.at[:, beyond], cells.shape)
     own = [part.new_empty(*part.shape[:-1], len(beyond)) for part in parts]
     fill(outer, *own)
-    end(outer, *own)
+    fade(outer, *own)
     for part, found in zip(parts, own, strict=True):
         part.index_copy_(-1, beyond, found)
 
@@ -217,19 +217,19 @@ def _data(
         for row, found, slope in zip(flat, parts[:2], _slopes(parts), strict=True):
             cells.read(row, found, slope)
 
-    def end(cells: Cells, *parts: torch.Tensor) -> None:
+    def fade(cells: Cells, *parts: torch.Tensor) -> None:
         """Change them to those beyond the volume."""
         falls = Falls(cells)
         for found, slope in zip(parts[:2], _slopes(parts), strict=True):
             if slope is not None:
-                cells.rest(slope)
+                cells.flatten(slope)
             falls.apply(found, slope)
 
     def read(some: slice) -> None:
         """Fill in some averages, weights and slopes."""
         found, share = average[some], weight[some]
         parts = [found, share] if slopes is None else [found, share, slopes[:, some], torch.empty_like(slopes[:, some])]
-        _fill(Cells(at.detach()[:, some], shape), fill, end, parts)
+        _fill(Cells(at.detach()[:, some], shape), fill, fade, parts)
         divisor = share.clamp(min=least)
         found.div_(divisor)
         if slopes is not None:
